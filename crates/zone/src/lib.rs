@@ -1,1 +1,18 @@
-//! x
+//! The zones of a federation as data: the DevEUI table, snapshots, deltas and the answers to queries.
+//!
+//! No I/O, no clock, no randomness: bytes in, bytes out. So everything here can be fuzzed, simulated and replayed.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`table`] | the devices, packed, with snapshots |
+//! | [`delta`] | what changes between two serials, and its stored form |
+//! | [`zones`] | one snapshot of the three zones |
+//! | [`wire`] | DNS messages: reading a query, writing a response |
+//! | [`answer`] | the answer to a query on one snapshot |
+//! | [`presentation`] | zones as RFC 1035 text |
+
+pub mod answer;
+pub mod delta;
+pub mod table;
+pub mod wire;
+pub mod zones;
