@@ -1,13 +1,18 @@
 //! NetID: 24 bits that name a network (TS002; allocation by type: LoRa Alliance TS013 "NetID").
 
 use std::fmt;
+use std::num::NonZeroU32;
 use std::str::FromStr;
 
 use crate::serde_as_text;
 
 /// A NetID. The top three bits are its type; bits between the type and the identifier are reserved and zero.
+///
+/// Held with bit 24 set, so that `Option<NetId>` takes no more room than a NetID: tables have millions of them.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct NetId(u32);
+pub struct NetId(NonZeroU32);
+
+const HELD: NonZeroU32 = NonZeroU32::new(1 << 24).expect("not zero");
 
 /// Why a text or a number is not a NetID.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -54,22 +59,22 @@ impl NetId {
             let largest = (net_type as u32) << 21 | ((1 << id_bits) - 1);
             return Err(NetIdError::Reserved { net_type, id_bits, largest });
         }
-        Ok(Self(value))
+        Ok(Self(HELD.saturating_add(value)))
     }
 
     /// The 24-bit number.
     pub const fn as_u32(self) -> u32 {
-        self.0
+        self.0.get() ^ HELD.get()
     }
 
     /// The type, 0 to 7: how much of the DevAddr space the network has.
     pub const fn net_type(self) -> u8 {
-        (self.0 >> 21) as u8
+        (self.as_u32() >> 21) as u8
     }
 
     /// `000000` and `000001` are for experiments and shared by the world; in one federation each has one holder.
     pub const fn is_experimental(self) -> bool {
-        self.0 <= 1
+        self.as_u32() <= 1
     }
 }
 
@@ -100,7 +105,7 @@ impl FromStr for NetId {
 
 impl fmt::Display for NetId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:06x}", self.0)
+        write!(f, "{:06x}", self.as_u32())
     }
 }
 
