@@ -13,6 +13,7 @@
 
 pub mod answer;
 pub mod delta;
+pub mod presentation;
 pub mod table;
 pub mod wire;
 pub mod zones;

@@ -135,6 +135,12 @@ impl Zones {
         Self { timing, contact, public: Arc::new(public), ..self.clone() }
     }
 
+    /// The same data under other names: the broker's own may change.
+    #[must_use]
+    pub fn with_names(&self, names: Arc<Namespace>) -> Self {
+        Self { names, ..self.clone() }
+    }
+
     /// The names of the zones.
     pub fn names(&self) -> &Namespace {
         &self.names
