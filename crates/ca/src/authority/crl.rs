@@ -1,0 +1,166 @@
+//! Certificate revocation lists (RFC 5280, section 5): full ones, for all certificates of one CA.
+
+use std::fmt;
+use std::str::FromStr;
+
+use rcgen::{CertificateRevocationListParams, KeyIdMethod, RevokedCertParams};
+
+use super::{Authority, IssueError, Issuer, Root, encode, moment, verified};
+use crate::serde_as_text;
+use crate::serial::SerialNumber;
+
+/// A certificate that is good no more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Revoked {
+    /// Its serial number.
+    pub serial: SerialNumber,
+    /// When it was revoked, in seconds since 1970-01-01 UTC.
+    pub at: i64,
+    /// Why.
+    pub reason: RevocationReason,
+}
+
+/// Why a certificate was revoked (RFC 5280, section 5.3.1), as far as it concerns a federation. In text as the RFC
+/// writes it, with hyphens: `key-compromise`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum RevocationReason {
+    /// Not said. The list has no reason then.
+    Unspecified,
+    /// The private key is in other hands.
+    KeyCompromise,
+    /// What the certificate names has changed.
+    AffiliationChanged,
+    /// Another certificate took its place.
+    Superseded,
+    /// The member has left.
+    CessationOfOperation,
+    /// The member is suspended, and may be resumed.
+    CertificateHold,
+    /// The federation took the right away.
+    PrivilegeWithdrawn,
+}
+
+/// Why a text is no reason.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "is no reason for a revocation; the reasons are unspecified, key-compromise, affiliation-changed, superseded, \
+         cessation-of-operation, certificate-hold and privilege-withdrawn"
+)]
+pub struct RevocationReasonError;
+
+impl Issuer {
+    /// The list of this CA's revoked certificates. `number` is greater than that of each list before (section 5.2.3);
+    /// times are in seconds since 1970-01-01 UTC.
+    pub fn crl(
+        &self,
+        revoked: impl IntoIterator<Item = Revoked>,
+        number: u64,
+        this_update: i64,
+        next_update: i64,
+    ) -> Result<Vec<u8>, IssueError> {
+        self.authority.crl(revoked, number, this_update, next_update)
+    }
+}
+
+impl Root {
+    /// The list of revoked issuing CAs, as [`Issuer::crl`].
+    pub fn crl(
+        &self,
+        revoked: impl IntoIterator<Item = Revoked>,
+        number: u64,
+        this_update: i64,
+        next_update: i64,
+    ) -> Result<Vec<u8>, IssueError> {
+        self.0.crl(revoked, number, this_update, next_update)
+    }
+}
+
+impl Authority {
+    fn crl(
+        &self,
+        revoked: impl IntoIterator<Item = Revoked>,
+        number: u64,
+        this_update: i64,
+        next_update: i64,
+    ) -> Result<Vec<u8>, IssueError> {
+        if next_update <= this_update {
+            return Err(IssueError::Period);
+        }
+        let list = CertificateRevocationListParams {
+            this_update: moment(this_update)?,
+            next_update: moment(next_update)?,
+            crl_number: number.into(),
+            issuing_distribution_point: None,
+            revoked_certs: revoked.into_iter().map(entry).collect::<Result<_, _>>()?,
+            key_identifier_method: KeyIdMethod::PreSpecified(self.key_identifier.clone()),
+        };
+        let key = encode::Key::new(&*self.signer);
+        let issuer = self.as_issuer();
+        let issuer = rcgen::Issuer::from_params(&issuer, &key);
+        let der = key.result(list.signed_by(&issuer))?.der().to_vec();
+        verified(&der, self.signer.public_key())?;
+        Ok(der)
+    }
+}
+
+fn entry(revoked: Revoked) -> Result<RevokedCertParams, IssueError> {
+    Ok(RevokedCertParams {
+        serial_number: rcgen::SerialNumber::from_slice(revoked.serial.as_bytes()),
+        revocation_time: moment(revoked.at)?,
+        reason_code: code(revoked.reason),
+        invalidity_date: None,
+    })
+}
+
+fn code(reason: RevocationReason) -> Option<rcgen::RevocationReason> {
+    match reason {
+        RevocationReason::Unspecified => None,
+        RevocationReason::KeyCompromise => Some(rcgen::RevocationReason::KeyCompromise),
+        RevocationReason::AffiliationChanged => Some(rcgen::RevocationReason::AffiliationChanged),
+        RevocationReason::Superseded => Some(rcgen::RevocationReason::Superseded),
+        RevocationReason::CessationOfOperation => Some(rcgen::RevocationReason::CessationOfOperation),
+        RevocationReason::CertificateHold => Some(rcgen::RevocationReason::CertificateHold),
+        RevocationReason::PrivilegeWithdrawn => Some(rcgen::RevocationReason::PrivilegeWithdrawn),
+    }
+}
+
+impl FromStr for RevocationReason {
+    type Err = RevocationReasonError;
+
+    fn from_str(text: &str) -> Result<Self, RevocationReasonError> {
+        let known = REASONS.iter().find(|(_, name)| *name == text);
+        known.map(|(reason, _)| *reason).ok_or(RevocationReasonError)
+    }
+}
+
+impl fmt::Display for RevocationReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let known = REASONS.iter().find(|(reason, _)| reason == self);
+        f.write_str(known.map_or("unspecified", |(_, name)| name))
+    }
+}
+
+serde_as_text!(RevocationReason);
+
+const REASONS: [(RevocationReason, &str); 7] = [
+    (RevocationReason::Unspecified, "unspecified"),
+    (RevocationReason::KeyCompromise, "key-compromise"),
+    (RevocationReason::AffiliationChanged, "affiliation-changed"),
+    (RevocationReason::Superseded, "superseded"),
+    (RevocationReason::CessationOfOperation, "cessation-of-operation"),
+    (RevocationReason::CertificateHold, "certificate-hold"),
+    (RevocationReason::PrivilegeWithdrawn, "privilege-withdrawn"),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_survive_text() {
+        for (reason, name) in REASONS {
+            assert_eq!((name.parse(), reason.to_string().as_str()), (Ok(reason), name));
+        }
+        assert_eq!("keyCompromise".parse::<RevocationReason>(), Err(RevocationReasonError));
+    }
+}

@@ -1,0 +1,194 @@
+//! One-time enrolment tokens: a secret that an administrator gives to a member, who sends it once with a request.
+//!
+//! The text is `dnsbroker-token-` and 48 base64url characters: the secret's 32 octets and 4 octets of checksum, so
+//! that a token that lost a character on the way is told apart from one that is used up or never was. The prefix lets
+//! secret scanners find tokens in places where none should be.
+//!
+//! Only a token's SHA-256 is stored. 256 random bits need no salt and no slow hash: there is nothing to guess. For the
+//! same reason the look-up by hash need not take constant time: what its timing tells is about a hash of what was
+//! sent, and nobody can choose inputs whose hashes approach a stored one.
+
+use std::fmt;
+use std::str::FromStr;
+
+use aws_lc_rs::digest;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+
+use crate::key::{Fingerprint, FingerprintError};
+use crate::serde_as_text;
+
+/// The secret of a token. Wiped when dropped; shown only by [`TokenSecret::reveal`].
+#[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
+pub struct TokenSecret([u8; SECRET_OCTETS]);
+
+/// The SHA-256 of a token's secret, under which the store keeps it. In text `sha256:` and 64 hexadecimal digits.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TokenHash(Fingerprint);
+
+/// Why a text is not a token. None of these shows any of the text.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TokenError {
+    /// Something else altogether.
+    #[error("this is not a token: tokens start with \"dnsbroker-token-\"")]
+    Prefix,
+    /// Cut, or with something attached.
+    #[error("the token has {length} characters after \"dnsbroker-token-\" in place of 48; copy it again, whole")]
+    Length {
+        /// How many there are.
+        length: usize,
+    },
+    /// A character that no token has.
+    #[error("the token has a character that is none of A-Z, a-z, 0-9, '-', '_'; copy it again")]
+    Character,
+    /// All the characters, but not those that were given out.
+    #[error("the token was altered on the way: its checksum is wrong; copy it again")]
+    Checksum,
+}
+
+impl TokenSecret {
+    /// From 32 random octets.
+    pub fn from_entropy(entropy: [u8; SECRET_OCTETS]) -> Self {
+        Self(entropy)
+    }
+
+    /// The text to give to the member. It is wiped when dropped; what the caller copies from it is the caller's.
+    pub fn reveal(&self) -> Zeroizing<String> {
+        let mut octets = Zeroizing::new([0; TEXT_OCTETS]);
+        octets[..SECRET_OCTETS].copy_from_slice(&self.0);
+        octets[SECRET_OCTETS..].copy_from_slice(&self.checksum());
+        let mut text = Zeroizing::new(String::with_capacity(PREFIX.len() + TEXT_LENGTH));
+        text.push_str(PREFIX);
+        URL_SAFE_NO_PAD.encode_string(&octets[..], &mut text);
+        text
+    }
+
+    /// What the store keeps.
+    pub fn hash(&self) -> TokenHash {
+        TokenHash(Fingerprint::of(&self.0))
+    }
+
+    /// Over a label too, so that it is no part of the hash that is stored.
+    fn checksum(&self) -> [u8; CHECKSUM_OCTETS] {
+        let mut context = digest::Context::new(&digest::SHA256);
+        context.update(PREFIX.as_bytes());
+        context.update(&self.0);
+        let mut checksum = [0; CHECKSUM_OCTETS];
+        checksum.copy_from_slice(&context.finish().as_ref()[..CHECKSUM_OCTETS]);
+        checksum
+    }
+}
+
+impl FromStr for TokenSecret {
+    type Err = TokenError;
+
+    /// White space around the token is dropped, as a paste often has some.
+    fn from_str(text: &str) -> Result<Self, TokenError> {
+        let body = text.trim().strip_prefix(PREFIX).ok_or(TokenError::Prefix)?;
+        if !body.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_')) {
+            return Err(TokenError::Character);
+        }
+        if body.len() != TEXT_LENGTH {
+            return Err(TokenError::Length { length: body.len() });
+        }
+        let mut octets = Zeroizing::new([0; TEXT_OCTETS]);
+        URL_SAFE_NO_PAD.decode_slice(body, &mut octets[..]).map_err(|_| TokenError::Character)?;
+        let mut secret = Self([0; SECRET_OCTETS]);
+        secret.0.copy_from_slice(&octets[..SECRET_OCTETS]);
+        if octets[SECRET_OCTETS..] == secret.checksum() { Ok(secret) } else { Err(TokenError::Checksum) }
+    }
+}
+
+impl fmt::Display for TokenSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{PREFIX}...")
+    }
+}
+
+impl fmt::Debug for TokenSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TokenSecret(...)")
+    }
+}
+
+impl TokenHash {
+    /// The 32 octets.
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        self.0.as_bytes()
+    }
+}
+
+impl From<[u8; 32]> for TokenHash {
+    fn from(sha256: [u8; 32]) -> Self {
+        Self(sha256.into())
+    }
+}
+
+impl FromStr for TokenHash {
+    type Err = FingerprintError;
+
+    fn from_str(text: &str) -> Result<Self, FingerprintError> {
+        text.parse().map(Self)
+    }
+}
+
+impl fmt::Display for TokenHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Debug for TokenHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TokenHash({self})")
+    }
+}
+
+serde_as_text!(TokenHash);
+
+const PREFIX: &str = "dnsbroker-token-";
+const SECRET_OCTETS: usize = 32;
+const CHECKSUM_OCTETS: usize = 4;
+const TEXT_OCTETS: usize = SECRET_OCTETS + CHECKSUM_OCTETS;
+const TEXT_LENGTH: usize = TEXT_OCTETS / 3 * 4;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_secret_shows_only_when_revealed() {
+        let token = TokenSecret::from_entropy([7; 32]);
+        let text = token.reveal();
+        for shown in [format!("{token}"), format!("{token:?}"), format!("{:?}", Some(&token))] {
+            assert!(!shown.contains("BwcH"), "{shown}");
+        }
+        assert!(text.starts_with("dnsbroker-token-BwcH"));
+        assert_eq!(text.len(), 64);
+        let hash = token.hash().to_string();
+        assert_eq!(hash.parse(), Ok(token.hash()));
+    }
+
+    #[test]
+    fn a_wrong_paste_is_told_apart() {
+        let text = TokenSecret::from_entropy([7; 32]).reveal();
+        let parse = |text: &str| text.parse::<TokenSecret>().expect_err(text);
+        assert_eq!(parse(""), TokenError::Prefix);
+        assert_eq!(parse(&text[1..]), TokenError::Prefix);
+        assert_eq!(parse(&text[..63]), TokenError::Length { length: 47 });
+        assert_eq!(parse(&format!("{}x", *text)), TokenError::Length { length: 49 });
+        assert_eq!(parse(&text.replace('B', "+")), TokenError::Character);
+        assert_eq!(parse(&text.replacen('B', "C", 1)), TokenError::Checksum);
+    }
+
+    proptest! {
+        #[test]
+        fn every_token_survives_its_text(entropy in any::<[u8; 32]>()) {
+            let token = TokenSecret::from_entropy(entropy);
+            prop_assert_eq!(format!(" {}\r\n", *token.reveal()).parse::<TokenSecret>(), Ok(token));
+        }
+    }
+}
