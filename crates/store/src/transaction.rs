@@ -1,0 +1,175 @@
+//! A group commit in the making: acts change a private copy of the state and collect writes; nothing is visible yet.
+
+use std::fmt;
+
+use dnsbroker_federation::MemberId;
+use dnsbroker_zone::delta::{Delta, DeviceChange, NetworkChange};
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::act::Act;
+use crate::audit::{Head, Row, hash};
+use crate::engine::{Batch, Engine, Table};
+use crate::journal::Journal;
+use crate::record::Seconds;
+use crate::refusal::Refusal;
+use crate::view::View;
+
+/// Who does something, by which identity. It comes from the connection, never from a payload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Actor {
+    /// An administrator on the control socket, by user id.
+    Local(u32),
+    /// A member, by certificate.
+    Member(MemberId),
+    /// The bearer of an enrolment token, by the token's id.
+    Token(String),
+    /// The broker itself.
+    Broker,
+}
+
+impl fmt::Display for Actor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Local(user) => write!(f, "local:{user}"),
+            Self::Member(member) => write!(f, "member:{member}"),
+            Self::Token(id) => write!(f, "token:{id}"),
+            Self::Broker => f.write_str("broker"),
+        }
+    }
+}
+
+/// What an act leaves in the audit.
+#[derive(Debug, Clone)]
+pub struct Note {
+    /// `member.add`, `devices.import`...
+    pub act: &'static str,
+    /// To what it was done.
+    pub object: String,
+    /// Particulars; never a secret.
+    pub detail: Value,
+}
+
+impl Note {
+    /// A note of an act on an object.
+    pub fn new(act: &'static str, object: impl fmt::Display, detail: Value) -> Self {
+        Self { act, object: object.to_string(), detail }
+    }
+}
+
+/// A group of acts that become durable together.
+pub struct Transaction<'e> {
+    engine: &'e dyn Engine,
+    /// The state after the acts so far.
+    pub(crate) view: View,
+    pub(crate) batch: Batch,
+    pub(crate) journal: Journal,
+    /// A delta was too large for the journal, so the blocks must be written with it.
+    pub(crate) must_fold: bool,
+    now: Seconds,
+}
+
+impl<'e> Transaction<'e> {
+    pub(crate) fn new(engine: &'e dyn Engine, view: View, journal: Journal, now: Seconds) -> Self {
+        Self { engine, view, batch: Batch::default(), journal, must_fold: false, now }
+    }
+
+    /// Runs one act. Refused, it leaves everything as it was.
+    pub fn run<A: Act>(&mut self, actor: &Actor, act: A) -> Result<A::Done, Refusal> {
+        let (view, journal) = (self.view.clone(), self.journal.clone());
+        let (writes, must_fold) = (self.batch.len(), self.must_fold);
+        let result = act.apply(self).and_then(|(done, note)| {
+            note.map(|note| self.audit(actor, note)).transpose()?;
+            Ok(done)
+        });
+        if result.is_err() {
+            self.view = view;
+            self.journal = journal;
+            self.must_fold = must_fold;
+            self.batch.truncate(writes);
+        }
+        result
+    }
+
+    /// The state after the acts so far.
+    pub fn view(&self) -> &View {
+        &self.view
+    }
+
+    /// When the acts happen.
+    pub fn now(&self) -> Seconds {
+        self.now
+    }
+
+    /// Whether nothing has been written.
+    pub fn is_empty(&self) -> bool {
+        self.batch.is_empty()
+    }
+
+    /// A row as the store has it, the writes of this transaction included.
+    pub(crate) fn stored(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, Refusal> {
+        match self.batch.last_write(table, key) {
+            Some(written) => Ok(written.map(<[u8]>::to_vec)),
+            None => Ok(self.engine.get(table, key)?),
+        }
+    }
+
+    /// Writes a row as JSON.
+    pub(crate) fn put<T: Serialize>(
+        &mut self,
+        table: Table,
+        key: impl Into<Vec<u8>>,
+        value: &T,
+    ) -> Result<(), Refusal> {
+        self.batch.put(table, key, serde_json::to_vec(value)?);
+        Ok(())
+    }
+
+    /// Changes the private zones by one serial.
+    pub(crate) fn change_zones(
+        &mut self,
+        devices: Vec<DeviceChange>,
+        networks: Vec<NetworkChange>,
+    ) -> Result<(), Refusal> {
+        let before = self.view.zones.serial();
+        let delta = Delta { before, after: before.next(), devices, networks };
+        if delta.is_empty() {
+            return Ok(());
+        }
+        if let Ok(zones) = self.view.zones.apply(&delta) {
+            self.view.zones = zones;
+        }
+        for change in &delta.networks {
+            match (&change.after, &change.before) {
+                (Some(after), _) => self.put(Table::Networks, after.netid.as_u32().to_be_bytes(), after)?,
+                (None, Some(before)) => self.batch.delete(Table::Networks, before.netid.as_u32().to_be_bytes()),
+                (None, None) => {}
+            }
+        }
+        self.must_fold |= !self.journal.append(&delta, &mut self.batch)?;
+        Ok(())
+    }
+
+    /// From now on readers decide anew who is admitted.
+    pub(crate) fn admission_changes(&mut self) {
+        self.view.generation += 1;
+    }
+
+    fn audit(&mut self, actor: &Actor, note: Note) -> Result<(), Refusal> {
+        let Head { number, hash: previous } = self.view.audit.clone();
+        let row = Row {
+            number: number + 1,
+            at: self.now,
+            actor: actor.to_string(),
+            act: note.act.to_owned(),
+            object: note.object,
+            detail: note.detail,
+            serial: self.view.zones.serial(),
+            previous,
+        };
+        let octets = serde_json::to_vec(&row)?;
+        self.view.audit = Head { number: row.number, hash: hash(&octets) };
+        self.batch.put(Table::Audit, row.number.to_be_bytes(), octets);
+        Ok(())
+    }
+}
