@@ -1,1 +1,10 @@
-//! x
+//! REST messages, error codes, device list formats and the typed client.
+//!
+//! What goes over `/api/v1` is here and nowhere else: the daemon, the admin commands and the agent share these types.
+
+pub mod client;
+pub mod message;
+pub mod problem;
+mod timestamp;
+
+pub use timestamp::Timestamp;

@@ -1,0 +1,152 @@
+//! The typed client of the REST API, over the control socket: what the admin commands are made of.
+
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use http::{Method, Request, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::problem::Problem;
+
+/// A client of one daemon.
+#[derive(Debug, Clone)]
+pub struct Client {
+    socket: PathBuf,
+}
+
+/// Why a call did not succeed.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// No daemon answers.
+    #[error("no daemon answers at {socket}: is `dnsbroker serve` running, and may you open its control socket?")]
+    Unreachable {
+        /// The socket.
+        socket: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The daemon refused.
+    #[error("{0}")]
+    Problem(Problem),
+    /// The connection broke.
+    #[error("the connection to the daemon broke")]
+    Http(#[from] hyper::Error),
+    /// A message could not be made.
+    #[error("the request cannot be made")]
+    Request(#[from] http::Error),
+    /// An answer of another shape than expected.
+    #[error("the daemon's answer (status {status}) cannot be read: is it of another version?")]
+    Answer {
+        /// Its status.
+        status: StatusCode,
+        /// Why.
+        #[source]
+        source: serde_json::Error,
+    },
+}
+
+impl Client {
+    /// Of the daemon behind a control socket.
+    pub fn control(socket: impl AsRef<Path>) -> Self {
+        Self { socket: socket.as_ref().to_owned() }
+    }
+
+    /// `GET`.
+    pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        self.call(Method::GET, path, None, Bytes::new()).await
+    }
+
+    /// `DELETE`.
+    pub async fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        self.call(Method::DELETE, path, None, Bytes::new()).await
+    }
+
+    /// `POST` of JSON.
+    pub async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, ClientError> {
+        self.json(Method::POST, path, body).await
+    }
+
+    /// `PUT` of JSON.
+    pub async fn put<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, ClientError> {
+        self.json(Method::PUT, path, body).await
+    }
+
+    /// `POST` of a body of any media type.
+    pub async fn post_body<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        media_type: &'static str,
+        body: Bytes,
+    ) -> Result<T, ClientError> {
+        self.call(Method::POST, path, Some(media_type), body).await
+    }
+
+    /// `GET` of a stream of octets; `sink` gets them piece by piece.
+    pub async fn download(&self, path: &str, mut sink: impl FnMut(&[u8])) -> Result<(), ClientError> {
+        let mut body = self.send(Method::GET, path, None, Bytes::new()).await?.1;
+        while let Some(frame) = body.frame().await {
+            if let Ok(data) = frame?.into_data() {
+                sink(&data);
+            }
+        }
+        Ok(())
+    }
+
+    async fn json<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, ClientError> {
+        // Our own messages always have a JSON form.
+        let body = serde_json::to_vec(body).unwrap_or_default();
+        self.call(method, path, Some("application/json"), body.into()).await
+    }
+
+    async fn call<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        media_type: Option<&'static str>,
+        body: Bytes,
+    ) -> Result<T, ClientError> {
+        let (status, body) = self.send(method, path, media_type, body).await?;
+        let body = body.collect().await?.to_bytes();
+        // "Nothing to say" reads as JSON's null, which is the unit type.
+        let body: &[u8] = if body.is_empty() { b"null" } else { &body };
+        serde_json::from_slice(body).map_err(|source| ClientError::Answer { status, source })
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        media_type: Option<&'static str>,
+        body: Bytes,
+    ) -> Result<(StatusCode, Incoming), ClientError> {
+        let stream = tokio::net::UnixStream::connect(&self.socket).await.map_err(|source| {
+            ClientError::Unreachable { socket: self.socket.display().to_string(), source }
+        })?;
+        let io = hyper_util::rt::TokioIo::new(stream);
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await?;
+        tokio::spawn(connection);
+        let mut request = Request::builder().method(method).uri(path).header(http::header::HOST, "dnsbroker");
+        if let Some(media_type) = media_type {
+            request = request.header(http::header::CONTENT_TYPE, media_type);
+        }
+        let answer = sender.send_request(request.body(Full::new(body))?).await?;
+        let status = answer.status();
+        if status.is_success() {
+            return Ok((status, answer.into_body()));
+        }
+        let body = answer.into_body().collect().await?.to_bytes();
+        match serde_json::from_slice(&body) {
+            Ok(problem) => Err(ClientError::Problem(problem)),
+            Err(source) => Err(ClientError::Answer { status, source }),
+        }
+    }
+}

@@ -1,0 +1,392 @@
+//! What goes over the API: requests and answers of `/api/v1`, all JSON.
+
+use std::net::{IpAddr, SocketAddr};
+
+use dnsbroker_federation::{DevEui, DomainName, MemberId, NetId, Serial};
+use serde::{Deserialize, Serialize};
+
+use crate::timestamp::Timestamp;
+
+/// A list of anything.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Page<T> {
+    /// The items.
+    pub items: Vec<T>,
+    /// Give this as `after` to get what follows; absent at the end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+}
+
+/// `GET /api/v1/status`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// Version of the program.
+    pub version: String,
+    /// The federation's name.
+    pub federation: DomainName,
+    /// The broker's own name.
+    pub broker: DomainName,
+    /// When the daemon started.
+    pub started: Timestamp,
+    /// Whether zones are served and changes are taken.
+    pub ready: bool,
+    /// Why not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
+    /// The engine of the store.
+    pub store: String,
+    /// Serial of the private zones.
+    pub serial: Serial,
+    /// Devices registered.
+    pub devices: u64,
+    /// NetIDs.
+    pub netids: u64,
+    /// Members.
+    pub members: u64,
+    /// Bound addresses.
+    pub listeners: Listeners,
+    /// Certificates of the broker itself and of its CA, and when they end.
+    pub certificates: Vec<Expiry>,
+}
+
+/// Where the daemon listens.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listeners {
+    /// Plain DNS, UDP and TCP.
+    #[serde(default)]
+    pub dns: Vec<SocketAddr>,
+    /// DNS over HTTPS.
+    #[serde(default)]
+    pub doh: Vec<SocketAddr>,
+    /// REST.
+    #[serde(default)]
+    pub api: Vec<SocketAddr>,
+    /// Metrics and health.
+    #[serde(default)]
+    pub metrics: Vec<SocketAddr>,
+    /// Where operators fetch DoH answers.
+    #[serde(default)]
+    pub doh_url: String,
+    /// Where operators enrol.
+    #[serde(default)]
+    pub api_url: String,
+}
+
+/// A certificate that must be renewed in time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Expiry {
+    /// Which.
+    pub name: String,
+    /// Its last second.
+    pub not_after: Timestamp,
+}
+
+/// A member.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    /// Its id.
+    pub id: MemberId,
+    /// Its name for people.
+    pub name: String,
+    /// When it was added.
+    pub since: Timestamp,
+    /// Why it is suspended, if it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suspended: Option<String>,
+    /// NetIDs it holds.
+    pub netids: Vec<NetId>,
+    /// Devices it has.
+    pub devices: u64,
+}
+
+/// `POST /api/v1/members`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewMember {
+    /// Its id.
+    pub id: MemberId,
+    /// Its name for people; the id where it is absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+}
+
+/// `POST /api/v1/members/{id}/suspend` and other acts that want a reason.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reason {
+    /// Why.
+    pub reason: String,
+}
+
+/// A NetID.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Network {
+    /// The NetID.
+    pub netid: NetId,
+    /// Who holds it.
+    pub member: MemberId,
+    /// Addresses of its LNS.
+    pub addresses: Vec<IpAddr>,
+    /// TCP port of its LNS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// The name in its LNS's certificate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<DomainName>,
+    /// Devices that resolve to it.
+    pub devices: u64,
+    /// Its name in the private zone.
+    pub name: String,
+}
+
+/// `PUT /api/v1/netids/{netid}`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SetNetwork {
+    /// Who holds it.
+    pub member: MemberId,
+    /// Addresses of its LNS.
+    pub addresses: Vec<IpAddr>,
+    /// TCP port of its LNS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// The name in its LNS's certificate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<DomainName>,
+}
+
+/// `POST /api/v1/tokens`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewToken {
+    /// Who may enrol with it.
+    pub member: MemberId,
+    /// Its life in seconds.
+    pub ttl: i64,
+    /// The only key it may be used with: `sha256:` and 64 hexadecimal digits of the SubjectPublicKeyInfo.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_pin: Option<String>,
+}
+
+/// A token; the secret is given once, when it is made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Token {
+    /// Its name in lists and logs.
+    pub id: String,
+    /// Who may enrol with it.
+    pub member: MemberId,
+    /// When it ends.
+    pub expires: Timestamp,
+    /// The certificate it was used for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<String>,
+    /// The secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
+    /// What the operator must do with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instructions: Option<Enrolment>,
+}
+
+/// What an operator needs beside the token.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Enrolment {
+    /// Where to enrol.
+    pub url: String,
+    /// SHA-256 of the root certificate, so that the answer can be trusted.
+    pub ca_pin: String,
+}
+
+/// `POST /api/v1/enroll`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Enroll {
+    /// The one-time token.
+    pub token: String,
+    /// The certificate request, PEM (RFC 2986, RFC 7468).
+    pub csr: String,
+}
+
+/// `POST /api/v1/certificates`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IssueCertificate {
+    /// Whom it is for.
+    pub member: MemberId,
+    /// The certificate request, PEM.
+    pub csr: String,
+}
+
+/// A certificate with the chain to show with it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Issued {
+    /// Particulars.
+    #[serde(flatten)]
+    pub certificate: Certificate,
+    /// The certificate, PEM.
+    pub pem: String,
+    /// Certificate and issuing CA, PEM: what a client sends.
+    pub chain: String,
+    /// The root, PEM: what a client trusts.
+    pub ca: String,
+}
+
+/// A certificate.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Certificate {
+    /// Serial number, hexadecimal.
+    pub serial: String,
+    /// The member it names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub member: Option<MemberId>,
+    /// The profile it was made by.
+    pub profile: String,
+    /// SHA-256 of its public key.
+    pub key: String,
+    /// First second of its life.
+    pub not_before: Timestamp,
+    /// Last second of its life.
+    pub not_after: Timestamp,
+    /// `valid`, `expired`, `revoked`.
+    pub state: String,
+}
+
+/// The CA.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ca {
+    /// The root, PEM.
+    pub root: String,
+    /// The issuing CA, PEM.
+    pub issuing: String,
+    /// SHA-256 of the root certificate: `sha256:` and 64 hexadecimal digits.
+    pub pin: String,
+}
+
+/// What a list of devices did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImportReport {
+    /// Registered for the first time.
+    pub added: u64,
+    /// Moved from another NetID of the same member.
+    pub moved: u64,
+    /// No longer registered.
+    pub removed: u64,
+    /// As before.
+    pub unchanged: u64,
+    /// To be removed, but not there.
+    pub absent: u64,
+    /// Repeats within the list.
+    pub repeated: u64,
+    /// Held by another member, and left as they are.
+    pub claimed: u64,
+    /// The first of those.
+    pub claims: Vec<DevEui>,
+    /// Rows of the list that hold no DevEUI.
+    pub rejected: u64,
+    /// The first of those: line, text and reason.
+    pub rejects: Vec<Reject>,
+    /// Serial of the private zones afterwards.
+    pub serial: Serial,
+    /// Nothing was changed: this is what would be.
+    pub dry_run: bool,
+}
+
+/// A row that holds no DevEUI.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reject {
+    /// Line, from 1.
+    pub line: u64,
+    /// What was there, at most 80 characters.
+    pub text: String,
+    /// Why it is none.
+    pub reason: String,
+}
+
+/// A device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Device {
+    /// The DevEUI.
+    pub deveui: DevEui,
+    /// The NetID it resolves to.
+    pub netid: NetId,
+    /// Who holds that.
+    pub member: MemberId,
+}
+
+/// A look-up, explained.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lookup {
+    /// The DevEUI.
+    pub deveui: DevEui,
+    /// Its nibble name.
+    pub name: String,
+    /// As whom it was resolved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub member: Option<MemberId>,
+    /// Each step, and the rule that decided it.
+    pub steps: Vec<String>,
+    /// Response code of the answer.
+    pub rcode: String,
+    /// Records of the answer, as RFC 1035 text.
+    pub answer: Vec<String>,
+}
+
+/// A zone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ZoneInfo {
+    /// `public`, `deveuis`, `netids`: what it is called in commands.
+    pub id: String,
+    /// Its name.
+    pub name: DomainName,
+    /// Whether its names leave only through authenticated transports.
+    pub private: bool,
+    /// Its serial.
+    pub serial: Serial,
+    /// Names with records.
+    pub names: u64,
+}
+
+/// What a check of the served zones found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ZoneCheck {
+    /// Whether there is no error.
+    pub ok: bool,
+    /// What is wrong.
+    pub errors: Vec<String>,
+    /// What looks odd.
+    pub warnings: Vec<String>,
+}
+
+/// One audit row.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AuditRow {
+    /// Counted from 1.
+    pub number: u64,
+    /// When.
+    pub at: Timestamp,
+    /// Who.
+    pub actor: String,
+    /// What.
+    pub act: String,
+    /// To what.
+    pub object: String,
+    /// Particulars.
+    #[serde(default)]
+    pub detail: serde_json::Value,
+    /// Serial of the private zones afterwards.
+    pub serial: Serial,
+}
+
+/// What a check of the audit found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditCheck {
+    /// Whether the chain is whole.
+    pub ok: bool,
+    /// Rows read.
+    pub rows: u64,
+    /// Hash of the last row.
+    pub head: String,
+    /// Where it is broken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub broken: Option<String>,
+}
