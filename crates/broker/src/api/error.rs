@@ -1,0 +1,87 @@
+//! Errors of the API: every refusal becomes a problem document under its stable code.
+
+use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use dnsbroker_api::problem::{MEDIA_TYPE, Problem, chain};
+use dnsbroker_store::Refusal;
+use dnsbroker_store::engine::EngineError;
+
+use crate::committer::CommitError;
+
+/// An error on its way to the caller.
+#[derive(Debug)]
+pub struct ApiError(Problem);
+
+impl ApiError {
+    /// An error under a code.
+    pub fn new(status: StatusCode, code: &'static str, detail: impl std::fmt::Display) -> Self {
+        Self(Problem::new(status, code, detail))
+    }
+
+    /// A parameter that does not read: which, what it was, why.
+    pub fn parameter(name: &str, value: &str, why: impl std::fmt::Display) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "parameter-invalid", format!("{name} {value:?} {why}"))
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let content_type = [(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE))];
+        (self.0.status(), content_type, self.0.to_json()).into_response()
+    }
+}
+
+impl From<CommitError> for ApiError {
+    fn from(error: CommitError) -> Self {
+        let (status, code) = match &error {
+            CommitError::Refused(refusal) => (status(refusal), refusal.code()),
+            CommitError::Store { full: true, .. } => (StatusCode::INSUFFICIENT_STORAGE, "store-full"),
+            CommitError::Store { .. } => (StatusCode::SERVICE_UNAVAILABLE, "store-failed"),
+            CommitError::Stopping => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
+        };
+        Self::new(status, code, chain(&error))
+    }
+}
+
+fn status(refusal: &Refusal) -> StatusCode {
+    match refusal {
+        Refusal::NoMember(_) | Refusal::NoNetwork(_) | Refusal::NoCertificate(_) => StatusCode::NOT_FOUND,
+        Refusal::TokenUnknown | Refusal::TokenUsed | Refusal::TokenExpired { .. } | Refusal::TokenKey => {
+            StatusCode::FORBIDDEN
+        }
+        Refusal::MemberSuspended { .. } | Refusal::ForeignNetwork { .. } => StatusCode::FORBIDDEN,
+        Refusal::MemberExists(_)
+        | Refusal::MemberInUse { .. }
+        | Refusal::NetworkHeld { .. }
+        | Refusal::NetworkInUse { .. }
+        | Refusal::Shrink { .. }
+        | Refusal::AlreadyRevoked(_) => StatusCode::CONFLICT,
+        Refusal::Engine(_) | Refusal::Row(_) => StatusCode::SERVICE_UNAVAILABLE,
+        _ => StatusCode::UNPROCESSABLE_ENTITY,
+    }
+}
+
+impl From<EngineError> for ApiError {
+    fn from(error: EngineError) -> Self {
+        Self(Problem::from_error(StatusCode::SERVICE_UNAVAILABLE, "store-failed", &error))
+    }
+}
+
+impl From<JsonRejection> for ApiError {
+    fn from(rejection: JsonRejection) -> Self {
+        Self::new(rejection.status(), "body-invalid", rejection.body_text())
+    }
+}
+
+impl From<QueryRejection> for ApiError {
+    fn from(rejection: QueryRejection) -> Self {
+        Self::new(rejection.status(), "parameter-invalid", rejection.body_text())
+    }
+}
+
+impl From<PathRejection> for ApiError {
+    fn from(rejection: PathRejection) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "parameter-invalid", rejection.body_text())
+    }
+}

@@ -1,0 +1,125 @@
+//! Members and their NetIDs.
+
+use axum::Extension;
+use axum::extract::{Json, Path, State};
+use axum::extract::rejection::{JsonRejection, PathRejection};
+use axum::http::StatusCode;
+use dnsbroker_api::Timestamp;
+use dnsbroker_api::message::{Member, Network, NewMember, Page, Reason, SetNetwork};
+use dnsbroker_federation::{MemberId, NetId};
+use dnsbroker_store::{View, act, record};
+use dnsbroker_zone::delta;
+
+use super::{ApiError, Caller};
+use crate::app::App;
+
+type Body<T> = Result<Json<T>, JsonRejection>;
+type At<T> = Result<Path<T>, PathRejection>;
+
+pub async fn list(State(app): State<App>) -> Json<Page<Member>> {
+    let view = app.view();
+    Json(Page { items: view.members.values().map(|member| shown(&view, member)).collect(), next: None })
+}
+
+pub async fn add(
+    State(app): State<App>,
+    Extension(Caller(actor)): Extension<Caller>,
+    body: Body<NewMember>,
+) -> Result<(StatusCode, Json<Member>), ApiError> {
+    let Json(NewMember { id, name }) = body?;
+    let name = name.unwrap_or_else(|| id.to_string());
+    let member = app.committer.commit(actor, act::AddMember { id, name }).await?;
+    Ok((StatusCode::CREATED, Json(shown(&app.view(), &member))))
+}
+
+pub async fn show(State(app): State<App>, id: At<MemberId>) -> Result<Json<Member>, ApiError> {
+    let Path(id) = id?;
+    let view = app.view();
+    match view.members.get(&id) {
+        Some(member) => Ok(Json(shown(&view, member))),
+        None => Err(crate::committer::CommitError::Refused(dnsbroker_store::Refusal::NoMember(id)).into()),
+    }
+}
+
+pub async fn remove(
+    State(app): State<App>,
+    Extension(Caller(actor)): Extension<Caller>,
+    id: At<MemberId>,
+) -> Result<Json<()>, ApiError> {
+    let Path(id) = id?;
+    app.committer.commit(actor, act::RemoveMember { id }).await?;
+    Ok(Json(()))
+}
+
+pub async fn suspend(
+    State(app): State<App>,
+    Extension(Caller(actor)): Extension<Caller>,
+    id: At<MemberId>,
+    body: Body<Reason>,
+) -> Result<Json<Member>, ApiError> {
+    let (Path(id), Json(Reason { reason })) = (id?, body?);
+    let member = app.committer.commit(actor, act::SuspendMember { id, reason }).await?;
+    Ok(Json(shown(&app.view(), &member)))
+}
+
+pub async fn resume(
+    State(app): State<App>,
+    Extension(Caller(actor)): Extension<Caller>,
+    id: At<MemberId>,
+) -> Result<Json<Member>, ApiError> {
+    let Path(id) = id?;
+    let member = app.committer.commit(actor, act::ResumeMember { id }).await?;
+    Ok(Json(shown(&app.view(), &member)))
+}
+
+pub async fn networks(State(app): State<App>) -> Json<Page<Network>> {
+    let view = app.view();
+    Json(Page { items: view.zones.networks().map(|network| shown_network(&view, network)).collect(), next: None })
+}
+
+pub async fn set_network(
+    State(app): State<App>,
+    Extension(Caller(actor)): Extension<Caller>,
+    netid: At<NetId>,
+    body: Body<SetNetwork>,
+) -> Result<Json<Network>, ApiError> {
+    let (Path(netid), Json(SetNetwork { member, addresses, port, target })) = (netid?, body?);
+    let network = delta::Network { netid, member, addresses, port, target };
+    let network = app.committer.commit(actor, act::SetNetwork { network }).await?;
+    Ok(Json(shown_network(&app.view(), &network)))
+}
+
+pub async fn remove_network(
+    State(app): State<App>,
+    Extension(Caller(actor)): Extension<Caller>,
+    netid: At<NetId>,
+) -> Result<Json<()>, ApiError> {
+    let Path(netid) = netid?;
+    app.committer.commit(actor, act::RemoveNetwork { netid }).await?;
+    Ok(Json(()))
+}
+
+fn shown(view: &View, member: &record::Member) -> Member {
+    let netids: Vec<NetId> =
+        view.zones.networks().filter(|network| network.member == member.id).map(|network| network.netid).collect();
+    Member {
+        id: member.id.clone(),
+        name: member.name.clone(),
+        since: Timestamp(member.since),
+        suspended: member.suspended.as_ref().map(|suspension| suspension.reason.clone()),
+        devices: netids.iter().map(|netid| view.zones.devices().count(*netid)).sum(),
+        netids,
+    }
+}
+
+fn shown_network(view: &View, network: &delta::Network) -> Network {
+    Network {
+        netid: network.netid,
+        member: network.member.clone(),
+        addresses: network.addresses.clone(),
+        port: network.port,
+        target: network.target.clone(),
+        devices: view.zones.devices().count(network.netid),
+        name: view.zones.names().network_name(network.netid),
+    }
+}

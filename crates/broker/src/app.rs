@@ -1,0 +1,58 @@
+//! What the REST handlers and the daemon's tasks share.
+
+use std::ops::Deref;
+use std::sync::{Arc, Mutex};
+
+use arc_swap::ArcSwap;
+use dnsbroker_api::message::Listeners;
+use dnsbroker_store::View;
+use dnsbroker_store::engine::Engine;
+
+use crate::committer::Committer;
+use crate::config::Config;
+use crate::pki::Pki;
+use crate::shared::Shared;
+
+/// The parts of a running broker. Cheap to clone.
+#[derive(Clone)]
+pub struct App(Arc<Parts>);
+
+/// See [`App`].
+pub struct Parts {
+    /// What the listeners share.
+    pub shared: Arc<Shared>,
+    /// The one way to change anything.
+    pub committer: Committer,
+    /// For reads of rows that are not held in memory.
+    pub engine: Arc<dyn Engine>,
+    /// The CA.
+    pub pki: Arc<Pki>,
+    /// The configuration as of the last start or reload.
+    pub config: ArcSwap<Config>,
+    /// Where the daemon listens.
+    pub listeners: Listeners,
+    /// When it started.
+    pub started: i64,
+    /// Certificates of the broker and its CA, and when they end.
+    pub expiries: Mutex<Vec<(String, i64)>>,
+}
+
+impl App {
+    /// Of its parts.
+    pub fn new(parts: Parts) -> Self {
+        Self(Arc::new(parts))
+    }
+
+    /// The current state.
+    pub fn view(&self) -> Arc<View> {
+        self.shared.view.load_full()
+    }
+}
+
+impl Deref for App {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}

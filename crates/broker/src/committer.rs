@@ -1,0 +1,181 @@
+//! The one writer: acts queue here, are made durable in groups, become visible, and only then are acknowledged.
+//!
+//! It is a thread of its own because a commit waits for the disk. Acts that arrive meanwhile form the next group, so
+//! the more there are, the fewer syncs each costs.
+
+use std::sync::Arc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use dnsbroker_api::problem::chain;
+use dnsbroker_store::{Act, Actor, Refusal, Settings, Store, Transaction};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::shared::Shared;
+
+/// Acts that may wait; more are kept back by the channel.
+const QUEUE: usize = 4_096;
+/// Acts of one group at most, so that the first is not kept waiting for ever.
+const GROUP: usize = 1_024;
+
+/// Why a change was not made.
+#[derive(Debug, thiserror::Error)]
+pub enum CommitError {
+    /// A rule forbids it.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The store failed. Whether the change is there is known once the store can be read again.
+    #[error("the store failed: {reason}")]
+    Store {
+        /// What it said.
+        reason: String,
+        /// Whether the disk is full.
+        full: bool,
+    },
+    /// The daemon is stopping.
+    #[error("the broker is stopping and takes no changes")]
+    Stopping,
+}
+
+/// A store failure, told to every act of the group.
+#[derive(Debug, Clone)]
+struct Failure {
+    reason: String,
+    full: bool,
+}
+
+type Acknowledge = Box<dyn FnOnce(Result<(), Failure>) + Send>;
+type Job = Box<dyn FnOnce(&mut Transaction<'_>) -> Acknowledge + Send>;
+
+enum Message {
+    Act(Job, Box<dyn FnOnce(Failure) + Send>),
+    Configure(Box<Settings>, oneshot::Sender<Result<(), String>>),
+}
+
+/// Takes acts. Cheap to clone; the writer ends when the last is dropped.
+#[derive(Clone)]
+pub struct Committer {
+    queue: mpsc::Sender<Message>,
+}
+
+impl Committer {
+    /// Starts the writer on a store. Join the thread to have everything written and folded.
+    pub fn start(store: Store, shared: Arc<Shared>) -> std::io::Result<(Self, std::thread::JoinHandle<()>)> {
+        let (queue, messages) = mpsc::channel(QUEUE);
+        let writer = Writer { store, shared };
+        let thread = std::thread::Builder::new().name("commit".to_owned()).spawn(move || writer.run(messages))?;
+        Ok((Self { queue }, thread))
+    }
+
+    /// Does an act: `Ok` when it is durable and visible.
+    pub async fn commit<A: Act>(&self, actor: Actor, act: A) -> Result<A::Done, CommitError> {
+        let (reply, answer) = oneshot::channel();
+        let reply = Arc::new(std::sync::Mutex::new(Some(reply)));
+        let failed = Arc::clone(&reply);
+        let send = |slot: &std::sync::Mutex<Option<oneshot::Sender<_>>>, result| {
+            if let Some(reply) = slot.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take() {
+                // The one who asked may have gone; the act happened all the same.
+                let _ = reply.send(result);
+            }
+        };
+        let job: Job = Box::new(move |transaction| {
+            let done = transaction.run(&actor, act);
+            Box::new(move |durable| {
+                let result = match (done, durable) {
+                    (Err(refusal), _) => Err(CommitError::Refused(refusal)),
+                    (Ok(_), Err(failure)) => Err(failure.into()),
+                    (Ok(done), Ok(())) => Ok(done),
+                };
+                send(&reply, result);
+            })
+        });
+        let fail = Box::new(move |failure: Failure| send(&failed, Err(failure.into())));
+        self.queue.send(Message::Act(job, fail)).await.map_err(|_| CommitError::Stopping)?;
+        answer.await.map_err(|_| CommitError::Stopping)?
+    }
+
+    /// Takes other settings for the zones.
+    pub async fn configure(&self, settings: Settings) -> Result<(), String> {
+        let (reply, answer) = oneshot::channel();
+        let stopping = || CommitError::Stopping.to_string();
+        self.queue.send(Message::Configure(Box::new(settings), reply)).await.map_err(|_| stopping())?;
+        answer.await.map_err(|_| stopping())?
+    }
+}
+
+impl From<Failure> for CommitError {
+    fn from(failure: Failure) -> Self {
+        Self::Store { reason: failure.reason, full: failure.full }
+    }
+}
+
+struct Writer {
+    store: Store,
+    shared: Arc<Shared>,
+}
+
+impl Writer {
+    fn run(mut self, mut messages: mpsc::Receiver<Message>) {
+        while let Some(first) = messages.blocking_recv() {
+            let mut group = Vec::new();
+            let mut next = Some(first);
+            while let Some(message) = next {
+                match message {
+                    Message::Act(job, fail) => group.push((job, fail)),
+                    Message::Configure(settings, reply) => {
+                        self.commit(std::mem::take(&mut group));
+                        let _ = reply.send(self.configure(*settings));
+                    }
+                }
+                next = if group.len() < GROUP { messages.try_recv().ok() } else { None };
+            }
+            self.commit(group);
+        }
+        if let Err(error) = self.store.checkpoint(now()) {
+            tracing::error!(error = chain(&error), "the last checkpoint failed; the next start replays the journal");
+        }
+    }
+
+    fn configure(&mut self, settings: Settings) -> Result<(), String> {
+        self.store.configure(settings).map_err(|error| chain(&error))?;
+        self.shared.publish(self.store.view());
+        Ok(())
+    }
+
+    fn commit(&mut self, group: Vec<(Job, Box<dyn FnOnce(Failure) + Send>)>) {
+        if group.is_empty() {
+            return;
+        }
+        let started = Instant::now();
+        let acts = group.len();
+        let mut transaction = match self.store.begin(now()) {
+            Ok(transaction) => transaction,
+            Err(error) => {
+                let reason = chain(&error);
+                self.shared.store_failed(&reason);
+                group.into_iter().for_each(|(_, fail)| fail(Failure { reason: reason.clone(), full: false }));
+                return;
+            }
+        };
+        let acknowledge: Vec<Acknowledge> = group.into_iter().map(|(job, _)| job(&mut transaction)).collect();
+        let finished = transaction.finish();
+        let result = match self.store.commit(finished) {
+            Ok(view) => {
+                self.shared.publish(view);
+                self.shared.store_committed(acts, started.elapsed());
+                Ok(())
+            }
+            Err(error) => {
+                let full = matches!(&error, dnsbroker_store::engine::EngineError::Storage { full: true, .. });
+                let reason = chain(&error);
+                self.shared.store_failed(&reason);
+                Err(Failure { reason, full })
+            }
+        };
+        acknowledge.into_iter().for_each(|acknowledge| acknowledge(result.clone()));
+    }
+}
+
+/// Seconds since 1970-01-01 UTC.
+pub fn now() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs() as i64)
+}
