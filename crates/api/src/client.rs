@@ -3,13 +3,26 @@
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
+use futures_util::TryStreamExt;
 use http::{Method, Request, StatusCode};
-use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::{Frame, Incoming};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::io::AsyncRead;
+use tokio_util::io::ReaderStream;
 
 use crate::problem::Problem;
+
+/// Octets of one piece of an upload.
+const PIECE: usize = 64 * 1024;
+
+type Body = UnsyncBoxBody<Bytes, std::io::Error>;
+
+fn whole(body: impl Into<Bytes>) -> Body {
+    Full::new(body.into()).map_err(|never| match never {}).boxed_unsync()
+}
 
 /// A client of one daemon.
 #[derive(Debug, Clone)]
@@ -57,12 +70,12 @@ impl Client {
 
     /// `GET`.
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
-        self.call(Method::GET, path, None, Bytes::new()).await
+        self.call(Method::GET, path, None, whole(Bytes::new())).await
     }
 
     /// `DELETE`.
     pub async fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
-        self.call(Method::DELETE, path, None, Bytes::new()).await
+        self.call(Method::DELETE, path, None, whole(Bytes::new())).await
     }
 
     /// `POST` of JSON.
@@ -75,19 +88,20 @@ impl Client {
         self.json(Method::PUT, path, body).await
     }
 
-    /// `POST` of a body of any media type.
-    pub async fn post_body<T: DeserializeOwned>(
+    /// `POST` of what a reader gives, as it is read, so that a list of any length takes little memory.
+    pub async fn upload<T: DeserializeOwned>(
         &self,
         path: &str,
         media_type: &'static str,
-        body: Bytes,
+        reader: impl AsyncRead + Send + 'static,
     ) -> Result<T, ClientError> {
-        self.call(Method::POST, path, Some(media_type), body).await
+        let pieces = ReaderStream::with_capacity(reader, PIECE).map_ok(Frame::data);
+        self.call(Method::POST, path, Some(media_type), StreamBody::new(pieces).boxed_unsync()).await
     }
 
     /// `GET` of a stream of octets; `sink` gets them piece by piece.
     pub async fn download(&self, path: &str, mut sink: impl FnMut(&[u8])) -> Result<(), ClientError> {
-        let mut body = self.send(Method::GET, path, None, Bytes::new()).await?.1;
+        let mut body = self.send(Method::GET, path, None, whole(Bytes::new())).await?.1;
         while let Some(frame) = body.frame().await {
             if let Ok(data) = frame?.into_data() {
                 sink(&data);
@@ -104,7 +118,7 @@ impl Client {
     ) -> Result<T, ClientError> {
         // Our own messages always have a JSON form.
         let body = serde_json::to_vec(body).unwrap_or_default();
-        self.call(method, path, Some("application/json"), body.into()).await
+        self.call(method, path, Some("application/json"), whole(body)).await
     }
 
     async fn call<T: DeserializeOwned>(
@@ -112,7 +126,7 @@ impl Client {
         method: Method,
         path: &str,
         media_type: Option<&'static str>,
-        body: Bytes,
+        body: Body,
     ) -> Result<T, ClientError> {
         let (status, body) = self.send(method, path, media_type, body).await?;
         let body = body.collect().await?.to_bytes();
@@ -126,7 +140,7 @@ impl Client {
         method: Method,
         path: &str,
         media_type: Option<&'static str>,
-        body: Bytes,
+        body: Body,
     ) -> Result<(StatusCode, Incoming), ClientError> {
         let stream = tokio::net::UnixStream::connect(&self.socket).await.map_err(|source| {
             ClientError::Unreachable { socket: self.socket.display().to_string(), source }
@@ -138,7 +152,7 @@ impl Client {
         if let Some(media_type) = media_type {
             request = request.header(http::header::CONTENT_TYPE, media_type);
         }
-        let answer = sender.send_request(request.body(Full::new(body))?).await?;
+        let answer = sender.send_request(request.body(body)?).await?;
         let status = answer.status();
         if status.is_success() {
             return Ok((status, answer.into_body()));

@@ -22,6 +22,10 @@ pub struct Config {
     /// Addresses under which the broker's name is published.
     #[serde(default)]
     pub addresses: Vec<IpAddr>,
+    /// CAs that may issue certificates for the federation's names (CAA, RFC 8659), for example `letsencrypt.org`;
+    /// none but the federation's own where it is empty.
+    #[serde(default)]
+    pub caa: Vec<String>,
     /// Labels and times of the zones.
     #[serde(default)]
     pub zones: ZonesConfig,
@@ -65,7 +69,7 @@ pub struct ZonesConfig {
 }
 
 /// Where data are kept.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StoreConfig {
     /// `redb` or `sled`.
@@ -93,7 +97,7 @@ impl Default for StoreConfig {
 }
 
 /// Addresses to listen on.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Listener {
     /// Socket addresses; port 0 takes any free one.
@@ -101,7 +105,7 @@ pub struct Listener {
 }
 
 /// The DoH front.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DohConfig {
     /// Socket addresses.
@@ -118,7 +122,7 @@ pub struct DohConfig {
 }
 
 /// REST for operators, over TLS.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ApiConfig {
     /// Socket addresses.
@@ -129,7 +133,7 @@ pub struct ApiConfig {
 }
 
 /// The CA's files.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct CaConfig {
     /// Directory of certificates and the encrypted issuing key.
@@ -264,6 +268,11 @@ impl Config {
     /// A path of the configuration, from its directory.
     pub fn path(&self, path: &Path) -> PathBuf {
         self.dir.join(path)
+    }
+
+    /// Whether the root key still lies where `init` put it.
+    pub fn root_key_online(&self) -> bool {
+        self.dir.join("root-key/root.key").exists()
     }
 
     /// The control socket.

@@ -1,2 +1,44 @@
-//! x
-fn main() {}
+//! `dnsbroker`: the authoritative private DNS broker of one federation of LoRaWAN operators.
+//!
+//! One binary is the daemon and its administration: see `cli` for the commands and `daemon` for what runs.
+
+mod api;
+mod app;
+mod cli;
+mod committer;
+mod config;
+mod control;
+mod daemon;
+mod dns;
+mod doh;
+mod explain;
+mod https;
+mod key;
+mod limits;
+mod logging;
+mod metrics;
+mod ops;
+mod peer;
+mod pki;
+mod public_zone;
+mod shared;
+mod tls;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// Less CPU a query and steadier memory than the system's allocator.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let cli = cli::Cli::parse();
+    match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(cli::run(cli)),
+        Err(error) => {
+            eprintln!("error: cannot start: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

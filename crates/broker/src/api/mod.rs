@@ -20,6 +20,7 @@ use dnsbroker_store::Actor;
 
 use crate::app::App;
 pub use error::ApiError;
+pub use zones::ZONES;
 
 /// JSON bodies are at most this long, in octets.
 const MAX_JSON: usize = 64 * 1024;

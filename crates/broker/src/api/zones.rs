@@ -17,7 +17,7 @@ use super::ApiError;
 use crate::app::App;
 
 /// The zones, by their names in commands.
-const ZONES: [(&str, Zone); 3] = [("public", Zone::Public), ("deveuis", Zone::DevEui), ("netids", Zone::NetId)];
+pub const ZONES: [(&str, Zone); 3] = [("public", Zone::Public), ("deveuis", Zone::DevEui), ("netids", Zone::NetId)];
 /// Audit rows of a page, unless asked for otherwise, and at most.
 const PAGE: usize = 1_000;
 const MAX_PAGE: usize = 10_000;

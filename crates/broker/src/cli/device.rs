@@ -1,0 +1,243 @@
+//! `device`: lists in, lists out, and why a device resolves or doesn't.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+use clap::{Args, Subcommand};
+use dnsbroker_api::message::{Device, ImportReport, Lookup, Page};
+use dnsbroker_federation::{DevEui, MemberId, NetId};
+use indicatif::{ProgressBar, ProgressStyle};
+use tokio::io::AsyncRead;
+use tokio_util::io::InspectReader;
+
+use super::output::Output;
+use super::{Context, escape};
+
+#[derive(Subcommand)]
+pub(super) enum DeviceCommand {
+    /// Register, replace or remove a list of devices
+    Import(ImportArgs),
+    /// List devices in ascending order
+    List(ListArgs),
+    /// Show who has a device
+    Show {
+        /// In any of the forms people write
+        deveui: DevEui,
+    },
+    /// Resolve a device and explain each step and rule
+    Lookup {
+        /// In any of the forms people write
+        deveui: DevEui,
+        /// The member that asks; without it, anybody on plain DNS
+        #[arg(long = "as")]
+        member: Option<MemberId>,
+    },
+}
+
+#[derive(Args)]
+pub(super) struct ImportArgs {
+    /// Whose devices they are
+    #[arg(long)]
+    member: MemberId,
+    /// The NetID they resolve to
+    #[arg(long)]
+    netid: NetId,
+    /// The list is all there is: devices of this NetID that it does not name are removed
+    #[arg(long, conflicts_with = "remove")]
+    full: bool,
+    /// Remove the devices of the list
+    #[arg(long)]
+    remove: bool,
+    /// Only say what would happen
+    #[arg(long)]
+    dry_run: bool,
+    /// Let a full list drop most of the devices
+    #[arg(long)]
+    allow_shrink: bool,
+    /// The form of the list, where it is not to be guessed: plain, getdb, csv, json, ndjson
+    #[arg(long)]
+    format: Option<String>,
+    /// The list, or - for standard input
+    file: PathBuf,
+}
+
+#[derive(Args)]
+pub(super) struct ListArgs {
+    /// Only of this member
+    #[arg(long)]
+    member: Option<MemberId>,
+    /// Only of this NetID
+    #[arg(long)]
+    netid: Option<NetId>,
+    /// Only devices after this one
+    #[arg(long)]
+    after: Option<DevEui>,
+    /// Devices at most
+    #[arg(long)]
+    limit: Option<usize>,
+}
+
+impl DeviceCommand {
+    pub(super) async fn run(self, context: &Context) -> anyhow::Result<()> {
+        let Context { client, output } = context;
+        match self {
+            Self::Import(args) => import(context, args).await?,
+            Self::List(args) => list(context, args).await?,
+            Self::Show { deveui } => {
+                let device: Device = client.get(&format!("/api/v1/devices/{deveui}")).await?;
+                output.print(&device, |device| line(device));
+            }
+            Self::Lookup { deveui, member } => {
+                let query = member.map(|member| format!("?as={member}")).unwrap_or_default();
+                let lookup: Lookup = client.get(&format!("/api/v1/devices/{deveui}/lookup{query}")).await?;
+                output.print(&lookup, lookup_text);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn line(device: &Device) -> String {
+    format!("{}  {}  {}\n", device.deveui, device.netid, device.member)
+}
+
+fn lookup_text(lookup: &Lookup) -> String {
+    let mut text = String::new();
+    for (number, step) in lookup.steps.iter().enumerate() {
+        text.push_str(&format!("{}. {step}\n", number + 1));
+    }
+    for record in &lookup.answer {
+        text.push_str(&format!("   {record}\n"));
+    }
+    text
+}
+
+/// Rows of one request.
+const PAGE: usize = 10_000;
+
+async fn list(Context { client, output }: &Context, args: ListArgs) -> anyhow::Result<()> {
+    let ListArgs { member, netid, mut after, limit } = args;
+    let mut left = limit.unwrap_or(usize::MAX);
+    let mut items = Vec::new();
+    while left > 0 {
+        let mut path = format!("/api/v1/devices?limit={}", left.min(PAGE));
+        let filters = [
+            ("member", member.as_ref().map(ToString::to_string)),
+            ("netid", netid.map(|netid| netid.to_string())),
+            ("after", after.map(|after| after.to_string())),
+        ];
+        for (name, value) in filters.into_iter().filter_map(|(name, value)| Some((name, value?))) {
+            path.push_str(&format!("&{name}={}", escape(&value)));
+        }
+        let page: Page<Device> = client.get(&path).await?;
+        left = left.saturating_sub(page.items.len());
+        after = page.items.last().map(|device| device.deveui);
+        if output.is_json() {
+            items.extend(page.items);
+        } else {
+            output.text(&page.items.iter().map(line).collect::<String>());
+        }
+        if page.next.is_none() {
+            break;
+        }
+    }
+    if output.is_json() {
+        output.print(&Page { items, next: None }, |_| String::new());
+    }
+    Ok(())
+}
+
+async fn import(Context { client, output }: &Context, args: ImportArgs) -> anyhow::Result<()> {
+    let ImportArgs { member, netid, full, remove, dry_run, allow_shrink, format, file } = args;
+    let mode = match (full, remove) {
+        (true, _) => "full",
+        (_, true) => "remove",
+        _ => "add",
+    };
+    let mut path = format!(
+        "/api/v1/members/{member}/netids/{netid}/devices?mode={mode}&dry_run={dry_run}&allow_shrink={allow_shrink}"
+    );
+    if let Some(format) = format {
+        path.push_str(&format!("&format={}", escape(&format)));
+    }
+    let report: ImportReport = if file.as_os_str() == "-" {
+        let bar = Arc::new(progress(None));
+        client.upload(&path, OCTETS, watched(tokio::io::stdin(), bar)).await?
+    } else {
+        let cannot = || format!("cannot read the list {}", file.display());
+        let opened = tokio::fs::File::open(&file).await.with_context(cannot)?;
+        let metadata = opened.metadata().await.with_context(cannot)?;
+        if metadata.is_dir() {
+            bail!("{} is a directory: name a file with a list of devices", file.display());
+        }
+        let bar = Arc::new(progress(Some(metadata.len())));
+        client.upload(&path, OCTETS, watched(opened, bar)).await?
+    };
+    output.print(&report, report_text);
+    name_trouble(*output, &report);
+    let took = report.added + report.moved + report.removed + report.unchanged + report.absent + report.claimed;
+    if took == 0 && report.rejected > 0 {
+        bail!("no row of the list names a device: is it of another format? see --format");
+    }
+    Ok(())
+}
+
+const OCTETS: &str = "application/octet-stream";
+
+/// A bar on stderr; hidden where that is no terminal.
+fn progress(length: Option<u64>) -> ProgressBar {
+    let (bar, template) = match length {
+        Some(length) => (ProgressBar::new(length), "{bar:40} {bytes}/{total_bytes} {bytes_per_sec} {msg}"),
+        None => (ProgressBar::new_spinner(), "{spinner} {bytes} {bytes_per_sec} {msg}"),
+    };
+    match ProgressStyle::with_template(template) {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
+}
+
+fn watched(reader: impl AsyncRead + Send + 'static, bar: Arc<ProgressBar>) -> impl AsyncRead + Send + 'static {
+    InspectReader::new(reader, move |octets| {
+        bar.inc(octets.len() as u64);
+        if bar.length().is_some_and(|length| bar.position() >= length) {
+            bar.set_message("read; now it is made durable");
+        }
+    })
+}
+
+fn report_text(report: &ImportReport) -> String {
+    let ImportReport { added, moved, removed, unchanged, absent, repeated, claimed, rejected, serial, .. } = report;
+    let did = if report.dry_run { "would be: " } else { "" };
+    let mut text = format!("{did}{added} added, {moved} moved, {removed} removed, {unchanged} unchanged");
+    for (count, what) in [
+        (absent, "not there"),
+        (repeated, "repeated in the list"),
+        (claimed, "held by another member"),
+        (rejected, "rows refused"),
+    ] {
+        if *count > 0 {
+            text.push_str(&format!(", {count} {what}"));
+        }
+    }
+    text.push_str(&format!("; serial {serial}\n"));
+    text
+}
+
+/// Names each row that was not taken, on stderr: nothing is lost silently.
+fn name_trouble(output: Output, report: &ImportReport) {
+    for reject in &report.rejects {
+        output.note(&format!("line {}: {:?}: {}", reject.line, reject.text, reject.reason));
+    }
+    let unnamed = report.rejected.saturating_sub(report.rejects.len() as u64);
+    if unnamed > 0 {
+        output.note(&format!("and {unnamed} more rows"));
+    }
+    for deveui in &report.claims {
+        output.note(&format!("{deveui}: another member holds it; it was left as it is"));
+    }
+    let unnamed = report.claimed.saturating_sub(report.claims.len() as u64);
+    if unnamed > 0 {
+        output.note(&format!("and {unnamed} more devices that other members hold"));
+    }
+}

@@ -1,0 +1,186 @@
+//! `init`: a federation in a directory.
+
+use std::fmt::Write as _;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use clap::Args;
+use dnsbroker_federation::DomainName;
+use dnsbroker_store::engine::EngineKind;
+use dnsbroker_store::{Identity, Store};
+use dnsbroker_zone::zones::PublicZone;
+use serde::Serialize;
+
+use super::output::Output;
+use crate::committer::now;
+use crate::config::Config;
+use crate::daemon::settings;
+use crate::key::write_whole;
+use crate::pki::{Pki, new_passphrase, private_dir};
+
+/// Ports of a broker in service.
+const PORTS: Ports = Ports { dns: 53, doh: 443, api: 8443, metrics: 9153 };
+
+#[derive(Args)]
+pub(super) struct Init {
+    /// Where it shall live; configuration, CA, store and control socket go there
+    #[arg(long)]
+    pub(super) dir: PathBuf,
+    /// Name of the federation: the public zone, and the parent of the private ones
+    #[arg(long)]
+    pub(super) federation: DomainName,
+    /// Name of the broker, within the federation [default: broker.<FEDERATION>]
+    #[arg(long)]
+    pub(super) broker_name: Option<DomainName>,
+    /// Where data are kept: redb, or sled for trials
+    #[arg(long, default_value = "redb")]
+    pub(super) store: EngineKind,
+    /// Labels of the private zones, as in --labels deveui,netid for those of the IoTRoam tutorial
+    #[arg(long, value_name = "DEVEUIS,NETIDS", default_value = "deveuis,netids", value_parser = labels)]
+    pub(super) labels: (String, String),
+    /// Address to listen on; may be given several times [default: 0.0.0.0, with --port-base 127.0.0.1]
+    #[arg(long)]
+    pub(super) listen: Vec<IpAddr>,
+    /// Address under which members reach the broker; may be given several times
+    #[arg(long)]
+    pub(super) address: Vec<IpAddr>,
+    /// Ports N dns, N+1 doh, N+2 api, N+3 metrics instead of 53, 443, 8443, 9153; 0 takes any free ones
+    #[arg(long, value_name = "N")]
+    pub(super) port_base: Option<u16>,
+}
+
+fn labels(text: &str) -> Result<(String, String), String> {
+    let (deveui, netid) = text.split_once(',').ok_or("write two labels with a comma between them")?;
+    Ok((deveui.trim().to_owned(), netid.trim().to_owned()))
+}
+
+#[derive(Clone, Copy)]
+struct Ports {
+    dns: u16,
+    doh: u16,
+    api: u16,
+    metrics: u16,
+}
+
+impl Ports {
+    fn from_base(base: u16) -> anyhow::Result<Self> {
+        let port = |offset: u16| match base {
+            0 => Ok(0),
+            _ => base.checked_add(offset).with_context(|| format!("--port-base {base} leaves no room for all ports")),
+        };
+        Ok(Self { dns: port(0)?, doh: port(1)?, api: port(2)?, metrics: port(3)? })
+    }
+}
+
+/// What was made.
+#[derive(Debug, Serialize)]
+pub(super) struct Made {
+    federation: DomainName,
+    pub(super) config: PathBuf,
+    ca_file: PathBuf,
+    root_key: PathBuf,
+    control_socket: PathBuf,
+}
+
+impl Init {
+    pub(super) fn run(self, output: Output) -> anyhow::Result<()> {
+        let unreachable = self.address.is_empty() && self.listen.iter().all(IpAddr::is_unspecified);
+        let hint = unreachable && self.port_base.is_none();
+        let made = self.make()?;
+        output.print(&made, |made| {
+            format!(
+                "federation {} is in {}\n\n\
+                 1. Move the root key to a place that is not online: {}\n\
+                 2. Look at the configuration: {}\n\
+                 3. Serve it: dnsbroker serve --config {}\n",
+                made.federation,
+                made.config.parent().unwrap_or(Path::new(".")).display(),
+                made.root_key.display(),
+                made.config.display(),
+                made.config.display(),
+            )
+        });
+        if hint {
+            output.note("note: no --address was given, so the broker's name has no address yet: set `addresses` in the configuration");
+        }
+        Ok(())
+    }
+
+    /// Makes it, without a word.
+    pub(super) fn make(self) -> anyhow::Result<Made> {
+        let dir = std::path::absolute(&self.dir).with_context(|| format!("{} is no path", self.dir.display()))?;
+        let file = dir.join("dnsbroker.toml");
+        if file.exists() {
+            bail!("{} is there already: it is left as it is; choose another --dir", file.display());
+        }
+        let text = self.configuration()?;
+        let config = Config::parse(&text, dir.clone())?;
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o750)
+            .create(&dir)
+            .with_context(|| format!("cannot make the directory {}", dir.display()))?;
+        let passphrase = new_passphrase()?;
+        private_dir(&dir.join("secrets"))?;
+        crate::key::write_secret(&dir.join("secrets/ca-passphrase"), passphrase.as_bytes())?;
+        let root_key = dir.join("root-key");
+        let secret = passphrase.trim_end().as_bytes();
+        Pki::create(&dir.join("ca"), &root_key, &self.federation, secret, now()).context("cannot make the CA")?;
+        let data = dir.join("data");
+        private_dir(&data)?;
+        let engine = self.store.open(&data)?;
+        let identity = Identity { federation: config.federation.clone(), labels: config.zones.labels.clone() };
+        Store::create(engine, identity, settings(&config, PublicZone::default())?).context("cannot make the store")?;
+        // Last, so that a directory with a configuration is a whole one.
+        write_whole(&file, text.as_bytes(), 0o640)?;
+        Ok(Made {
+            federation: self.federation,
+            config: file,
+            ca_file: dir.join("ca/root.pem"),
+            root_key,
+            control_socket: dir.join("control.sock"),
+        })
+    }
+
+    fn configuration(&self) -> anyhow::Result<String> {
+        let (ports, default) = match self.port_base {
+            Some(base) => (Ports::from_base(base)?, IpAddr::V4(Ipv4Addr::LOCALHOST)),
+            None => (PORTS, IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
+        };
+        let addresses = if self.listen.is_empty() { vec![default] } else { self.listen.clone() };
+        let listen = |port| {
+            let sockets: Vec<String> = addresses.iter().map(|ip| format!("{:?}", SocketAddr::new(*ip, port).to_string())).collect();
+            format!("listen = [{}]", sockets.join(", "))
+        };
+        let mut text = String::new();
+        let dotless = |name: &DomainName| name.to_string().trim_end_matches('.').to_owned();
+        writeln!(text, "# dnsbroker: the broker of one federation. Paths are relative to this file.")?;
+        writeln!(text, "# `dnsbroker config check --config FILE` says what a change would do.\n")?;
+        writeln!(text, "federation = \"{}\"", dotless(&self.federation))?;
+        match &self.broker_name {
+            Some(name) => writeln!(text, "broker_name = \"{}\"", dotless(name))?,
+            None => writeln!(text, "# broker_name = \"broker.{}\"", dotless(&self.federation))?,
+        }
+        let published: Vec<String> = self.address.iter().map(|address| format!("\"{address}\"")).collect();
+        writeln!(text, "# Addresses under which members reach the broker; published in the public zone.")?;
+        writeln!(text, "addresses = [{}]\n", published.join(", "))?;
+        let (deveui, netid) = &self.labels;
+        writeln!(text, "[zones]\nlabels = {{ deveui = \"{deveui}\", netid = \"{netid}\" }}")?;
+        writeln!(text, "# timing = {{ ttl = 60, negative_ttl = 60 }}  # seconds\n")?;
+        writeln!(text, "[store]\nengine = \"{}\"\ndir = \"data\"\n", self.store)?;
+        writeln!(text, "# The broker's own names, for everybody, on UDP and TCP.\n[dns]\n{}\n", listen(ports.dns))?;
+        writeln!(text, "# Devices, for members, over HTTPS with their certificates.\n[doh]\n{}", listen(ports.doh))?;
+        writeln!(text, "# A certificate of your own instead of one of the federation's CA:")?;
+        writeln!(text, "# certificate = \"fullchain.pem\"\n# key = \"privkey.pem\"\n")?;
+        writeln!(text, "# Enrolment of operators, over HTTPS.\n[api]\n{}\n", listen(ports.api))?;
+        let metrics = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), ports.metrics);
+        writeln!(text, "# /metrics, /health and /ready, over plain HTTP: keep it on loopback.")?;
+        writeln!(text, "[metrics]\nlisten = [\"{metrics}\"]\n")?;
+        writeln!(text, "[ca]\ndir = \"ca\"\n# Without this line: the variable DNSBROKER_CA_PASSPHRASE, or the systemd")?;
+        writeln!(text, "# credential ca-passphrase.\npassphrase_file = \"secrets/ca-passphrase\"\n")?;
+        writeln!(text, "[log]\nlevel = \"info\"\nformat = \"text\"")?;
+        Ok(text)
+    }
+}

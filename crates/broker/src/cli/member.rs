@@ -1,0 +1,162 @@
+//! `member` and `netid`: who is in the federation, and where their network servers are.
+
+use std::net::IpAddr;
+
+use clap::{Args, Subcommand};
+use dnsbroker_api::message::{Member, Network, NewMember, Page, Reason, SetNetwork};
+use dnsbroker_federation::{DomainName, MemberId, NetId};
+
+use super::Context;
+use super::output::table;
+
+#[derive(Subcommand)]
+pub(super) enum MemberCommand {
+    /// Add a member
+    Add {
+        /// Its id: lower-case letters, digits and hyphens, as it will stand in certificates
+        id: MemberId,
+        /// Its name for people
+        #[arg(long)]
+        name: Option<String>,
+    },
+    /// List all members
+    List,
+    /// Show one member
+    Show {
+        /// Its id
+        id: MemberId,
+    },
+    /// Refuse a member everything, at once, until it is resumed; its data stay
+    Suspend {
+        /// Its id
+        id: MemberId,
+        /// Why: for the audit and for the member's error messages
+        #[arg(long, default_value = "suspended by an administrator")]
+        reason: String,
+    },
+    /// End a suspension
+    Resume {
+        /// Its id
+        id: MemberId,
+    },
+    /// Remove a member that holds no NetIDs any more; its certificates are refused from now on
+    Remove {
+        /// Its id
+        id: MemberId,
+    },
+}
+
+impl MemberCommand {
+    pub(super) async fn run(self, Context { client, output }: &Context) -> anyhow::Result<()> {
+        match self {
+            Self::Add { id, name } => {
+                let member: Member = client.post("/api/v1/members", &NewMember { id, name }).await?;
+                output.print(&member, |member| format!("member {} added\n", member.id));
+            }
+            Self::List => {
+                let members: Page<Member> = client.get("/api/v1/members").await?;
+                output.print(&members, |members| member_table(&members.items));
+            }
+            Self::Show { id } => {
+                let member: Member = client.get(&format!("/api/v1/members/{id}")).await?;
+                output.print(&member, |member| member_table(std::slice::from_ref(member)));
+            }
+            Self::Suspend { id, reason } => {
+                let member: Member =
+                    client.post(&format!("/api/v1/members/{id}/suspend"), &Reason { reason }).await?;
+                output.print(&member, |member| format!("member {} is suspended\n", member.id));
+            }
+            Self::Resume { id } => {
+                let member: Member = client.post(&format!("/api/v1/members/{id}/resume"), &()).await?;
+                output.print(&member, |member| format!("member {} is active again\n", member.id));
+            }
+            Self::Remove { id } => {
+                let () = client.delete(&format!("/api/v1/members/{id}")).await?;
+                output.print(&serde_json::json!({ "removed": id }), |_| format!("member {id} removed\n"));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn member_table(members: &[Member]) -> String {
+    let rows: Vec<Vec<String>> = members
+        .iter()
+        .map(|member| {
+            let netids: Vec<String> = member.netids.iter().map(ToString::to_string).collect();
+            let state = member.suspended.as_ref().map_or("active".to_owned(), |why| format!("suspended: {why}"));
+            vec![member.id.to_string(), netids.join(","), member.devices.to_string(), state, member.name.clone()]
+        })
+        .collect();
+    table(&["MEMBER", "NETIDS", "DEVICES", "STATE", "NAME"], &rows)
+}
+
+#[derive(Subcommand)]
+pub(super) enum NetidCommand {
+    /// Give a NetID to a member, or change where its network server is
+    Set(SetNetid),
+    /// List all NetIDs
+    List,
+    /// Take a NetID without devices out of the zone
+    Remove {
+        /// Six hexadecimal digits
+        netid: NetId,
+    },
+}
+
+#[derive(Args)]
+pub(super) struct SetNetid {
+    /// Six hexadecimal digits
+    netid: NetId,
+    /// Who holds it
+    #[arg(long)]
+    member: MemberId,
+    /// Address of its network server; may be given several times
+    #[arg(long = "address", required = true)]
+    addresses: Vec<IpAddr>,
+    /// TCP port of its network server, published as SRV and NAPTR (TS002)
+    #[arg(long)]
+    port: Option<u16>,
+    /// The name in its network server's certificate, published as the target of SRV
+    #[arg(long)]
+    target: Option<DomainName>,
+}
+
+impl NetidCommand {
+    pub(super) async fn run(self, Context { client, output }: &Context) -> anyhow::Result<()> {
+        match self {
+            Self::Set(SetNetid { netid, member, addresses, port, target }) => {
+                let body = SetNetwork { member, addresses, port, target };
+                let network: Network = client.put(&format!("/api/v1/netids/{netid}"), &body).await?;
+                output.print(&network, |network| format!("NetID {} is held by {}\n", network.netid, network.member));
+            }
+            Self::List => {
+                let networks: Page<Network> = client.get("/api/v1/netids").await?;
+                output.print(&networks, |networks| network_table(&networks.items));
+            }
+            Self::Remove { netid } => {
+                let () = client.delete(&format!("/api/v1/netids/{netid}")).await?;
+                output.print(&serde_json::json!({ "removed": netid }), |_| format!("NetID {netid} removed\n"));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn network_table(networks: &[Network]) -> String {
+    let rows: Vec<Vec<String>> = networks
+        .iter()
+        .map(|network| {
+            let addresses: Vec<String> = network.addresses.iter().map(ToString::to_string).collect();
+            vec![
+                network.netid.to_string(),
+                network.member.to_string(),
+                network.devices.to_string(),
+                addresses.join(","),
+                network.port.map_or_else(|| "-".to_owned(), |port| port.to_string()),
+                network.name.clone(),
+            ]
+        })
+        .collect();
+    table(&["NETID", "MEMBER", "DEVICES", "ADDRESSES", "PORT", "NAME"], &rows)
+}

@@ -1,0 +1,141 @@
+//! The command line: what an administrator types.
+//!
+//! `init`, `quickstart`, `serve` and `config check` work on files; everything else talks to the running daemon over its
+//! control socket, by the same REST routes as the UI.
+
+mod audit;
+mod certificate;
+mod device;
+mod doh_client;
+mod init;
+mod member;
+mod output;
+mod quickstart;
+mod serve;
+mod status;
+mod zone;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use dnsbroker_api::client::Client;
+
+pub use output::Output;
+
+/// Authoritative private DNS broker for a federation of LoRaWAN operators.
+///
+/// Start with `dnsbroker quickstart`, which makes a whole federation in a directory and serves it, or with
+/// `dnsbroker init` for one of your own. Exit status: 0 done, 1 failed, 2 usage.
+#[derive(Parser)]
+#[command(name = "dnsbroker", version, arg_required_else_help = true, max_term_width = 110)]
+pub struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Args)]
+struct Global {
+    /// The running daemon's control socket [default: ./control.sock, else /var/lib/dnsbroker/control.sock]
+    #[arg(long, global = true, env = "DNSBROKER_CONTROL", value_name = "PATH")]
+    control: Option<PathBuf>,
+    /// Print JSON on stdout, for programs
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Make a federation with two sample members, serve it, and print look-ups to paste
+    Quickstart(quickstart::Quickstart),
+    /// Make a federation: CA, store, configuration
+    Init(init::Init),
+    /// Run the daemon
+    Serve(serve::Serve),
+    /// What the running daemon does
+    Status,
+    /// The configuration
+    #[command(subcommand)]
+    Config(serve::ConfigCommand),
+    /// Members of the federation
+    #[command(subcommand)]
+    Member(member::MemberCommand),
+    /// NetIDs and the addresses of their network servers
+    #[command(subcommand)]
+    Netid(member::NetidCommand),
+    /// One-time tokens with which an operator enrols
+    #[command(subcommand)]
+    Token(certificate::TokenCommand),
+    /// Certificates
+    #[command(subcommand)]
+    Cert(certificate::CertCommand),
+    /// The certification authority
+    #[command(subcommand)]
+    Ca(certificate::CaCommand),
+    /// Devices
+    #[command(subcommand)]
+    Device(device::DeviceCommand),
+    /// Zones as they are served
+    #[command(subcommand)]
+    Zone(zone::ZoneCommand),
+    /// The record of every change, chained by hashes
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
+}
+
+/// What commands to a running daemon share.
+struct Context {
+    client: Client,
+    output: Output,
+}
+
+/// Runs a command.
+pub async fn run(cli: Cli) -> ExitCode {
+    let output = Output::new(cli.global.json);
+    let context = || Context { client: Client::control(control_socket(cli.global.control.as_ref())), output };
+    let result = match cli.command {
+        Command::Quickstart(command) => command.run(output).await,
+        Command::Init(command) => command.run(output),
+        Command::Serve(command) => command.run().await,
+        Command::Config(command) => command.run(output),
+        Command::Status => status::status(&context()).await,
+        Command::Member(command) => command.run(&context()).await,
+        Command::Netid(command) => command.run(&context()).await,
+        Command::Token(command) => command.run(&context()).await,
+        Command::Cert(command) => command.run(&context()).await,
+        Command::Ca(command) => command.run(&context()).await,
+        Command::Device(command) => command.run(&context()).await,
+        Command::Zone(command) => command.run(&context()).await,
+        Command::Audit(command) => command.run(&context()).await,
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            output.error(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn control_socket(named: Option<&PathBuf>) -> PathBuf {
+    let here = PathBuf::from("control.sock");
+    match named {
+        Some(path) => path.clone(),
+        None if here.exists() => here,
+        None => "/var/lib/dnsbroker/control.sock".into(),
+    }
+}
+
+/// A text as one segment or value of a URL (RFC 3986, section 2.1).
+fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for octet in text.bytes() {
+        match octet {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => escaped.push(octet.into()),
+            other => escaped.push_str(&format!("%{other:02X}")),
+        }
+    }
+    escaped
+}

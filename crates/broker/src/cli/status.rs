@@ -1,0 +1,44 @@
+//! `status`: what the running daemon does.
+
+use dnsbroker_api::message::{Expiry, Status};
+
+use super::Context;
+
+pub(super) async fn status(context: &Context) -> anyhow::Result<()> {
+    let status: Status = context.client.get("/api/v1/status").await?;
+    context.output.print(&status, text);
+    Ok(())
+}
+
+fn text(status: &Status) -> String {
+    let join = |addresses: &[std::net::SocketAddr]| {
+        let text: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+        if text.is_empty() { "off".to_owned() } else { text.join(", ") }
+    };
+    let Status { version, federation, broker, started, store, serial, devices, netids, members, listeners, .. } = status;
+    let state = match &status.trouble {
+        None => "ready".to_owned(),
+        Some(trouble) => format!("IN TROUBLE: {trouble}"),
+    };
+    let mut text = format!(
+        "dnsbroker {version}: {state}\n\
+         federation  {federation} (broker {broker})\n\
+         started     {started}\n\
+         store       {store}\n\
+         zones       serial {serial}: {devices} devices, {netids} NetIDs, {members} members\n\
+         DoH         {} {}\n\
+         plain DNS   {}\n\
+         API         {} {}\n\
+         metrics     {}\n",
+        join(&listeners.doh),
+        listeners.doh_url,
+        join(&listeners.dns),
+        join(&listeners.api),
+        listeners.api_url,
+        join(&listeners.metrics),
+    );
+    for Expiry { name, not_after } in &status.certificates {
+        text.push_str(&format!("certificate {name}: until {not_after}\n"));
+    }
+    text
+}

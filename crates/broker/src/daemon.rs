@@ -1,0 +1,416 @@
+//! The daemon's life: start in an order in which nothing is served half, reload, renew, stop without losing anything.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow, bail};
+use arc_swap::ArcSwap;
+use dnsbroker_api::message::Listeners;
+use dnsbroker_federation::DomainName;
+use dnsbroker_store::act::PublishPublic;
+use dnsbroker_store::{Actor, Identity, Settings, Store};
+use dnsbroker_zone::zones::PublicZone;
+use rustls_pki_types::CertificateDer;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::app::{App, Parts};
+use crate::committer::{Committer, now};
+use crate::config::Config;
+use crate::control::Control;
+use crate::doh::{self, Doh};
+use crate::logging::Logging;
+use crate::pki::{Pki, brought, server_names};
+use crate::public_zone::{self, PublicNames};
+use crate::shared::Shared;
+use crate::tls::{TlsMaterial, TlsSwap};
+use crate::{api, dns, https, ops};
+
+/// How often certificates are looked at.
+const RENEWAL_CHECK: Duration = Duration::from_secs(3_600);
+/// A stop takes this long at most for answers under way.
+const STOP_WITHIN: Duration = Duration::from_secs(10);
+/// The port that a URL need not name.
+const HTTPS: u16 = 443;
+
+/// A running broker.
+pub struct Daemon {
+    app: App,
+    tls: Certificates,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+    writer: JoinHandle<()>,
+    /// The configuration's file, to be read again.
+    file: PathBuf,
+}
+
+/// The certificates in use, to be swapped without a restart.
+struct Certificates {
+    doh: Arc<TlsSwap>,
+    api: Arc<TlsSwap>,
+    leaf: Mutex<Option<CertificateDer<'static>>>,
+}
+
+/// Sockets that are bound before anything is served.
+struct Bound {
+    dns: Vec<dns::Sockets>,
+    doh: Vec<TcpListener>,
+    api: Vec<TcpListener>,
+    metrics: Vec<TcpListener>,
+    control: Control,
+}
+
+impl Daemon {
+    /// Starts everything. When this returns, all listeners answer.
+    pub async fn start(file: &Path) -> anyhow::Result<Self> {
+        let config = Config::read(file)?;
+        protect_process();
+        let (committer, writer, shared, engine) = open_store(&config)?;
+        let pki = Pki::open(&config).context("cannot open the CA")?;
+        let bound = Bound::new(&config).await?;
+        let listeners = bound.listeners(&config)?;
+        let app = App::new(Parts {
+            shared,
+            committer,
+            engine,
+            pki: Arc::new(pki),
+            config: ArcSwap::from_pointee(config),
+            listeners,
+            started: now(),
+            expiries: Mutex::default(),
+        });
+        publish(&app).await?;
+        let material = certificate(&app).await?;
+        let leaf = Mutex::new(material.chain.first().cloned());
+        let (doh, api) = (TlsSwap::mutual(&material, &app.shared)?, TlsSwap::one_sided(&material)?);
+        let tls = Certificates { doh: Arc::new(doh), api: Arc::new(api), leaf };
+        let daemon =
+            Self { app, tls, tasks: TaskTracker::new(), stop: CancellationToken::new(), writer, file: file.to_owned() };
+        daemon.serve(bound);
+        Ok(daemon)
+    }
+
+    /// The parts, for the quickstart.
+    pub fn app(&self) -> &App {
+        &self.app
+    }
+
+    fn serve(&self, bound: Bound) {
+        let (app, stop) = (&self.app, &self.stop);
+        let limits = app.config.load().limits.clone();
+        let front = Arc::new(Doh {
+            shared: Arc::clone(&app.shared),
+            tls: Arc::clone(&self.tls.doh),
+            limits: limits.clone(),
+            federation: app.config.load().federation.clone(),
+        });
+        for listener in bound.doh {
+            self.tasks.spawn(doh::serve(listener, Arc::clone(&front), stop.clone()));
+        }
+        for listener in bound.api {
+            let tls = Arc::clone(&self.tls.api);
+            self.tasks.spawn(https::serve(listener, api::public(app.clone()), tls, limits.clone(), stop.clone()));
+        }
+        if !bound.dns.is_empty() {
+            self.tasks.spawn(dns::serve(bound.dns, Arc::clone(&app.shared), stop.clone()));
+        }
+        for listener in bound.metrics {
+            self.tasks.spawn(ops::serve(listener, app.clone(), stop.clone()));
+        }
+        self.tasks.spawn(bound.control.serve(api::control(app.clone()), stop.clone()));
+        self.tasks.close();
+        let Listeners { dns, doh, api, metrics, .. } = &app.listeners;
+        let view = app.view();
+        let (serial, devices) = (view.zones.serial(), view.zones.devices().len());
+        tracing::info!(?dns, ?doh, ?api, ?metrics, %serial, devices, "dnsbroker serves");
+    }
+
+    /// Runs until SIGTERM or SIGINT; SIGHUP reloads.
+    pub async fn run(self, logging: &Logging) -> anyhow::Result<()> {
+        let mut signals = Signals::new()?;
+        tell_systemd(&[sd_notify::NotifyState::Ready]);
+        let mut renewal = tokio::time::interval(RENEWAL_CHECK);
+        loop {
+            tokio::select! {
+                _ = signals.hangup.recv() => {
+                    tell_systemd(&[sd_notify::NotifyState::Reloading, sd_notify::NotifyState::monotonic_usec_now()?]);
+                    match self.reload(logging).await {
+                        Ok(()) => tracing::info!("the configuration and the certificate were read again"),
+                        Err(error) => tracing::error!(error = format!("{error:#}"), "reload failed; all stays as it was"),
+                    }
+                    tell_systemd(&[sd_notify::NotifyState::Ready]);
+                }
+                _ = renewal.tick() => {
+                    if let Err(error) = self.renew().await {
+                        tracing::error!(error = format!("{error:#}"), "the broker's certificate was not renewed");
+                    }
+                }
+                _ = signals.terminate.recv() => break,
+                _ = signals.interrupt.recv() => break,
+            }
+        }
+        tracing::info!("stopping");
+        tell_systemd(&[sd_notify::NotifyState::Stopping]);
+        self.stop().await;
+        tracing::info!("stopped");
+        Ok(())
+    }
+
+    /// Stops: no new connections, answers under way are finished, the journal is folded.
+    pub async fn stop(self) {
+        self.stop.cancel();
+        if tokio::time::timeout(STOP_WITHIN, self.tasks.wait()).await.is_err() {
+            tracing::warn!("some connections did not end in time and are cut");
+        }
+        let Self { app, writer, .. } = self;
+        drop(app);
+        // The writer ends when the last handle is gone; a connection that was cut may still hold one.
+        let ended = tokio::task::spawn_blocking(move || writer.join());
+        match tokio::time::timeout(STOP_WITHIN, ended).await {
+            Ok(Ok(Ok(()))) => {}
+            _ => tracing::warn!("the store was not folded; the next start replays the journal"),
+        }
+    }
+
+    /// Takes a changed configuration: what a listener or the store is bound to needs a restart, and that is said.
+    async fn reload(&self, logging: &Logging) -> anyhow::Result<()> {
+        let new = Config::read(&self.file)?;
+        let old = self.app.config.load_full();
+        if new.federation != old.federation || new.zones.labels != old.zones.labels {
+            bail!("the federation's name and the zones' labels cannot change: certificates and replicas depend on them");
+        }
+        for part in needs_restart(&old, &new) {
+            tracing::warn!("{part} changed in the configuration; that takes effect at the next start");
+        }
+        logging.set(&new.log)?;
+        let _guard = Replaced::put(&self.app, new, &old);
+        publish(&self.app).await?;
+        self.renew().await?;
+        _guard.keep();
+        Ok(())
+    }
+
+    /// Takes another certificate if there is one: renewed by the CA, or brought by the administrator.
+    async fn renew(&self) -> anyhow::Result<()> {
+        let material = certificate(&self.app).await?;
+        let new = material.chain.first().cloned();
+        if *self.tls.leaf.lock().unwrap_or_else(std::sync::PoisonError::into_inner) == new {
+            return Ok(());
+        }
+        self.tls.doh.replace_mutual(&material, &self.app.shared)?;
+        self.tls.api.replace_one_sided(&material)?;
+        *self.tls.leaf.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = new;
+        tracing::info!("the broker's certificate is a new one");
+        Ok(())
+    }
+}
+
+/// A configuration put in place for the time of a reload, taken back unless it is kept.
+struct Replaced<'a> {
+    app: &'a App,
+    old: Option<Arc<Config>>,
+}
+
+impl<'a> Replaced<'a> {
+    fn put(app: &'a App, new: Config, old: &Arc<Config>) -> Self {
+        app.config.store(Arc::new(new));
+        Self { app, old: Some(Arc::clone(old)) }
+    }
+
+    fn keep(mut self) {
+        self.old = None;
+    }
+}
+
+impl Drop for Replaced<'_> {
+    fn drop(&mut self) {
+        if let Some(old) = self.old.take() {
+            self.app.config.store(old);
+        }
+    }
+}
+
+/// Parts of the configuration that differ and that only a start reads.
+fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
+    let mut parts = Vec::new();
+    let mut compare = |part, differs: bool| {
+        if differs {
+            parts.push(part);
+        }
+    };
+    compare("dns", old.dns != new.dns);
+    compare("doh.listen", old.doh.as_ref().map(|doh| &doh.listen) != new.doh.as_ref().map(|doh| &doh.listen));
+    compare("api", old.api != new.api);
+    compare("metrics", old.metrics != new.metrics);
+    compare("store", old.store != new.store);
+    compare("ca", old.ca != new.ca);
+    compare("limits", old.limits != new.limits);
+    compare("log.format", old.log.format != new.log.format);
+    parts
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+}
+
+/// Without systemd this does nothing.
+fn tell_systemd(states: &[sd_notify::NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::debug!(%error, "systemd was not told");
+    }
+}
+
+/// No core dumps, since they would hold keys; as many files as the system allows, since each connection is one.
+fn protect_process() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    if let Err(error) = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) }) {
+        tracing::warn!(%error, "core dumps cannot be switched off");
+    }
+    let files = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: files.maximum, maximum: files.maximum }) {
+        tracing::warn!(%error, "the limit on open files stays as it is");
+    }
+}
+
+type Opened = (Committer, JoinHandle<()>, Arc<Shared>, Arc<dyn dnsbroker_store::engine::Engine>);
+
+fn open_store(config: &Config) -> anyhow::Result<Opened> {
+    let dir = config.path(&config.store.dir);
+    let kind = config.engine()?;
+    if let Some(warning) = kind.warning() {
+        tracing::warn!("{warning}");
+    }
+    if !dir.is_dir() {
+        bail!("there is no store in {}: `dnsbroker init` makes one", dir.display());
+    }
+    let engine = kind.open(&dir).with_context(|| format!("cannot open the store in {}", dir.display()))?;
+    let identity = Identity { federation: config.federation.clone(), labels: config.zones.labels.clone() };
+    let store = Store::open(Arc::clone(&engine), identity, settings(config, PublicZone::default())?)
+        .with_context(|| format!("cannot open the store in {}", dir.display()))?;
+    let shared = Shared::new(store.view());
+    let (committer, writer) = Committer::start(store, Arc::clone(&shared))?;
+    Ok((committer, writer, shared, engine))
+}
+
+/// What a store takes from the configuration.
+pub fn settings(config: &Config, public: PublicZone) -> anyhow::Result<Settings> {
+    Ok(Settings { broker: config.broker()?, timing: config.zones.timing, public })
+}
+
+impl Bound {
+    async fn new(config: &Config) -> anyhow::Result<Self> {
+        let mut dns = Vec::new();
+        for address in config.dns.iter().flat_map(|dns| &dns.listen) {
+            let sockets = dns::Sockets::bind(*address).await;
+            dns.push(sockets.with_context(|| format!("cannot listen for plain DNS on {address}"))?);
+        }
+        let doh = config.doh.as_ref().map(|doh| doh.listen.as_slice()).unwrap_or_default();
+        let api = config.api.as_ref().map(|api| api.listen.as_slice()).unwrap_or_default();
+        let metrics = config.metrics.as_ref().map(|metrics| metrics.listen.as_slice()).unwrap_or_default();
+        Ok(Self {
+            dns,
+            doh: bind("DoH", doh).await?,
+            api: bind("the API", api).await?,
+            metrics: bind("metrics", metrics).await?,
+            control: Control::bind(&config.control_socket()).await?,
+        })
+    }
+
+    fn listeners(&self, config: &Config) -> anyhow::Result<Listeners> {
+        let addresses = |listeners: &[TcpListener]| listeners.iter().map(TcpListener::local_addr).collect();
+        let bound: std::io::Result<(Vec<_>, Vec<_>, Vec<_>)> =
+            (|| Ok((addresses(&self.doh)?, addresses(&self.api)?, addresses(&self.metrics)?)))();
+        let (doh, api, metrics) = bound?;
+        let dns = self.dns.iter().map(dns::Sockets::address).collect::<std::io::Result<Vec<_>>>()?;
+        let broker = config.broker()?;
+        let url = |bound: &[SocketAddr], port: Option<u16>, path: &str| {
+            let port = port.or_else(|| bound.first().map(SocketAddr::port));
+            port.map(|port| https_url(&broker, port) + path).unwrap_or_default()
+        };
+        let doh_url = url(&doh, config.doh.as_ref().and_then(|doh| doh.public_port), "/dns-query");
+        let api_url = url(&api, config.api.as_ref().and_then(|api| api.public_port), "");
+        Ok(Listeners { dns, doh, api, metrics, doh_url, api_url })
+    }
+}
+
+async fn bind(what: &str, addresses: &[SocketAddr]) -> anyhow::Result<Vec<TcpListener>> {
+    let mut listeners = Vec::new();
+    for address in addresses {
+        let listener = TcpListener::bind(address).await;
+        listeners.push(listener.with_context(|| format!("cannot listen for {what} on {address}"))?);
+    }
+    Ok(listeners)
+}
+
+/// `https://<name>[:port]`, the name without its final dot, as certificates and browsers have it.
+fn https_url(name: &DomainName, port: u16) -> String {
+    let name = name.to_string();
+    let name = name.trim_end_matches('.');
+    if port == HTTPS { format!("https://{name}") } else { format!("https://{name}:{port}") }
+}
+
+/// Puts the public zone in place, under a new serial if it differs from the last one.
+async fn publish(app: &App) -> anyhow::Result<()> {
+    let config = app.config.load_full();
+    let broker = config.broker()?;
+    let addresses = public_zone::addresses(&config, &app.listeners.doh);
+    let doh = config.doh.as_ref();
+    let names = PublicNames {
+        federation: &config.federation,
+        broker: &broker,
+        addresses: &addresses,
+        doh_port: doh.and_then(|doh| doh.public_port).or(app.listeners.doh.first().map(SocketAddr::port)),
+        caa: &config.caa,
+        ttl: config.zones.timing.ttl,
+    };
+    let records = names.records().context("the broker's name is too long for its SVCB record")?;
+    let publish = PublishPublic { records: public_zone::fingerprint(&records) };
+    let serial = app.committer.commit(Actor::Broker, publish).await.context("cannot publish the public zone")?;
+    let settings = settings(&config, PublicZone::new(serial, records))?;
+    app.committer.configure(settings).await.map_err(|reason| anyhow!("cannot publish the public zone: {reason}"))
+}
+
+/// The broker's certificate: the one the administrator brought, or the CA's own.
+async fn certificate(app: &App) -> anyhow::Result<TlsMaterial> {
+    let config = app.config.load_full();
+    let own = config.doh.as_ref().and_then(|doh| doh.certificate.as_ref().zip(doh.key.as_ref()));
+    let (material, not_after) = match own {
+        Some((certificate, key)) => {
+            brought(&config.path(certificate), &config.path(key), app.pki.client_roots())
+                .context("cannot use the certificate that doh.certificate names")?
+        }
+        None => {
+            let names = server_names(&config.broker()?, &public_zone::addresses(&config, &app.listeners.doh));
+            app.pki.server(&names, &app.committer, now()).await.context("cannot make the broker's certificate")?
+        }
+    };
+    let mut expiries = app.pki.expiries();
+    expiries.push(("broker".to_owned(), not_after));
+    for (name, not_after) in &expiries {
+        let days = (not_after - now()) / 86_400;
+        match days {
+            ..0 => tracing::error!("the {name} certificate has expired"),
+            0..=14 if name != "broker" || own.is_some() => tracing::warn!("the {name} certificate ends in {days} days"),
+            _ => {}
+        }
+    }
+    *app.expiries.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = expiries;
+    Ok(material)
+}
