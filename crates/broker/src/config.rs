@@ -238,6 +238,9 @@ impl Config {
         if timing.ttl > MAX_TTL || timing.negative_ttl > MAX_TTL {
             return wrong("zones.timing: a TTL is at most 86400 seconds, or a moved device would not be found for days");
         }
+        if let Some(problem) = self.limits.problem() {
+            return wrong(&format!("limits: {problem}"));
+        }
         let listeners = [&self.dns, &self.metrics].into_iter().flatten().map(|listener| &listener.listen);
         let tls = [self.doh.as_ref().map(|doh| &doh.listen), self.api.as_ref().map(|api| &api.listen)];
         if listeners.chain(tls.into_iter().flatten()).any(Vec::is_empty) {

@@ -28,7 +28,7 @@ use crate::logging::Logging;
 use crate::pki::{Pki, brought, server_names};
 use crate::public_zone::{self, PublicNames};
 use crate::shared::Shared;
-use crate::tls::{TlsMaterial, TlsSwap};
+use crate::tls::{Mutual, TlsMaterial, TlsSwap};
 use crate::{api, dns, https, ops};
 
 /// How often certificates are looked at.
@@ -87,7 +87,7 @@ impl Daemon {
         publish(&app).await?;
         let material = certificate(&app).await?;
         let leaf = Mutex::new(material.chain.first().cloned());
-        let (doh, api) = (TlsSwap::mutual(&material, &app.shared)?, TlsSwap::one_sided(&material)?);
+        let (doh, api) = (with_mutual(&app, |mutual| TlsSwap::mutual(&material, mutual))?, TlsSwap::one_sided(&material)?);
         let tls = Certificates { doh: Arc::new(doh), api: Arc::new(api), leaf };
         let daemon =
             Self { app, tls, tasks: TaskTracker::new(), stop: CancellationToken::new(), writer, file: file.to_owned() };
@@ -202,12 +202,18 @@ impl Daemon {
         if *self.tls.leaf.lock().unwrap_or_else(std::sync::PoisonError::into_inner) == new {
             return Ok(());
         }
-        self.tls.doh.replace_mutual(&material, &self.app.shared)?;
+        with_mutual(&self.app, |mutual| self.tls.doh.replace_mutual(&material, mutual))?;
         self.tls.api.replace_one_sided(&material)?;
         *self.tls.leaf.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = new;
         tracing::info!("the broker's certificate is a new one");
         Ok(())
     }
+}
+
+/// What the DoH front verifies and resumes by.
+fn with_mutual<T>(app: &App, use_it: impl FnOnce(&Mutual<'_>) -> T) -> T {
+    let config = app.config.load();
+    use_it(&Mutual { shared: &app.shared, federation: &config.federation, sessions: config.limits.sessions })
 }
 
 /// A configuration put in place for the time of a reload, taken back unless it is kept.
@@ -334,10 +340,10 @@ impl Bound {
     }
 
     fn listeners(&self, config: &Config) -> anyhow::Result<Listeners> {
-        let addresses = |listeners: &[TcpListener]| listeners.iter().map(TcpListener::local_addr).collect();
-        let bound: std::io::Result<(Vec<_>, Vec<_>, Vec<_>)> =
-            (|| Ok((addresses(&self.doh)?, addresses(&self.api)?, addresses(&self.metrics)?)))();
-        let (doh, api, metrics) = bound?;
+        let addresses = |listeners: &[TcpListener]| -> std::io::Result<Vec<SocketAddr>> {
+            listeners.iter().map(TcpListener::local_addr).collect()
+        };
+        let (doh, api, metrics) = (addresses(&self.doh)?, addresses(&self.api)?, addresses(&self.metrics)?);
         let dns = self.dns.iter().map(dns::Sockets::address).collect::<std::io::Result<Vec<_>>>()?;
         let broker = config.broker()?;
         let url = |bound: &[SocketAddr], port: Option<u16>, path: &str| {

@@ -209,7 +209,7 @@ impl Pki {
             subject: Subject::Server(names.to_vec()),
             key: key.public_key().clone(),
             issuer: Arc::clone(&self.issuer),
-            profile: self.profile(Profiles::BROKER_SERVER)?,
+            profile: self.profile(Profile::BROKER_SERVER)?,
             serial: SerialNumber::from_entropy(entropy()?),
         };
         let issued = committer.commit(Actor::Broker, issue).await?;

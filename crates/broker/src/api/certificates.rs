@@ -11,7 +11,7 @@ use dnsbroker_api::message::{
     Ca, Certificate, Enroll, Enrolment, IssueCertificate, Issued, NewToken, Page, Reason, Token,
 };
 use dnsbroker_api::problem::chain;
-use dnsbroker_ca::{Principal, Profile, Profiles, RevocationReason, SerialNumber, Subject, TokenSecret, VerifiedCsr};
+use dnsbroker_ca::{Principal, Profile, RevocationReason, SerialNumber, Subject, TokenSecret, VerifiedCsr};
 use dnsbroker_store::act::{self, bearer};
 use dnsbroker_store::record;
 
@@ -43,7 +43,7 @@ pub async fn create_token(
         None => None,
     };
     let secret = TokenSecret::from_entropy(entropy().map_err(unavailable)?);
-    let profile = Profiles::OPERATOR.to_owned();
+    let profile = Profile::OPERATOR.to_owned();
     let create = act::CreateToken { hash: secret.hash(), member, profile, ttl, key_pin };
     let token = app.committer.commit(actor, create).await?;
     let instructions = Enrolment { url: app.listeners.api_url.clone(), ca_pin: app.pki.pin().to_string() };
@@ -72,7 +72,7 @@ pub async fn enroll(State(app): State<App>, body: Body<Enroll>) -> Result<(Statu
         token.parse().map_err(|error| ApiError::new(StatusCode::FORBIDDEN, "token-malformed", chain(&error)))?;
     let hash = secret.hash();
     // The profile comes from the token; an unknown token is refused by the act, with the operator's rules for the key.
-    let name = app.view().tokens.get(&hash).map_or(Profiles::OPERATOR.to_owned(), |token| token.profile.clone());
+    let name = app.view().tokens.get(&hash).map_or(Profile::OPERATOR.to_owned(), |token| token.profile.clone());
     let profile = app.pki.profile(&name).map_err(unavailable)?;
     let csr = verified(&csr, &profile)?;
     let enrol = act::Enrol { token: hash, csr, issuer: Arc::clone(&app.pki.issuer), profile, serial: new_serial()? };
@@ -86,7 +86,7 @@ pub async fn issue(
     body: Body<IssueCertificate>,
 ) -> Result<(StatusCode, Json<Issued>), ApiError> {
     let Json(IssueCertificate { member, csr }) = body?;
-    let profile = app.pki.profile(Profiles::OPERATOR).map_err(unavailable)?;
+    let profile = app.pki.profile(Profile::OPERATOR).map_err(unavailable)?;
     let csr = verified(&csr, &profile)?;
     let issue = act::Issue {
         subject: Subject::Principal(Principal::Member(member)),

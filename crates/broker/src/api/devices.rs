@@ -5,7 +5,7 @@ use axum::body::Body;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Json, Path, Query, State};
 use axum::http::StatusCode;
-use dnsbroker_api::listing::{self, Format};
+use dnsbroker_api::listing::{self, Format, Item};
 use dnsbroker_api::message::{Device, ImportReport, Lookup, Page, Reject};
 use dnsbroker_api::problem::chain;
 use dnsbroker_federation::{DevEui, MemberId, NetId};
@@ -90,6 +90,30 @@ pub async fn import(
         serial: done.serial.unwrap_or_else(|| app.view().zones.serial()),
         dry_run: done.dry_run,
     }))
+}
+
+/// Reads a list to its end; called where blocking is allowed.
+fn read(input: impl std::io::Read, format: Option<Format>) -> Result<Listed, ApiError> {
+    let mut listed = Listed::default();
+    let mut too_many = false;
+    let done = listing::read(std::io::BufReader::new(input), format, &mut |item| match item {
+        Item::Device(_) if listed.devices.len() == MAX_LIST => too_many = true,
+        Item::Device(device) => listed.devices.push(device),
+        Item::Reject(reject) => {
+            listed.rejected += 1;
+            if listed.rejects.len() < REJECTS_SHOWN {
+                listed.rejects.push(reject);
+            }
+        }
+    });
+    match done {
+        Ok(_) if too_many => {
+            let detail = format!("the list has more than {MAX_LIST} devices: send it in parts");
+            Err(ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "list-too-long", detail))
+        }
+        Ok(_) => Ok(listed),
+        Err(error) => Err(ApiError::new(StatusCode::BAD_REQUEST, "list-unreadable", chain(&error))),
+    }
 }
 
 pub async fn list(State(app): State<App>, query: Asked<ListQuery>) -> Result<Json<Page<Device>>, ApiError> {

@@ -94,7 +94,7 @@ async fn log(request: Request, next: Next) -> Response {
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let response = next.run(request).await;
     let status = response.status().as_u16();
-    if method == axum::http::Method::GET && status < 400 {
+    if method == http::Method::GET && status < 400 {
         tracing::debug!(caller, %method, path, status, "api");
     } else {
         tracing::info!(caller, %method, path, status, "api");

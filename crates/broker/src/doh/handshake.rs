@@ -1,0 +1,191 @@
+//! The TLS handshake, and in words why it failed.
+
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::Arc;
+
+use dnsbroker_store::Denial;
+use rustls::{AlertDescription, CertificateError, HandshakeKind, InvalidMessage};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use super::Doh;
+use crate::committer::now;
+use crate::metrics::Handshake;
+use crate::peer::{Identity, Peer, PeerError};
+use crate::shared::{Shared, Tally};
+use crate::tls::{cause, is_identity};
+
+/// Failed handshakes that are logged in a second; all are counted.
+const LOGGED_PER_SECOND: u32 = 10;
+/// What a client that speaks plain HTTP gets to read.
+const PLAIN_HTTP: &[u8] = b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\ncontent-length: 45\r\nconnection: close\r\n\r\nThis port speaks HTTPS: the URL is https://.\n";
+
+/// A connection of a member.
+pub(super) struct Accepted {
+    pub(super) stream: TlsStream<TcpStream>,
+    pub(super) peer: Peer,
+    pub(super) place: Place,
+    pub(super) client: SocketAddr,
+}
+
+/// A place among the connections of a member, given back when it is dropped.
+pub(super) struct Place {
+    pub(super) tally: Arc<Tally>,
+    shared: Arc<Shared>,
+}
+
+impl Place {
+    fn take(shared: &Arc<Shared>, peer: &Peer, limit: usize) -> Option<Self> {
+        let tally = shared.tally(peer.member());
+        let before = tally.connections.fetch_add(1, Ordering::Relaxed);
+        shared.metrics.connection(1);
+        let place = Self { tally, shared: Arc::clone(shared) };
+        (before < limit).then_some(place)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.tally.connections.fetch_sub(1, Ordering::Relaxed);
+        self.shared.metrics.connection(-1);
+    }
+}
+
+/// Shakes hands. A failure is counted, logged with its cause, and ends the connection.
+pub(super) async fn accept(
+    stream: TcpStream,
+    client: SocketAddr,
+    doh: &Doh,
+    handshakes: &Semaphore,
+) -> Option<Accepted> {
+    // An answer is one small packet: it shall not wait for more.
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%client, %error, "the connection is gone already");
+    }
+    let acceptor = TlsAcceptor::from(doh.tls.load());
+    let within = tokio::time::timeout(doh.limits.handshake(), async {
+        // The semaphore is never closed.
+        let _turn = handshakes.acquire().await.ok();
+        acceptor.accept(stream).into_fallible().await
+    });
+    let failure = match within.await {
+        Ok(Ok(stream)) => match admit(stream, client, doh) {
+            Ok(accepted) => return Some(accepted),
+            Err(failure) => failure,
+        },
+        Ok(Err((error, mut stream))) => {
+            let failure = explain(&error);
+            if failure.0 == Handshake::Protocol && is_not_tls(&error) {
+                // A courtesy: whether it arrives does not matter.
+                let _ = stream.write_all(PLAIN_HTTP).await;
+            }
+            failure
+        }
+        Err(_) => (Handshake::Broken, format!("it took longer than {} seconds", doh.limits.handshake_seconds)),
+    };
+    let (result, cause) = failure;
+    doh.shared.metrics.handshake(result);
+    if may_log() {
+        tracing::warn!(%client, result = result.label(), cause, "DoH handshake failed");
+    }
+    None
+}
+
+/// Looks at the identity again: a resumed session has not come by the verifier.
+fn admit(stream: TlsStream<TcpStream>, client: SocketAddr, doh: &Doh) -> Result<Accepted, (Handshake, String)> {
+    let connection = stream.get_ref().1;
+    let resumed = connection.handshake_kind() == Some(HandshakeKind::Resumed);
+    let Some(certificate) = connection.peer_certificates().and_then(<[_]>::first) else {
+        return Err((Handshake::NoCertificate, "it presented no client certificate".to_owned()));
+    };
+    let peer = Identity::of(certificate, &doh.federation)
+        .and_then(|identity| Peer::admit(identity, &doh.shared.view.load(), now()))
+        .map_err(|error| refusal(&error))?;
+    let Some(place) = Place::take(&doh.shared, &peer, doh.limits.connections_per_member) else {
+        let limit = doh.limits.connections_per_member;
+        return Err((Handshake::Crowded, format!("member {} has {limit} connections already", peer.member())));
+    };
+    doh.shared.metrics.handshake(if resumed { Handshake::Resumed } else { Handshake::Full });
+    tracing::debug!(%client, member = %peer.member(), resumed, "DoH connection");
+    Ok(Accepted { stream, peer, place, client })
+}
+
+fn refusal(error: &PeerError) -> (Handshake, String) {
+    let result = match error {
+        error if is_identity(error) => Handshake::Identity,
+        PeerError::Denied(Denial::Revoked(_)) => Handshake::Revoked,
+        PeerError::Denied(Denial::Expired(_)) => Handshake::Expired,
+        _ => Handshake::Denied,
+    };
+    (result, error.to_string())
+}
+
+/// The cause in words.
+fn explain(error: &io::Error) -> (Handshake, String) {
+    let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) else {
+        let words = match error.kind() {
+            ErrorKind::UnexpectedEof => "it went away in the middle of the handshake".to_owned(),
+            _ => format!("the connection broke: {error}"),
+        };
+        return (Handshake::Broken, words);
+    };
+    match tls {
+        rustls::Error::NoCertificatesPresented => {
+            (Handshake::NoCertificate, "it presented no client certificate".to_owned())
+        }
+        rustls::Error::InvalidCertificate(error) => explain_certificate(error),
+        rustls::Error::AlertReceived(alert) => match alert {
+            AlertDescription::UnknownCA | AlertDescription::BadCertificate | AlertDescription::CertificateUnknown => {
+                (Handshake::Distrust, format!("it does not trust our certificate (alert {alert:?}): has it the right CA?"))
+            }
+            other => (Handshake::Distrust, format!("it gave up with alert {other:?}")),
+        },
+        rustls::Error::PeerIncompatible(why) => (Handshake::Protocol, format!("it speaks no TLS 1.3 that we know: {why:?}")),
+        rustls::Error::InvalidMessage(_) => (Handshake::Protocol, "what it sends is no TLS".to_owned()),
+        rustls::Error::NoApplicationProtocol => {
+            (Handshake::Protocol, "it offers neither h2 nor http/1.1 (ALPN)".to_owned())
+        }
+        other => (Handshake::Protocol, other.to_string()),
+    }
+}
+
+fn explain_certificate(error: &CertificateError) -> (Handshake, String) {
+    if let Some(error) = cause(error) {
+        return refusal(error);
+    }
+    match error {
+        CertificateError::UnknownIssuer => {
+            (Handshake::WrongCa, "its certificate was not issued by this federation's CA".to_owned())
+        }
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            (Handshake::Expired, "its certificate has expired".to_owned())
+        }
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            (Handshake::Expired, "its certificate is not valid yet: is its clock, or ours, wrong?".to_owned())
+        }
+        CertificateError::Revoked => (Handshake::Revoked, "its certificate is revoked".to_owned()),
+        other => (Handshake::Identity, format!("its certificate is not good for a client: {other}")),
+    }
+}
+
+fn is_not_tls(error: &io::Error) -> bool {
+    let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    matches!(tls, Some(rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType)))
+}
+
+/// Whether one more failed handshake may be logged in this second.
+fn may_log() -> bool {
+    static SECOND: AtomicU64 = AtomicU64::new(0);
+    static LOGGED: AtomicU32 = AtomicU32::new(0);
+    let second = now() as u64;
+    if SECOND.swap(second, Ordering::Relaxed) != second {
+        LOGGED.store(0, Ordering::Relaxed);
+    }
+    LOGGED.fetch_add(1, Ordering::Relaxed) < LOGGED_PER_SECOND
+}
+

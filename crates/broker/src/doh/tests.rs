@@ -1,0 +1,1 @@
+//! The DoH front against real TLS clients.

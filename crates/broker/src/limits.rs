@@ -1,0 +1,86 @@
+//! Every bound on what peers may take, in one place. Defaults suit a federation of some hundred members on one machine.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+
+/// Bounds of the DoH front, set under `[limits]`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Connections of all members together; more are closed at once.
+    pub connections: usize,
+    /// Connections of one member; more are closed after the handshake, so that one member's fault leaves room for others.
+    pub connections_per_member: usize,
+    /// Handshakes at once; more wait their turn within `handshake_seconds`.
+    pub handshakes: usize,
+    /// Seconds from accepting a connection to the end of its handshake.
+    pub handshake_seconds: u64,
+    /// Seconds without a request after which a connection is closed.
+    pub idle_seconds: u64,
+    /// Seconds for the headers of an HTTP/1.1 request, and for the body of any.
+    pub request_seconds: u64,
+    /// HTTP/2 streams of one connection at once (RFC 9113, section 5.1.2).
+    pub streams: u32,
+    /// Octets of a request's headers.
+    pub header_octets: u32,
+    /// Sessions that can be resumed without a new signature.
+    pub sessions: usize,
+    /// Look-ups a minute of one member that may end in NXDOMAIN; 0 is no bound. More is how a zone is walked.
+    pub nxdomain_per_minute: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 20_000,
+            connections_per_member: 512,
+            handshakes: 256,
+            handshake_seconds: 10,
+            idle_seconds: 300,
+            request_seconds: 10,
+            streams: 256,
+            header_octets: 16 * 1024,
+            sessions: 8_192,
+            nxdomain_per_minute: 60_000,
+        }
+    }
+}
+
+/// Streams a client has reset that HTTP/2 still keeps; a client that resets more is cut (CVE-2023-44487).
+pub const PENDING_RESETS: usize = 64;
+/// Streams we reset for a client's errors before it is cut (RUSTSEC-2024-0332).
+pub const ERROR_RESETS: usize = 256;
+/// Octets of one stream in flight: a DNS message fits, and little more.
+pub const STREAM_WINDOW: u32 = 128 * 1024;
+/// Octets of one connection in flight.
+pub const CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// Octets of a DNS message (RFC 8484, section 6).
+pub const MESSAGE: usize = 65_535;
+/// Octets of a request's target: a message in base64url, and the path.
+pub const TARGET: usize = MESSAGE.div_ceil(3) * 4 + 64;
+
+impl Limits {
+    /// Time for a handshake.
+    pub fn handshake(&self) -> Duration {
+        Duration::from_secs(self.handshake_seconds)
+    }
+
+    /// Time for headers or body.
+    pub fn request(&self) -> Duration {
+        Duration::from_secs(self.request_seconds)
+    }
+
+    /// What would make the broker useless, in words.
+    pub fn problem(&self) -> Option<&'static str> {
+        let zero = [self.connections, self.connections_per_member, self.handshakes, self.sessions].contains(&0);
+        let no_time = [self.handshake_seconds, self.idle_seconds, self.request_seconds].contains(&0);
+        match () {
+            () if zero => Some("connections, connections_per_member, handshakes and sessions are at least 1"),
+            () if no_time => Some("times are at least 1 second"),
+            () if self.streams == 0 => Some("streams is at least 1"),
+            () if self.header_octets < 1_024 => Some("header_octets is at least 1024"),
+            () => None,
+        }
+    }
+}

@@ -1,0 +1,280 @@
+//! What is counted, and its form for Prometheus (text format 0.0.4).
+//!
+//! Counters are relaxed atomics on lines of their own, so that counting costs a query a few nanoseconds.
+
+use std::fmt::Write;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
+
+use dnsbroker_store::{Denial, View};
+use dnsbroker_zone::answer::{Answered, Outcome};
+
+use crate::shared::Tally;
+
+/// How a message came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transport {
+    /// DNS over HTTPS.
+    Doh,
+    /// Plain DNS, UDP.
+    Udp,
+    /// Plain DNS, TCP.
+    Tcp,
+}
+
+impl Transport {
+    const ALL: [Self; 3] = [Self::Doh, Self::Udp, Self::Tcp];
+
+    fn label(self) -> &'static str {
+        match self {
+            Self::Doh => "doh",
+            Self::Udp => "udp",
+            Self::Tcp => "tcp",
+        }
+    }
+}
+
+/// How a handshake ended; the label of a metric and the start of a log line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Handshake {
+    /// With a new session.
+    Full,
+    /// By resuming one.
+    Resumed,
+    /// The client sent no certificate.
+    NoCertificate,
+    /// Of another CA.
+    WrongCa,
+    /// No longer or not yet valid.
+    Expired,
+    /// Revoked.
+    Revoked,
+    /// None, several, or those of another federation.
+    Identity,
+    /// Not registered, suspended, or gone.
+    Denied,
+    /// The client doesn't trust us.
+    Distrust,
+    /// No TLS, or none that we speak.
+    Protocol,
+    /// The client went away, or was too slow.
+    Broken,
+    /// Too many connections.
+    Crowded,
+}
+
+impl Handshake {
+    const ALL: [Self; 12] = [
+        Self::Full,
+        Self::Resumed,
+        Self::NoCertificate,
+        Self::WrongCa,
+        Self::Expired,
+        Self::Revoked,
+        Self::Identity,
+        Self::Denied,
+        Self::Distrust,
+        Self::Protocol,
+        Self::Broken,
+        Self::Crowded,
+    ];
+
+    /// The label.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Resumed => "resumed",
+            Self::NoCertificate => "no-certificate",
+            Self::WrongCa => "wrong-ca",
+            Self::Expired => "expired",
+            Self::Revoked => "revoked",
+            Self::Identity => "identity",
+            Self::Denied => "denied",
+            Self::Distrust => "distrust",
+            Self::Protocol => "protocol",
+            Self::Broken => "broken",
+            Self::Crowded => "crowded",
+        }
+    }
+}
+
+/// Upper bounds of the latency buckets, in nanoseconds and as Prometheus writes them.
+const BUCKETS: [(u64, &str); 8] = [
+    (1_000, "0.000001"),
+    (2_000, "0.000002"),
+    (5_000, "0.000005"),
+    (10_000, "0.00001"),
+    (100_000, "0.0001"),
+    (1_000_000, "0.001"),
+    (10_000_000, "0.01"),
+    (100_000_000, "0.1"),
+];
+
+/// One counter on a cache line of its own.
+#[derive(Default)]
+#[repr(align(64))]
+struct Counter(AtomicU64);
+
+impl Counter {
+    fn add(&self, count: u64) {
+        self.0.fetch_add(count, Ordering::Relaxed);
+    }
+
+    fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// What is counted.
+#[derive(Default)]
+pub struct Metrics {
+    answers: [[Counter; Outcome::ALL.len()]; Transport::ALL.len()],
+    /// Time to make an answer, by bucket; the last is everything longer.
+    took: [Counter; BUCKETS.len() + 1],
+    took_nanoseconds: Counter,
+    handshakes: [Counter; Handshake::ALL.len()],
+    denials: Counter,
+    http_errors: Counter,
+    connections: AtomicI64,
+    commits: Counter,
+    acts: Counter,
+    commit_microseconds: Counter,
+    store_failures: Counter,
+}
+
+impl Metrics {
+    /// Counts an answer.
+    pub fn dns(&self, transport: Transport, answered: &Answered, took: Duration) {
+        let outcome = Outcome::ALL.iter().position(|outcome| *outcome == answered.outcome).unwrap_or_default();
+        self.answers[transport as usize][outcome].add(1);
+        let nanoseconds = took.as_nanos() as u64;
+        let bucket = BUCKETS.iter().position(|(bound, _)| nanoseconds <= *bound).unwrap_or(BUCKETS.len());
+        self.took[bucket].add(1);
+        self.took_nanoseconds.add(nanoseconds);
+    }
+
+    /// Counts a handshake.
+    pub fn handshake(&self, result: Handshake) {
+        self.handshakes[result as usize].add(1);
+    }
+
+    /// Counts a live connection or request that is no longer admitted.
+    pub fn denied(&self, _denial: &Denial) {
+        self.denials.add(1);
+    }
+
+    /// Counts a request that got an HTTP error.
+    pub fn http_error(&self) {
+        self.http_errors.add(1);
+    }
+
+    /// A connection of a member opened (1) or closed (-1).
+    pub fn connection(&self, change: i64) {
+        self.connections.fetch_add(change, Ordering::Relaxed);
+    }
+
+    /// Counts a group commit.
+    pub fn store_committed(&self, acts: usize, took: Duration) {
+        self.commits.add(1);
+        self.acts.add(acts as u64);
+        self.commit_microseconds.add(took.as_micros() as u64);
+    }
+
+    /// Counts a commit that failed.
+    pub fn store_failed(&self) {
+        self.store_failures.add(1);
+    }
+
+    /// All of it as text.
+    pub fn render(&self, view: &View, members: &[(dnsbroker_federation::MemberId, std::sync::Arc<Tally>)]) -> String {
+        let mut page = Page::default();
+        page.family("dnsbroker_dns_answers_total", "counter", "DNS answers by transport and result.");
+        for (transport, outcomes) in Transport::ALL.iter().zip(&self.answers) {
+            for (outcome, counter) in Outcome::ALL.iter().zip(outcomes) {
+                let labels = format!("transport=\"{}\",result=\"{}\"", transport.label(), outcome.label());
+                page.sample(&labels, counter.get());
+            }
+        }
+        self.render_took(&mut page);
+        page.family("dnsbroker_handshakes_total", "counter", "TLS handshakes of DoH by result.");
+        for (result, counter) in Handshake::ALL.iter().zip(&self.handshakes) {
+            page.sample(&format!("result=\"{}\"", result.label()), counter.get());
+        }
+        page.one("dnsbroker_denials_total", "counter", "Requests of open connections whose member or certificate is no longer admitted.", self.denials.get());
+        page.one("dnsbroker_http_errors_total", "counter", "DoH requests answered with an HTTP error.", self.http_errors.get());
+        page.one("dnsbroker_connections", "gauge", "Open DoH connections.", self.connections.load(Ordering::Relaxed).max(0) as u64);
+        page.family("dnsbroker_member_queries_total", "counter", "DoH queries by member.");
+        for (id, tally) in members {
+            page.sample(&format!("member=\"{id}\""), tally.queries.load(Ordering::Relaxed));
+        }
+        page.one("dnsbroker_commits_total", "counter", "Durable group commits.", self.commits.get());
+        page.one("dnsbroker_acts_total", "counter", "Changes taken by them, refused ones included.", self.acts.get());
+        page.seconds("dnsbroker_commit_seconds_total", "Time spent in commits.", self.commit_microseconds.get() as f64 / 1e6);
+        page.one("dnsbroker_store_failures_total", "counter", "Commits that failed.", self.store_failures.get());
+        page.one("dnsbroker_devices", "gauge", "Devices registered.", view.zones.devices().len());
+        page.one("dnsbroker_netids", "gauge", "NetIDs registered.", view.zones.networks().len() as u64);
+        page.one("dnsbroker_members", "gauge", "Members of the federation.", view.members.len() as u64);
+        page.one("dnsbroker_zone_serial", "gauge", "Serial of the private zones.", view.zones.serial().get().into());
+        page.process();
+        page.0
+    }
+
+    fn render_took(&self, page: &mut Page) {
+        let name = "dnsbroker_answer_seconds";
+        page.family(name, "histogram", "Time to make an answer, without transport.");
+        let mut count = 0;
+        for ((_, bound), counter) in BUCKETS.iter().zip(&self.took) {
+            count += counter.get();
+            page.line(&format!("{name}_bucket{{le=\"{bound}\"}} {count}"));
+        }
+        count += self.took[BUCKETS.len()].get();
+        page.line(&format!("{name}_bucket{{le=\"+Inf\"}} {count}"));
+        page.line(&format!("{name}_sum {}", self.took_nanoseconds.get() as f64 / 1e9));
+        page.line(&format!("{name}_count {count}"));
+    }
+}
+
+/// A page in the making.
+#[derive(Default)]
+struct Page(String, &'static str);
+
+impl Page {
+    fn line(&mut self, line: &str) {
+        self.0.push_str(line);
+        self.0.push('\n');
+    }
+
+    fn family(&mut self, name: &'static str, kind: &str, help: &str) {
+        self.1 = name;
+        self.line(&format!("# HELP {name} {help}\n# TYPE {name} {kind}"));
+    }
+
+    fn sample(&mut self, labels: &str, value: u64) {
+        // Writing to a string cannot fail.
+        let _ = writeln!(self.0, "{}{{{labels}}} {value}", self.1);
+    }
+
+    fn one(&mut self, name: &'static str, kind: &str, help: &str, value: u64) {
+        self.family(name, kind, help);
+        self.line(&format!("{name} {value}"));
+    }
+
+    fn seconds(&mut self, name: &'static str, help: &str, value: f64) {
+        self.family(name, "counter", help);
+        self.line(&format!("{name} {value}"));
+    }
+
+    /// Memory and processor time of the process (proc(5)).
+    fn process(&mut self) {
+        let status = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+        let pages: u64 = status.split(' ').nth(1).and_then(|field| field.parse().ok()).unwrap_or_default();
+        let bytes = pages * rustix::param::page_size() as u64;
+        self.one("process_resident_memory_bytes", "gauge", "Resident memory.", bytes);
+        let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+        // The program's name, in parentheses, may have blanks; fields are counted after it.
+        let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+        let ticks = |field: usize| fields.get(field).and_then(|field| field.parse::<u64>().ok()).unwrap_or_default();
+        let seconds = (ticks(11) + ticks(12)) as f64 / rustix::param::clock_ticks_per_second() as f64;
+        self.seconds("process_cpu_seconds_total", "Processor time.", seconds);
+    }
+}

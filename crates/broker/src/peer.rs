@@ -1,0 +1,80 @@
+//! Who is at the other end of a connection: one principal, rechecked on each request.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use dnsbroker_ca::identity::{FactsError, IdentityError};
+use dnsbroker_ca::{Facts, Principal, SerialNumber, principal};
+use dnsbroker_federation::{DomainName, MemberId};
+use dnsbroker_store::{Denial, View};
+
+/// A certificate that names one principal of the federation.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    /// Whom it speaks for.
+    pub principal: Principal,
+    /// Its serial number.
+    pub serial: SerialNumber,
+    /// First and last second of its life.
+    pub life: (i64, i64),
+}
+
+/// Why a certificate speaks for nobody here.
+#[derive(Debug, thiserror::Error)]
+pub enum PeerError {
+    /// It names no principal, several, or one of another federation.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// It is damaged.
+    #[error(transparent)]
+    Facts(#[from] FactsError),
+    /// It is good, and its holder is not let in.
+    #[error(transparent)]
+    Denied(#[from] Denial),
+}
+
+impl Identity {
+    /// Of a certificate in DER.
+    pub fn of(certificate: &[u8], federation: &DomainName) -> Result<Self, PeerError> {
+        let principal = principal(certificate, federation)?;
+        let Facts { serial, not_before, not_after, .. } = Facts::of(certificate)?;
+        Ok(Self { principal, serial, life: (not_before, not_after) })
+    }
+
+    /// Whether it is let in now.
+    pub fn admit(&self, view: &View, now: i64) -> Result<(), PeerError> {
+        Ok(view.admit(&self.principal, &self.serial, now)?)
+    }
+}
+
+/// A member at the other end of a live connection.
+pub struct Peer {
+    identity: Identity,
+    member: MemberId,
+    /// The generation of admissions under which it was let in; another one means to look again.
+    admitted: AtomicU64,
+}
+
+impl Peer {
+    /// Lets a principal in, if it is a member.
+    pub fn admit(identity: Identity, view: &View, now: i64) -> Result<Self, PeerError> {
+        identity.admit(view, now)?;
+        let Principal::Member(member) = identity.principal.clone() else { return Err(Denial::Replica.into()) };
+        Ok(Self { identity, member, admitted: AtomicU64::new(view.generation) })
+    }
+
+    /// The member.
+    pub fn member(&self) -> &MemberId {
+        &self.member
+    }
+
+    /// Whether it is still let in. Costs a comparison unless something changed.
+    pub fn check(&self, view: &Arc<View>, now: i64) -> Result<(), Denial> {
+        if self.admitted.load(Ordering::Relaxed) == view.generation && now <= self.identity.life.1 {
+            return Ok(());
+        }
+        view.admit(&self.identity.principal, &self.identity.serial, now)?;
+        self.admitted.store(view.generation, Ordering::Relaxed);
+        Ok(())
+    }
+}

@@ -1,0 +1,139 @@
+//! What the listeners share: the published state, and what is counted.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use dnsbroker_federation::MemberId;
+use dnsbroker_store::View;
+use tokio::sync::watch;
+
+use crate::metrics::Metrics;
+
+/// The published state, and what is counted.
+pub struct Shared {
+    /// The state that queries are answered from. Readers take no lock.
+    pub view: ArcSwap<View>,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// Tells live connections that admission may have changed.
+    generation: watch::Sender<u64>,
+    /// Why changes are not taken.
+    trouble: Mutex<Option<String>>,
+    members: Mutex<HashMap<MemberId, Arc<Tally>>>,
+}
+
+/// What one member has and does.
+#[derive(Default)]
+pub struct Tally {
+    /// Open connections.
+    pub connections: AtomicUsize,
+    /// Queries answered.
+    pub queries: AtomicU64,
+    /// The minute that is counted, since 1970.
+    minute: AtomicU64,
+    /// Names asked for in that minute that are not there.
+    unknown: AtomicU32,
+}
+
+impl Tally {
+    /// Counts a name that is not there.
+    pub fn count_unknown(&self, now: i64) {
+        let minute = (now / 60) as u64;
+        if self.minute.swap(minute, Ordering::Relaxed) != minute {
+            self.unknown.store(0, Ordering::Relaxed);
+        }
+        self.unknown.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Seconds until it may ask again, if it asked for too many names that are not there.
+    pub fn must_wait(&self, limit: u32, now: i64) -> Option<i64> {
+        let spent = limit != 0
+            && self.unknown.load(Ordering::Relaxed) >= limit
+            && self.minute.load(Ordering::Relaxed) == (now / 60) as u64;
+        spent.then(|| 60 - now % 60)
+    }
+}
+
+impl Shared {
+    /// With a first state.
+    pub fn new(view: Arc<View>) -> Arc<Self> {
+        Arc::new(Self {
+            generation: watch::Sender::new(view.generation),
+            view: ArcSwap::new(view),
+            metrics: Metrics::default(),
+            trouble: Mutex::new(None),
+            members: Mutex::default(),
+        })
+    }
+
+    /// Makes a state visible.
+    pub fn publish(&self, view: Arc<View>) {
+        let generation = view.generation;
+        self.view.store(view);
+        self.generation.send_if_modified(|last| std::mem::replace(last, generation) != generation);
+    }
+
+    /// Wakes when a certificate or member that was admitted may no longer be.
+    pub fn admissions(&self) -> watch::Receiver<u64> {
+        self.generation.subscribe()
+    }
+
+    /// A commit failed.
+    pub fn store_failed(&self, reason: &str) {
+        self.metrics.store_failed();
+        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        if trouble.is_none() {
+            tracing::error!(reason, "the store takes no changes; look-ups go on from memory");
+        }
+        *trouble = Some(reason.to_owned());
+    }
+
+    /// A commit went well.
+    pub fn store_committed(&self, acts: usize, took: Duration) {
+        self.metrics.store_committed(acts, took);
+        if self.trouble.lock().unwrap_or_else(PoisonError::into_inner).take().is_some() {
+            tracing::info!("the store takes changes again");
+        }
+    }
+
+    /// Why changes are not taken, if they aren't.
+    pub fn trouble(&self) -> Option<String> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What is counted of a member.
+    pub fn tally(&self, member: &MemberId) -> Arc<Tally> {
+        let mut members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(members.entry(member.clone()).or_default())
+    }
+
+    /// What is counted of each member, in order.
+    pub fn tallies(&self) -> Vec<(MemberId, Arc<Tally>)> {
+        let members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tallies: Vec<_> = members.iter().map(|(id, tally)| (id.clone(), Arc::clone(tally))).collect();
+        tallies.sort_by(|a, b| a.0.cmp(&b.0));
+        tallies
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_member_that_asks_for_too_many_unknown_names_waits_for_the_next_minute() {
+        let tally = Tally::default();
+        let now = 1_000_000_020;
+        assert_eq!(tally.must_wait(2, now), None);
+        tally.count_unknown(now);
+        tally.count_unknown(now);
+        assert_eq!(tally.must_wait(2, now), Some(60 - now % 60));
+        assert_eq!(tally.must_wait(0, now), None, "0 is no bound");
+        assert_eq!(tally.must_wait(2, now + 60), None);
+        tally.count_unknown(now + 60);
+        assert_eq!(tally.must_wait(2, now + 60), None, "the last minute is forgotten");
+    }
+}

@@ -1,0 +1,205 @@
+//! TLS 1.3 as server: with a required certificate of the federation (DoH), or without one (enrolment).
+
+use std::fmt;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use dnsbroker_federation::DomainName;
+use dnsbroker_store::Denial;
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::crypto::CryptoProvider;
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::server::{ServerSessionMemoryCache, WebPkiClientVerifier};
+use rustls::{
+    CertificateError, DigitallySignedStruct, DistinguishedName, OtherError, RootCertStore, ServerConfig, SignatureScheme,
+};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+
+use crate::committer::now;
+use crate::peer::{Identity, PeerError};
+use crate::shared::Shared;
+
+/// Server certificate and key, and what client certificates chain to.
+pub struct TlsMaterial {
+    /// The certificate and its issuing CA.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// The key.
+    pub key: PrivateKeyDer<'static>,
+    /// Trust anchors of client certificates.
+    pub client_roots: Vec<CertificateDer<'static>>,
+}
+
+/// Why TLS cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// Certificate and key do not go together, or are of a kind that is not known.
+    #[error("the server's certificate and key cannot be used")]
+    Certificate(#[from] rustls::Error),
+    /// The trust anchors are of no use.
+    #[error("client certificates cannot be verified")]
+    Verifier(#[from] rustls::server::VerifierBuilderError),
+}
+
+/// A configuration that can be swapped while connections go on.
+pub struct TlsSwap(ArcSwap<ServerConfig>);
+
+/// How the DoH front verifies and resumes.
+pub struct Mutual<'a> {
+    /// For admission at the handshake.
+    pub shared: &'a Arc<Shared>,
+    /// Whose principals are let in.
+    pub federation: &'a DomainName,
+    /// Sessions that can be resumed.
+    pub sessions: usize,
+}
+
+impl TlsSwap {
+    /// With a required certificate of the federation.
+    pub fn mutual(material: &TlsMaterial, mutual: &Mutual<'_>) -> Result<Self, TlsError> {
+        Ok(Self(ArcSwap::from_pointee(mutual_config(material, mutual)?)))
+    }
+
+    /// Without client certificates.
+    pub fn one_sided(material: &TlsMaterial) -> Result<Self, TlsError> {
+        Ok(Self(ArcSwap::from_pointee(one_sided_config(material)?)))
+    }
+
+    /// Takes other material; connections that are open go on as they are.
+    pub fn replace_mutual(&self, material: &TlsMaterial, mutual: &Mutual<'_>) -> Result<(), TlsError> {
+        self.0.store(Arc::new(mutual_config(material, mutual)?));
+        Ok(())
+    }
+
+    /// Takes other material; connections that are open go on as they are.
+    pub fn replace_one_sided(&self, material: &TlsMaterial) -> Result<(), TlsError> {
+        self.0.store(Arc::new(one_sided_config(material)?));
+        Ok(())
+    }
+
+    /// The configuration for the next connection.
+    pub fn load(&self) -> Arc<ServerConfig> {
+        self.0.load_full()
+    }
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
+}
+
+fn mutual_config(material: &TlsMaterial, mutual: &Mutual<'_>) -> Result<ServerConfig, TlsError> {
+    let mut roots = RootCertStore::empty();
+    for root in &material.client_roots {
+        roots.add(root.clone())?;
+    }
+    // The names of the CAs are left out: each federation member has one certificate for us, and the hint costs octets.
+    let chain = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider()).clear_root_hint_subjects().build()?;
+    let verifier = MemberVerifier { chain, shared: Arc::clone(mutual.shared), federation: mutual.federation.clone() };
+    let mut config = ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_client_cert_verifier(Arc::new(verifier))
+        .with_single_cert(material.chain.clone(), material.key.clone_key())?;
+    // One ticket of 32 octets that names a session kept here: a stateless ticket would carry the client certificate.
+    config.session_storage = ServerSessionMemoryCache::new(mutual.sessions);
+    config.send_tls13_tickets = 1;
+    config.alpn_protocols = alpn();
+    Ok(config)
+}
+
+fn one_sided_config(material: &TlsMaterial) -> Result<ServerConfig, TlsError> {
+    let mut config = ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_no_client_auth()
+        .with_single_cert(material.chain.clone(), material.key.clone_key())?;
+    config.send_tls13_tickets = 0;
+    config.alpn_protocols = alpn();
+    Ok(config)
+}
+
+/// In our order of preference, whatever the client's: some offer http/1.1 first and do better with h2.
+fn alpn() -> Vec<Vec<u8>> {
+    vec![b"h2".to_vec(), b"http/1.1".to_vec()]
+}
+
+/// Chain, identity and admission, so that the client gets the alert that fits and the log the cause in words.
+///
+/// A resumed session does not come this way: the front looks at the identity again after each handshake.
+struct MemberVerifier {
+    chain: Arc<dyn ClientCertVerifier>,
+    shared: Arc<Shared>,
+    federation: DomainName,
+}
+
+impl fmt::Debug for MemberVerifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "MemberVerifier({})", self.federation)
+    }
+}
+
+impl MemberVerifier {
+    fn identify(&self, certificate: &[u8]) -> Result<(), PeerError> {
+        Identity::of(certificate, &self.federation)?.admit(&self.shared.view.load(), now())
+    }
+}
+
+/// The refusal with the alert that fits (RFC 8446, section 6.2).
+fn refused(error: PeerError) -> rustls::Error {
+    let error = match error {
+        PeerError::Denied(Denial::Revoked(_)) => CertificateError::Revoked,
+        PeerError::Denied(Denial::Expired(_)) => CertificateError::Expired,
+        other => CertificateError::Other(OtherError(Arc::new(other))),
+    };
+    error.into()
+}
+
+impl ClientCertVerifier for MemberVerifier {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        self.chain.verify_client_cert(end_entity, intermediates, now)?;
+        self.identify(end_entity).map_err(refused)?;
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.chain.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.chain.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.chain.supported_verify_schemes()
+    }
+}
+
+/// Whether an error of identity means no name, several names, or a stranger.
+pub fn is_identity(error: &PeerError) -> bool {
+    matches!(error, PeerError::Identity(_) | PeerError::Facts(_))
+}
+
+/// The error behind a refusal of ours, if it is one.
+pub fn cause(error: &CertificateError) -> Option<&PeerError> {
+    match error {
+        CertificateError::Other(OtherError(inner)) => inner.downcast_ref(),
+        _ => None,
+    }
+}
+
