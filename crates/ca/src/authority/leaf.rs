@@ -1,12 +1,12 @@
-//! Leaves: certificates of members, replicas and servers. They are sent in each handshake, and so they are short: no
-//! subject (the name is in the alternative names, which are critical then: RFC 5280, section 4.1.2.6), no basic
-//! constraints (absent, it is no CA), nothing twice.
+//! Leaves: certificates of members, replicas and servers. They are sent in each handshake, and so they are short:
+//! members and replicas have no subject (the name is in the alternative names, which are critical then: RFC 5280,
+//! section 4.1.2.6), no leaf has basic constraints (absent, it is no CA).
 
 use std::net::IpAddr;
 
 use dnsbroker_federation::DomainName;
 use rcgen::{
-    CertificateParams, CustomExtension, DistinguishedName, ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose, SanType,
+    CertificateParams, CustomExtension, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose, SanType,
 };
 
 use super::{IssueError, Issuer, moment};
@@ -73,7 +73,7 @@ impl Issuer {
         parameters.serial_number = Some(rcgen::SerialNumber::from_slice(request.serial.as_bytes()));
         parameters.not_before = moment(not_before)?;
         parameters.not_after = moment(not_after)?;
-        parameters.distinguished_name = DistinguishedName::new();
+        parameters.distinguished_name = common_name(request.subject);
         parameters.subject_alt_names = self.names(profile, request.subject)?;
         parameters.is_ca = IsCa::NoCa;
         parameters.key_usages = vec![KeyUsagePurpose::DigitalSignature];
@@ -114,6 +114,22 @@ impl Issuer {
             },
         }
     }
+}
+
+/// A member needs none. A server gets its first name: kdig, which asks GnuTLS for the subject of each certificate,
+/// cannot talk to a server without one.
+fn common_name(subject: &Subject) -> DistinguishedName {
+    let mut name = DistinguishedName::new();
+    let Subject::Server(names) = subject else { return name };
+    let first = names.iter().find_map(|name| match name {
+        ServerName::Dns(name) => Some(name.to_string()),
+        ServerName::Ip(_) => None,
+    });
+    // RFC 5280, appendix A.1: ub-common-name.
+    if let Some(first) = first.map(|text| text.trim_end_matches('.').to_owned()).filter(|text| text.len() <= 64) {
+        name.push(DnType::CommonName, first);
+    }
+    name
 }
 
 fn server_name(profile: &Profile, name: &ServerName) -> Result<SanType, IssueError> {
