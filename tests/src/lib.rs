@@ -1,1 +1,7 @@
 //! What the end-to-end tests share: a daemon of one's own, its PKI, and the programs that talk to it.
+
+mod broker;
+mod peers;
+
+pub use broker::{Broker, Options};
+pub use peers::{Finished, nibble_name, output, peer, query};

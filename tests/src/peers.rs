@@ -1,0 +1,60 @@
+//! Other people's programs, and DNS messages to send with them.
+
+use std::process::{Command, Stdio};
+
+use anyhow::Context;
+
+/// How a program ended.
+#[derive(Debug)]
+pub struct Finished {
+    /// Whether it was content.
+    pub ok: bool,
+    /// What it printed.
+    pub stdout: String,
+    /// What it complained of.
+    pub stderr: String,
+    /// What it printed, as octets.
+    pub octets: Vec<u8>,
+}
+
+/// Runs a command to its end.
+pub fn output(command: &mut Command) -> anyhow::Result<Finished> {
+    let output = command.stdin(Stdio::null()).output().with_context(|| format!("cannot run {command:?}"))?;
+    Ok(Finished {
+        ok: output.status.success(),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        octets: output.stdout,
+    })
+}
+
+/// Runs a peer. Without it the test cannot say anything: that is told aloud, and the caller returns.
+pub fn peer(program: &str, args: &[&str]) -> anyhow::Result<Option<Finished>> {
+    match output(Command::new(program).args(args)) {
+        Ok(finished) => Ok(Some(finished)),
+        Err(error) if error.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::NotFound) => {
+            eprintln!("SKIPPED: {program} is not installed (tests/run installs it as root)");
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// The nibble name of a DevEUI in the private zone of the tests' federation.
+pub fn nibble_name(deveui: &str) -> String {
+    deveui.chars().rev().map(|digit| format!("{digit}.")).collect::<String>() + "deveuis.fed.example"
+}
+
+/// A query in wire form (RFC 1035, section 4.1), with recursion desired and no EDNS.
+pub fn query(id: u16, opcode: u8, name: &str, qtype: u16, class: u16) -> Vec<u8> {
+    let mut message = id.to_be_bytes().to_vec();
+    message.extend([opcode << 3 | 1, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
+    for label in name.split('.').filter(|label| !label.is_empty()) {
+        message.push(label.len() as u8);
+        message.extend(label.as_bytes());
+    }
+    message.push(0);
+    message.extend(qtype.to_be_bytes());
+    message.extend(class.to_be_bytes());
+    message
+}
