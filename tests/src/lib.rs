@@ -2,6 +2,7 @@
 
 mod broker;
 mod peers;
+pub mod tls;
 
 pub use broker::{Broker, Options};
 pub use peers::{Finished, nibble_name, output, peer, query};

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::Arc;
 
 use dnsbroker_store::Denial;
-use rustls::{AlertDescription, CertificateError, HandshakeKind, InvalidMessage};
+use rustls::{AlertDescription, CertificateError, HandshakeKind};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
@@ -69,23 +69,20 @@ pub(super) async fn accept(
     }
     let acceptor = TlsAcceptor::from(doh.tls.load());
     let within = tokio::time::timeout(doh.limits.handshake(), async {
+        if speaks_plain_http(&stream).await {
+            tell_plain_http(stream).await;
+            return Err((Handshake::Protocol, "it speaks HTTP without TLS".to_owned()));
+        }
         // The semaphore is never closed.
         let _turn = handshakes.acquire().await.ok();
-        acceptor.accept(stream).into_fallible().await
+        acceptor.accept(stream).await.map_err(|error| explain(&error))
     });
     let failure = match within.await {
         Ok(Ok(stream)) => match admit(stream, client, doh) {
             Ok(accepted) => return Some(accepted),
             Err(failure) => failure,
         },
-        Ok(Err((error, mut stream))) => {
-            let failure = explain(&error);
-            if failure.0 == Handshake::Protocol && is_not_tls(&error) {
-                // A courtesy: whether it arrives does not matter.
-                let _ = stream.write_all(PLAIN_HTTP).await;
-            }
-            failure
-        }
+        Ok(Err(failure)) => failure,
         Err(_) => (Handshake::Broken, format!("it took longer than {} seconds", doh.limits.handshake_seconds)),
     };
     let (result, cause) = failure;
@@ -173,9 +170,18 @@ fn explain_certificate(error: &CertificateError) -> (Handshake, String) {
     }
 }
 
-fn is_not_tls(error: &io::Error) -> bool {
-    let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
-    matches!(tls, Some(rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType)))
+/// Whether the first octet is that of an HTTP method; a TLS record begins with 22 (RFC 8446, section 5.1).
+async fn speaks_plain_http(stream: &TcpStream) -> bool {
+    let mut first = [0];
+    matches!(stream.peek(&mut first).await, Ok(1) if first[0].is_ascii_uppercase())
+}
+
+async fn tell_plain_http(mut stream: TcpStream) {
+    // A courtesy: whether it arrives does not matter. What the client sent is read so that the answer is not lost to a
+    // reset.
+    let _ = stream.try_read(&mut [0; 4_096]);
+    let _ = stream.write_all(PLAIN_HTTP).await;
+    let _ = stream.shutdown().await;
 }
 
 /// Whether one more failed handshake may be logged in this second.

@@ -10,8 +10,6 @@
 mod connection;
 mod handshake;
 mod request;
-#[cfg(test)]
-mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,1 +1,0 @@
-//! The DoH front against real TLS clients.
