@@ -142,9 +142,9 @@ impl Client {
         media_type: Option<&'static str>,
         body: Body,
     ) -> Result<(StatusCode, Incoming), ClientError> {
-        let stream = tokio::net::UnixStream::connect(&self.socket).await.map_err(|source| {
-            ClientError::Unreachable { socket: self.socket.display().to_string(), source }
-        })?;
+        let stream = tokio::net::UnixStream::connect(&self.socket)
+            .await
+            .map_err(|source| ClientError::Unreachable { socket: self.socket.display().to_string(), source })?;
         let io = hyper_util::rt::TokioIo::new(stream);
         let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await?;
         tokio::spawn(connection);

@@ -1,31 +1,30 @@
 //! Lists of devices as members have them: plain lines, the lines of IoTRoam's `getdb.py`, CSV, JSON, JSON lines.
 //!
 //! A list is read as a stream in bounded memory. One bad row never spoils the rest: it becomes a [`Reject`] that says
-//! where it stands, what was there and why it is none. Only a list that cannot be read at all is an error.
+//! where it stands, what was there and why it is none. Only a list that cannot be read at all is an error, and so is
+//! one in which no list of devices can be found: an import of the full list must not take a service's error message
+//! for "no devices".
 //!
-//! | format | a row |
-//! |---|---|
-//! | `plain` | a DevEUI, and what follows it on the line is ignored: so are `getdb.py`'s `<DevEUI> 60 IN A <address>` |
-//! | `csv` | fields by `,` `;` or tab; the column is found by its head, else by its content |
-//! | `json` | an array, or objects with arrays inside, of DevEUIs or of objects with a DevEUI |
-//! | `ndjson` | one JSON value a line |
+//! | format | a row | its number |
+//! |---|---|---|
+//! | `plain` | a DevEUI, and what follows it on the line is ignored: so are `getdb.py`'s `<DevEUI> 60 IN A <address>` | line |
+//! | `csv` | fields by `,` `;` or tab; the column is found by its head, else by its content | line |
+//! | `json` | an element of an array of DevEUIs, or of objects that have one | place among the elements |
+//! | `ndjson` | one JSON value a line | line |
+//!
+//! A DevEUI is taken in each form that [`DevEui`] reads, and as PostgreSQL writes a `bytea`: `\x0004a30b001c0530`.
 
 mod csv;
 mod json;
 mod lines;
 
 use std::fmt;
-use std::io::{self, BufRead, Read};
+use std::io::{self, BufRead, Read as _};
 use std::str::FromStr;
 
 use dnsbroker_federation::DevEui;
 
 use crate::message::Reject;
-
-/// Octets of one line at most.
-pub const MAX_LINE: usize = 64 * 1024;
-/// Characters of a rejected row that are shown.
-const SHOWN: usize = 80;
 
 /// The form of a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +33,7 @@ pub enum Format {
     Plain,
     /// Fields.
     Csv,
-    /// One JSON document.
+    /// JSON.
     Json,
     /// A JSON value a line.
     Ndjson,
@@ -82,6 +81,12 @@ pub enum ListError {
     /// A JSON document that is damaged. What stood before it was read.
     #[error("the list is no JSON")]
     Json(#[source] serde_json::Error),
+    /// A JSON document that wants more memory than any list needs.
+    #[error("the list is no JSON for this reader: it has {0}")]
+    Bound(&'static str),
+    /// A JSON document in which nothing is a list of devices, such as the error message of a service.
+    #[error("the list has no devices: give an array, or an object with one under {}", json::LISTS.join(", "))]
+    NoList,
     /// A CSV file without a column of DevEUIs.
     #[error("the list has no column of DevEUIs: name one dev_eui in the first line, or use another format")]
     NoColumn,
@@ -98,27 +103,73 @@ pub enum Item {
 
 impl Item {
     /// The device in a text, or why it is none.
-    fn of(text: &str, line: u64) -> Self {
-        match text.parse() {
-            Ok(device) => Self::Device(device),
-            Err(error) => Self::reject(text, line, format!("DevEUI {error}")),
+    fn of(text: &[u8], line: u64) -> Self {
+        match device(text) {
+            Some(device) => Self::Device(device),
+            None => Self::why(&String::from_utf8_lossy(text), line),
         }
+    }
+
+    /// The reject of a text that is known to be no DevEUI.
+    fn why(text: &str, line: u64) -> Self {
+        let reason = text.parse::<DevEui>().err().map_or_else(String::new, |error| format!("DevEUI {error}"));
+        Self::reject(text, line, reason)
     }
 
     fn reject(text: &str, line: u64, reason: impl Into<String>) -> Self {
-        let mut shown: String = text.chars().flat_map(char::escape_debug).take(SHOWN).collect();
-        if shown.len() < text.len() && shown.chars().count() == SHOWN {
-            shown.push('…');
+        // Control characters are not let through to terminals and logs.
+        let escaped = |char: char| match char {
+            '"' | '\'' | '\\' => char.to_string(),
+            char => char.escape_debug().to_string(),
+        };
+        let mut text: String = text.chars().take(SHOWN + 1).map(escaped).collect();
+        let mut places = text.char_indices().skip(SHOWN - 1);
+        if let (Some((cut, _)), Some(_)) = (places.next(), places.next()) {
+            text.truncate(cut);
+            text.push('…');
         }
-        Self::Reject(Reject { line, text: shown, reason: reason.into() })
+        Self::Reject(Reject { line, text, reason: reason.into() })
     }
 }
 
-/// Octets that are looked at to tell the format.
-const LOOK: u64 = 64 * 1024;
+/// The DevEUI that a text is.
+fn device(text: &[u8]) -> Option<DevEui> {
+    let text = text.trim_ascii();
+    // PostgreSQL's `bytea`; COPY doubles the backslash.
+    let digits = text.strip_prefix(b"\\\\x").or_else(|| text.strip_prefix(b"\\x")).unwrap_or(text);
+    std::str::from_utf8(digits).ok()?.parse().ok()
+}
 
-/// Reads a list. Without a format it is told from the first octets.
-pub fn read(mut input: impl BufRead, format: Option<Format>, each: &mut dyn FnMut(Item)) -> Result<Format, ListError> {
+/// What was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Summary {
+    /// The format that was given or told.
+    pub format: Format,
+    /// Devices, repeated ones too.
+    pub devices: u64,
+    /// Rows that hold none.
+    pub rejected: u64,
+}
+
+/// Where rows go, and how many went there.
+struct Sink<'e> {
+    each: &'e mut dyn FnMut(Item),
+    devices: u64,
+    rejected: u64,
+}
+
+impl Sink<'_> {
+    fn put(&mut self, item: Item) {
+        match item {
+            Item::Device(_) => self.devices += 1,
+            Item::Reject(_) => self.rejected += 1,
+        }
+        (self.each)(item);
+    }
+}
+
+/// Reads a list to its end. Without a format it is told from the first octets.
+pub fn read(mut input: impl BufRead, format: Option<Format>, each: &mut dyn FnMut(Item)) -> Result<Summary, ListError> {
     let mut start = Vec::new();
     input.by_ref().take(LOOK).read_to_end(&mut start)?;
     if let Some(what) = not_text(&start) {
@@ -129,13 +180,14 @@ pub fn read(mut input: impl BufRead, format: Option<Format>, each: &mut dyn FnMu
     }
     let format = format.unwrap_or_else(|| detect(&start));
     let mut input = io::Cursor::new(start).chain(input);
+    let mut sink = Sink { each, devices: 0, rejected: 0 };
     match format {
-        Format::Plain => lines::plain(&mut input, each)?,
-        Format::Ndjson => lines::ndjson(&mut input, each)?,
-        Format::Csv => csv::read(&mut input, each)?,
-        Format::Json => json::read(&mut input, each)?,
+        Format::Plain => lines::plain(&mut input, &mut sink)?,
+        Format::Ndjson => lines::ndjson(&mut input, &mut sink)?,
+        Format::Csv => csv::read(&mut input, &mut sink)?,
+        Format::Json => json::read(&mut input, &mut sink)?,
     }
-    Ok(format)
+    Ok(Summary { format, devices: sink.devices, rejected: sink.rejected })
 }
 
 /// What octets are, if they are no UTF-8 text.
@@ -150,26 +202,42 @@ fn not_text(start: &[u8]) -> Option<&'static str> {
     }
 }
 
-/// Tells the format from the first line that says something.
+/// Tells the format from the first line that shows one.
 fn detect(start: &[u8]) -> Format {
     let text = start.trim_ascii_start();
     match text.first() {
         Some(b'[') => return Format::Json,
         Some(b'{') => {
             let (line, rest) = text.split_at(text.iter().position(|octet| *octet == b'\n').unwrap_or(text.len()));
-            let whole = serde_json::from_slice::<serde::de::IgnoredAny>(line).is_ok();
-            return if whole && rest.trim_ascii().starts_with(b"{") { Format::Ndjson } else { Format::Json };
+            let a_value_a_line = line.trim_ascii_end().ends_with(b"}") && rest.trim_ascii_start().starts_with(b"{");
+            return if a_value_a_line { Format::Ndjson } else { Format::Json };
         }
         _ => {}
     }
-    let line = text.split(|octet| *octet == b'\n').map(<[u8]>::trim_ascii).find(|line| !lines::is_comment(line));
-    match line {
-        Some(line) if line.iter().any(|octet| b",;\t".contains(octet)) => Format::Csv,
-        // The head of a column that stands alone.
-        Some(line) if csv::is_head(&String::from_utf8_lossy(line)) => Format::Csv,
-        _ => Format::Plain,
-    }
+    let rows = || text.split(|octet| *octet == b'\n').map(<[u8]>::trim_ascii).filter(|line| !lines::is_comment(line));
+    rows().take(LINES).find_map(of_line).unwrap_or_else(|| {
+        // Nothing there is a DevEUI; whoever reads the rejects knows best what they are shown as.
+        let fields = rows().next().is_some_and(|line| line.iter().any(|octet| b",;\t".contains(octet)));
+        if fields { Format::Csv } else { Format::Plain }
+    })
 }
+
+/// The format of which a line is, if it has a DevEUI or the head of a column.
+fn of_line(line: &[u8]) -> Option<Format> {
+    if device(lines::first_word(line)).is_some() {
+        return Some(Format::Plain);
+    }
+    csv::column(line).is_some().then_some(Format::Csv)
+}
+
+/// Octets of one line or string at most.
+pub const MAX_LINE: usize = 64 * 1024;
+/// Characters of a rejected row that are shown.
+const SHOWN: usize = 80;
+/// Octets that are looked at to tell the format.
+const LOOK: u64 = 64 * 1024;
+/// Lines that are looked at to tell the format.
+const LINES: usize = 64;
 
 #[cfg(test)]
 mod tests {
@@ -181,7 +249,9 @@ mod tests {
             Item::Device(device) => devices.push(device.to_string()),
             Item::Reject(reject) => rejects.push((reject.line, reject.text)),
         });
-        (format.expect("reads"), devices, rejects)
+        let summary = format.expect("reads");
+        assert_eq!((summary.devices, summary.rejected), (devices.len() as u64, rejects.len() as u64));
+        (summary.format, devices, rejects)
     }
 
     const TWO: [&str; 2] = ["0004a30b001c0530", "70b3d57ed0000001"];
@@ -201,8 +271,14 @@ mod tests {
         assert_two("id;ids.dev_eui;x\n1;0004a30b001c0530;\n2;70b3d57ed0000001;\n", Format::Csv);
         assert_two("roof\t0004a30b001c0530\ncellar\t70b3d57ed0000001\n", Format::Csv);
         assert_two("[\"0004a30b001c0530\",\n\"70b3d57ed0000001\"]", Format::Json);
-        assert_two("[{\"devEui\":\"0004a30b001c0530\"},{\"ids\":{\"dev_eui\":\"70B3D57ED0000001\",\"x\":[1]}}]", Format::Json);
-        assert_two("{\"totalCount\":2,\"result\":[{\"devEui\":\"0004a30b001c0530\",\"name\":\"a\"},{\"devEui\":\"70b3d57ed0000001\"}]}", Format::Json);
+        assert_two(
+            "[{\"devEui\":\"0004a30b001c0530\"},{\"ids\":{\"dev_eui\":\"70B3D57ED0000001\",\"x\":[1]}}]",
+            Format::Json,
+        );
+        assert_two(
+            "{\"totalCount\":2,\"result\":[{\"devEui\":\"0004a30b001c0530\",\"name\":\"a\"},{\"devEui\":\"70b3d57ed0000001\"}]}",
+            Format::Json,
+        );
         assert_two("{\"dev_eui\":\"0004a30b001c0530\"}\n{\"dev_eui\":\"70b3d57ed0000001\"}\n", Format::Ndjson);
         assert_two("\u{feff}0004a30b001c0530\n70b3d57ed0000001\n", Format::Plain);
     }
@@ -217,8 +293,113 @@ mod tests {
         let (_, devices, rejects) = parse("[\"0004a30b001c0530\",\n7,\n{\"name\":\"x\"},\"70b3d57ed0000001\"]");
         assert_eq!(devices, TWO);
         assert_eq!(rejects.iter().map(|reject| reject.0).collect::<Vec<_>>(), [2, 3]);
-        let (_, devices, rejects) = parse("{\"dev_eui\":\"0004a30b001c0530\"}\n{oops\n{\"dev_eui\":\"70b3d57ed0000001\"}\n");
+        let (_, devices, rejects) =
+            parse("{\"dev_eui\":\"0004a30b001c0530\"}\n{oops\n{\"dev_eui\":\"70b3d57ed0000001\"}\n");
         assert_eq!((devices.len(), rejects), (2, vec![(2, "{oops".to_owned())]));
+    }
+
+    #[test]
+    fn forms_that_programs_write_are_told_from_each_other() {
+        // A remark with a comma makes no CSV, and a title above the table no plain list.
+        assert_two("0004a30b001c0530 # roof, north; old\n70b3d57ed0000001\n", Format::Plain);
+        assert_two(
+            "# by us, for you\nDevices of 2026\n\nname;Device EUI\nroof;0004a30b001c0530\n;70b3d57ed0000001\n;\n",
+            Format::Csv,
+        );
+        assert_two("roof;a,b;0004a30b001c0530\ncellar;c,d;70b3d57ed0000001\n", Format::Csv);
+        // PostgreSQL: psql -c 'COPY (SELECT dev_eui FROM device) TO STDOUT', and the same WITH CSV HEADER.
+        assert_two("\\\\x0004a30b001c0530\n\\\\x70b3d57ed0000001\n", Format::Plain);
+        assert_two("dev_eui,name\n\\x0004a30b001c0530,roof\n\\x70b3d57ed0000001,\n", Format::Csv);
+        assert_two(
+            "{\n\"end_devices\":[{\"ids\":{\"device_id\":\"a\",\"dev_eui\":\"0004A30B001C0530\"},\"locations\":[{}]}]}\n{\n\"end_devices\":[{\"ids\":{\"dev_eui\":\"70B3D57ED0000001\"}}]}",
+            Format::Json,
+        );
+        assert_two(
+            "{\"result\":{\"ids\":{\"dev_eui\":\"0004A30B001C0530\"}}}\n\n{\"result\":{\"ids\":{\"dev_eui\":\"70B3D57ED0000001\"}}}\n",
+            Format::Ndjson,
+        );
+        assert_two(
+            "{\"device\":{\"devEui\":\"0004a30b001c0530\",\"tags\":[\"x\"]},\"lastSeenAt\":null}\n\"70b3d57ed0000001\"",
+            Format::Json,
+        );
+    }
+
+    #[test]
+    fn an_error_message_is_no_empty_list() {
+        for text in [
+            "{\"code\":16,\"message\":\"unauthenticated\",\"details\":[]}",
+            "{\"error\":\"down\",\"data\":\"try later\"}",
+            "{}",
+            "null",
+            "{\"result\":{}}",
+        ] {
+            let error = read(text.as_bytes(), Some(Format::Json), &mut |_| {}).expect_err(text);
+            assert!(matches!(error, ListError::NoList), "{text}: {error}");
+        }
+        for text in ["a,b", "name;id\n1;2\n", "<html>,\n"] {
+            let error = read(text.as_bytes(), None, &mut |_| {}).expect_err(text);
+            assert!(matches!(error, ListError::NoColumn), "{text}: {error}");
+        }
+        assert_eq!(parse("{\"totalCount\":0,\"result\":null}"), (Format::Json, vec![], vec![]));
+        let hopeless = read(&b"<html>\n<body>\n"[..], None, &mut |_| {}).expect("reads");
+        assert_eq!(hopeless, Summary { format: Format::Plain, devices: 0, rejected: 2 });
+    }
+
+    #[test]
+    fn a_row_with_two_devices_is_none() {
+        let (_, devices, rejects) =
+            parse("[{\"devEui\":\"0004a30b001c0530\",\"ids\":{\"dev_eui\":\"70b3d57ed0000001\"}}]");
+        assert_eq!((devices, rejects), (vec![], vec![(1, TWO.join(" "))]));
+        // What stands elsewhere in the object is not about this device.
+        assert_two(
+            "[{\"relay\":{\"dev_eui\":\"1\"},\"ids\":{\"dev_eui\":\"0004a30b001c0530\"}},{\"devEui\":\"70b3d57ed0000001\",\"device\":\"x\"}]",
+            Format::Json,
+        );
+    }
+
+    #[test]
+    fn a_quote_that_is_not_closed_costs_its_own_row() {
+        let (_, devices, rejects) = parse("n,dev_eui\n\"a\nb\",0004a30b001c0530\n\"oops,1\nx,70b3d57ed0000001\n");
+        assert_eq!(devices, TWO);
+        assert_eq!(rejects, [(4, "\"oops,1".to_owned())]);
+        let rows = "x,0004a30b001c0530\n".repeat(100);
+        let (_, devices, rejects) = parse(&format!("n,dev_eui\n\"oops,1\n{rows}\"late,70b3d57ed0000001\n"));
+        assert_eq!((devices.len(), rejects.len()), (100, 2));
+    }
+
+    #[test]
+    fn a_first_row_with_a_slip_is_not_taken_for_a_head() {
+        let (format, devices, rejects) = parse("0004a30b001c053,roof\n0004a30b001c0530,a\n70b3d57ed0000001,b\n");
+        assert_eq!((format, devices), (Format::Csv, TWO.map(str::to_owned).to_vec()));
+        assert_eq!(rejects, [(1, "0004a30b001c053,roof".to_owned())]);
+    }
+
+    #[test]
+    fn a_document_cannot_ask_for_memory() {
+        for (text, what) in [
+            (format!("[\"{}\"]", "x".repeat(MAX_LINE + 1)), "string"),
+            (format!("{{\"a\":{}", "[".repeat(1_000)), "levels"),
+            (format!("{{\"{}\":1}}", "k".repeat(MAX_LINE + 1)), "string"),
+        ] {
+            let error = read(text.as_bytes(), None, &mut |_| {}).expect_err("is refused");
+            assert!(matches!(error, ListError::Bound(found) if found.contains(what)), "{error}");
+        }
+    }
+
+    #[test]
+    fn other_text_in_another_encoding_does_no_harm() {
+        let (mut devices, mut rejects) = (0, 0);
+        for (octets, format) in [
+            (&b"name;dev_eui\nK\xfcche;0004a30b001c0530\n"[..], Format::Csv),
+            (b"0004a30b001c0530 K\xfcche\n\xfc\n", Format::Plain),
+        ] {
+            let summary = read(octets, None, &mut |item| match item {
+                Item::Device(_) => devices += 1,
+                Item::Reject(_) => rejects += 1,
+            });
+            assert_eq!(summary.expect("reads").format, format);
+        }
+        assert_eq!((devices, rejects), (2, 1));
     }
 
     #[test]
@@ -228,12 +409,22 @@ mod tests {
         assert_eq!(devices, TWO);
         assert_eq!(rejects.len(), 1);
         assert_eq!(rejects[0].0, 2);
-        assert!(rejects[0].1.chars().count() <= SHOWN + 1);
+        assert!(rejects[0].1.chars().count() <= SHOWN);
+    }
+
+    #[test]
+    fn what_is_shown_is_short_and_harmless() {
+        let (_, _, rejects) = parse(&format!("\u{1b}[2J{}\n{}\n", "\u{202e}".repeat(90), "é".repeat(80)));
+        assert!(rejects[0].1.starts_with("\\u{1b}[2J\\u{202e}") && rejects[0].1.ends_with('…'), "{rejects:?}");
+        assert_eq!(rejects[0].1.chars().count(), SHOWN);
+        assert_eq!(rejects[1].1, "é".repeat(80));
     }
 
     #[test]
     fn what_is_no_text_is_said_to_be_so() {
-        for (octets, what) in [(&b"\x1f\x8b\x08"[..], "gzip"), (b"\xff\xfe0\0", "UTF-16"), (b"PK\x03\x04", "ZIP"), (b"00\0", "binary")] {
+        for (octets, what) in
+            [(&b"\x1f\x8b\x08"[..], "gzip"), (b"\xff\xfe0\0", "UTF-16"), (b"PK\x03\x04", "ZIP"), (b"00\0", "binary")]
+        {
             let error = read(octets, None, &mut |_| {}).expect_err("is refused");
             assert!(error.to_string().contains(what), "{error}");
         }

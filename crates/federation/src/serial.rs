@@ -4,11 +4,11 @@ use std::cmp::Ordering;
 use std::fmt;
 use std::str::FromStr;
 
-use crate::serde_as_text;
 
 /// A zone's serial: 32 bits that wrap. Two serials exactly 2^31 apart have no order (RFC 1982, section 3.2), which is
 /// why this type has `partial_cmp` and no `Ord`.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, serde::Serialize, serde::Deserialize)]
+#[serde(transparent)]
 pub struct Serial(u32);
 
 impl Serial {
@@ -60,7 +60,6 @@ impl FromStr for Serial {
     }
 }
 
-serde_as_text!(Serial);
 
 #[cfg(test)]
 mod tests {

@@ -2,75 +2,87 @@
 
 use std::io::{self, BufRead, Read};
 
-use super::{Item, ListError, MAX_LINE, json};
+use super::{Item, ListError, MAX_LINE, Sink, json};
 
 /// Whether a line says nothing: empty, or a remark as in shell, zone files or C.
 pub(super) fn is_comment(line: &[u8]) -> bool {
     line.is_empty() || line.starts_with(b"#") || line.starts_with(b";") || line.starts_with(b"//")
 }
 
+/// What stands before the first white space.
+pub(super) fn first_word(line: &[u8]) -> &[u8] {
+    line.split(u8::is_ascii_whitespace).next().unwrap_or_default()
+}
+
 /// Takes the first word of each line.
-pub(super) fn plain(input: &mut impl BufRead, each: &mut dyn FnMut(Item)) -> Result<(), ListError> {
-    lines(input, |number, line| {
-        let line = match line {
-            Ok(line) => line.trim(),
-            Err(reject) => return each(reject),
-        };
-        if is_comment(line.as_bytes()) {
-            return;
+pub(super) fn plain(input: &mut impl BufRead, sink: &mut Sink<'_>) -> Result<(), ListError> {
+    let mut lines = Lines::new(input);
+    while let Some(line) = lines.next()? {
+        match line {
+            Line::Whole { number, text } => {
+                let text = text.trim_ascii();
+                if !is_comment(text) {
+                    sink.put(Item::of(first_word(text), number));
+                }
+            }
+            Line::Long(reject) => sink.put(reject),
         }
-        let word = line.split_ascii_whitespace().next().unwrap_or_default();
-        match Item::of(word, number) {
-            // "00 04 a3 ..." is one DevEUI of eight words.
-            Item::Reject(first) => match Item::of(line, number) {
-                Item::Device(device) => each(Item::Device(device)),
-                Item::Reject(_) => each(Item::Reject(first)),
-            },
-            device => each(device),
-        }
-    })?;
+    }
     Ok(())
 }
 
 /// Takes each line as a JSON value.
-pub(super) fn ndjson(input: &mut impl BufRead, each: &mut dyn FnMut(Item)) -> Result<(), ListError> {
-    lines(input, |number, line| {
-        let line = match line {
-            Ok(line) => line.trim(),
-            Err(reject) => return each(reject),
-        };
-        if !line.is_empty() {
-            json::value(line, number, each);
+pub(super) fn ndjson(input: &mut impl BufRead, sink: &mut Sink<'_>) -> Result<(), ListError> {
+    let mut lines = Lines::new(input);
+    while let Some(line) = lines.next()? {
+        match line {
+            Line::Whole { number, text } => {
+                let text = text.trim_ascii();
+                if !text.is_empty() {
+                    json::line(text, number, sink);
+                }
+            }
+            Line::Long(reject) => sink.put(reject),
         }
-    })?;
+    }
     Ok(())
 }
 
-/// Goes through lines of bounded length; a longer one, or one that is no UTF-8, is rejected and skipped.
-fn lines(input: &mut impl BufRead, mut each: impl FnMut(u64, Result<&str, Item>)) -> io::Result<()> {
-    let mut buffer = Vec::with_capacity(256);
-    let mut number = 0;
-    loop {
-        buffer.clear();
-        number += 1;
+/// A line.
+pub(super) enum Line<'l> {
+    /// With its end, if it has one.
+    Whole { number: u64, text: &'l [u8] },
+    /// Longer than [`MAX_LINE`], and skipped.
+    Long(Item),
+}
+
+/// The lines of an input, in memory that does not grow with theirs.
+pub(super) struct Lines<'i, R> {
+    input: &'i mut R,
+    buffer: Vec<u8>,
+    number: u64,
+}
+
+impl<'i, R: BufRead> Lines<'i, R> {
+    pub(super) fn new(input: &'i mut R) -> Self {
+        Self { input, buffer: Vec::with_capacity(256), number: 0 }
+    }
+
+    pub(super) fn next(&mut self) -> io::Result<Option<Line<'_>>> {
+        self.buffer.clear();
+        self.number += 1;
         // One more than allowed, to tell a line that is too long.
-        input.take(MAX_LINE as u64 + 1).read_until(b'\n', &mut buffer)?;
-        if buffer.is_empty() {
-            return Ok(());
+        self.input.take(MAX_LINE as u64 + 1).read_until(b'\n', &mut self.buffer)?;
+        let (number, text) = (self.number, self.buffer.as_slice());
+        if text.is_empty() {
+            return Ok(None);
         }
-        if buffer.len() > MAX_LINE && buffer.last() != Some(&b'\n') {
-            let text = String::from_utf8_lossy(&buffer[..256]).into_owned();
-            each(number, Err(Item::reject(&text, number, format!("the line is longer than {MAX_LINE} octets"))));
-            skip_line(input)?;
-            continue;
+        if text.len() <= MAX_LINE || text.ends_with(b"\n") {
+            return Ok(Some(Line::Whole { number, text }));
         }
-        match std::str::from_utf8(&buffer) {
-            Ok(line) => each(number, Ok(line)),
-            Err(_) => {
-                let text = String::from_utf8_lossy(&buffer).into_owned();
-                each(number, Err(Item::reject(text.trim(), number, "the line is not UTF-8")));
-            }
-        }
+        skip_line(self.input)?;
+        let reason = format!("the line is longer than {MAX_LINE} octets");
+        Ok(Some(Line::Long(Item::reject(&String::from_utf8_lossy(&text[..256]), number, reason))))
     }
 }
 

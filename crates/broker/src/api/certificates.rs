@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use axum::Extension;
-use axum::extract::rejection::{JsonRejection, PathRejection};
-use axum::extract::{Json, Path, State};
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{Json, State};
 use axum::http::StatusCode;
 use dnsbroker_api::Timestamp;
 use dnsbroker_api::message::{
@@ -15,13 +15,12 @@ use dnsbroker_ca::{Principal, Profile, RevocationReason, SerialNumber, Subject, 
 use dnsbroker_store::act::{self, bearer};
 use dnsbroker_store::record;
 
-use super::{ApiError, Caller};
+use super::{ApiError, At, Caller};
 use crate::app::App;
 use crate::committer::now;
 use crate::key::entropy;
 
 type Body<T> = Result<Json<T>, JsonRejection>;
-type At<T> = Result<Path<T>, PathRejection>;
 
 fn unavailable(error: impl std::error::Error) -> ApiError {
     ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "ca-failed", chain(&error))
@@ -124,8 +123,7 @@ pub async fn list(State(app): State<App>) -> Json<Page<Certificate>> {
     Json(Page { items, next: None })
 }
 
-pub async fn show(State(app): State<App>, serial: At<SerialNumber>) -> Result<Json<Certificate>, ApiError> {
-    let Path(serial) = serial?;
+pub async fn show(State(app): State<App>, At(serial): At<SerialNumber>) -> Result<Json<Certificate>, ApiError> {
     match app.view().certificates.get(&serial) {
         Some(certificate) => Ok(Json(shown(certificate))),
         None => Err(crate::committer::CommitError::Refused(dnsbroker_store::Refusal::NoCertificate(serial)).into()),
@@ -135,10 +133,10 @@ pub async fn show(State(app): State<App>, serial: At<SerialNumber>) -> Result<Js
 pub async fn revoke(
     State(app): State<App>,
     Extension(Caller(actor)): Extension<Caller>,
-    serial: At<SerialNumber>,
+    At(serial): At<SerialNumber>,
     body: Body<Reason>,
 ) -> Result<Json<Certificate>, ApiError> {
-    let (Path(serial), Json(Reason { reason })) = (serial?, body?);
+    let Json(Reason { reason }) = body?;
     let reason: RevocationReason = reason.parse().map_err(|error| ApiError::parameter("reason", &reason, error))?;
     let certificate = app.committer.commit(actor, act::Revoke { serial, reason }).await?;
     Ok(Json(shown(&certificate)))

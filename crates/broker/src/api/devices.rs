@@ -15,11 +15,10 @@ use futures_util::TryStreamExt;
 use serde::Deserialize;
 use tokio_util::io::{StreamReader, SyncIoBridge};
 
-use super::{ApiError, Caller};
+use super::{ApiError, At, Caller};
 use crate::app::App;
 use crate::explain::explain;
 
-type At<T> = Result<Path<T>, PathRejection>;
 type Asked<T> = Result<Query<T>, QueryRejection>;
 
 /// Devices of one list at most: a list is held in memory while it is worked in.
@@ -60,7 +59,7 @@ struct Listed {
 pub async fn import(
     State(app): State<App>,
     Extension(Caller(actor)): Extension<Caller>,
-    at: At<(MemberId, NetId)>,
+    at: Result<Path<(MemberId, NetId)>, PathRejection>,
     query: Asked<ImportQuery>,
     body: Body,
 ) -> Result<Json<ImportReport>, ApiError> {
@@ -149,8 +148,7 @@ pub struct ListQuery {
     netid: Option<NetId>,
 }
 
-pub async fn show(State(app): State<App>, deveui: At<DevEui>) -> Result<Json<Device>, ApiError> {
-    let Path(deveui) = deveui?;
+pub async fn show(State(app): State<App>, At(deveui): At<DevEui>) -> Result<Json<Device>, ApiError> {
     let view = app.view();
     let found = view.zones.devices().get(deveui).and_then(|netid| shown(&view, deveui, netid));
     found.map(Json).ok_or_else(|| {
@@ -171,9 +169,9 @@ pub struct LookupQuery {
 
 pub async fn lookup(
     State(app): State<App>,
-    deveui: At<DevEui>,
+    At(deveui): At<DevEui>,
     query: Asked<LookupQuery>,
 ) -> Result<Json<Lookup>, ApiError> {
-    let (Path(deveui), Query(LookupQuery { r#as: member })) = (deveui?, query?);
+    let Query(LookupQuery { r#as: member }) = query?;
     Ok(Json(explain(&app.view(), deveui, member)))
 }

@@ -1,5 +1,6 @@
 //! Errors of the API: every refusal becomes a problem document under its stable code.
 
+use axum::extract::path::ErrorKind;
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -82,6 +83,11 @@ impl From<QueryRejection> for ApiError {
 
 impl From<PathRejection> for ApiError {
     fn from(rejection: PathRejection) -> Self {
+        if let PathRejection::FailedToDeserializePathParams(failed) = &rejection
+            && let ErrorKind::DeserializeError { key, value, message } = failed.kind()
+        {
+            return Self::parameter(key, value, message);
+        }
         Self::new(StatusCode::BAD_REQUEST, "parameter-invalid", rejection.body_text())
     }
 }

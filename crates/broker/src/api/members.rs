@@ -1,8 +1,8 @@
 //! Members and their NetIDs.
 
 use axum::Extension;
-use axum::extract::{Json, Path, State};
-use axum::extract::rejection::{JsonRejection, PathRejection};
+use axum::extract::{Json, State};
+use axum::extract::rejection::JsonRejection;
 use axum::http::StatusCode;
 use dnsbroker_api::Timestamp;
 use dnsbroker_api::message::{Member, Network, NewMember, Page, Reason, SetNetwork};
@@ -10,11 +10,10 @@ use dnsbroker_federation::{MemberId, NetId};
 use dnsbroker_store::{View, act, record};
 use dnsbroker_zone::delta;
 
-use super::{ApiError, Caller};
+use super::{ApiError, At, Caller};
 use crate::app::App;
 
 type Body<T> = Result<Json<T>, JsonRejection>;
-type At<T> = Result<Path<T>, PathRejection>;
 
 pub async fn list(State(app): State<App>) -> Json<Page<Member>> {
     let view = app.view();
@@ -32,8 +31,7 @@ pub async fn add(
     Ok((StatusCode::CREATED, Json(shown(&app.view(), &member))))
 }
 
-pub async fn show(State(app): State<App>, id: At<MemberId>) -> Result<Json<Member>, ApiError> {
-    let Path(id) = id?;
+pub async fn show(State(app): State<App>, At(id): At<MemberId>) -> Result<Json<Member>, ApiError> {
     let view = app.view();
     match view.members.get(&id) {
         Some(member) => Ok(Json(shown(&view, member))),
@@ -44,9 +42,8 @@ pub async fn show(State(app): State<App>, id: At<MemberId>) -> Result<Json<Membe
 pub async fn remove(
     State(app): State<App>,
     Extension(Caller(actor)): Extension<Caller>,
-    id: At<MemberId>,
+    At(id): At<MemberId>,
 ) -> Result<Json<()>, ApiError> {
-    let Path(id) = id?;
     app.committer.commit(actor, act::RemoveMember { id }).await?;
     Ok(Json(()))
 }
@@ -54,10 +51,10 @@ pub async fn remove(
 pub async fn suspend(
     State(app): State<App>,
     Extension(Caller(actor)): Extension<Caller>,
-    id: At<MemberId>,
+    At(id): At<MemberId>,
     body: Body<Reason>,
 ) -> Result<Json<Member>, ApiError> {
-    let (Path(id), Json(Reason { reason })) = (id?, body?);
+    let Json(Reason { reason }) = body?;
     let member = app.committer.commit(actor, act::SuspendMember { id, reason }).await?;
     Ok(Json(shown(&app.view(), &member)))
 }
@@ -65,9 +62,8 @@ pub async fn suspend(
 pub async fn resume(
     State(app): State<App>,
     Extension(Caller(actor)): Extension<Caller>,
-    id: At<MemberId>,
+    At(id): At<MemberId>,
 ) -> Result<Json<Member>, ApiError> {
-    let Path(id) = id?;
     let member = app.committer.commit(actor, act::ResumeMember { id }).await?;
     Ok(Json(shown(&app.view(), &member)))
 }
@@ -80,10 +76,10 @@ pub async fn networks(State(app): State<App>) -> Json<Page<Network>> {
 pub async fn set_network(
     State(app): State<App>,
     Extension(Caller(actor)): Extension<Caller>,
-    netid: At<NetId>,
+    At(netid): At<NetId>,
     body: Body<SetNetwork>,
 ) -> Result<Json<Network>, ApiError> {
-    let (Path(netid), Json(SetNetwork { member, addresses, port, target })) = (netid?, body?);
+    let Json(SetNetwork { member, addresses, port, target }) = body?;
     let network = delta::Network { netid, member, addresses, port, target };
     let network = app.committer.commit(actor, act::SetNetwork { network }).await?;
     Ok(Json(shown_network(&app.view(), &network)))
@@ -92,9 +88,8 @@ pub async fn set_network(
 pub async fn remove_network(
     State(app): State<App>,
     Extension(Caller(actor)): Extension<Caller>,
-    netid: At<NetId>,
+    At(netid): At<NetId>,
 ) -> Result<Json<()>, ApiError> {
-    let Path(netid) = netid?;
     app.committer.commit(actor, act::RemoveNetwork { netid }).await?;
     Ok(Json(()))
 }

@@ -8,6 +8,7 @@ mod certificates;
 mod devices;
 mod error;
 mod members;
+mod path;
 mod zones;
 
 use axum::Router;
@@ -20,6 +21,7 @@ use dnsbroker_store::Actor;
 
 use crate::app::App;
 pub use error::ApiError;
+pub use path::At;
 pub use zones::ZONES;
 
 /// JSON bodies are at most this long, in octets.

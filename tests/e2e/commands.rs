@@ -1,0 +1,236 @@
+//! What an administrator and an operator type, on a running broker.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, ensure};
+use dnsbroker_tests::{Broker, Options, output, peer};
+
+const ZONES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../zones");
+
+fn federation() -> anyhow::Result<Broker> {
+    let broker = Broker::start()?;
+    broker.member("atlantic", "60002d", "192.0.2.45")?;
+    broker.member("alpine", "600013", "198.51.100.19")?;
+    Ok(broker)
+}
+
+#[test]
+fn every_sample_list_is_taken_whole() -> anyhow::Result<()> {
+    let broker = federation()?;
+    let mut files: Vec<_> = std::fs::read_dir(ZONES)?.collect::<Result<Vec<_>, _>>()?;
+    files.retain(|file| file.path().extension().is_some_and(|extension| extension != "md"));
+    ensure!(files.len() >= 6, "the samples are missing");
+    for file in files {
+        let path = file.path();
+        let path = path.to_string_lossy();
+        let args = ["device", "import", "--member", "atlantic", "--netid", "60002d", "--full", "--allow-shrink", &path];
+        let report = broker.json(&args)?;
+        let rows = report["added"].as_u64().zip(report["unchanged"].as_u64()).map(|(added, same)| added + same);
+        ensure!(rows.is_some_and(|rows| rows > 0) && report["rejected"] == 0, "{path}: {report}");
+        let again = broker.json(&args)?;
+        ensure!(again["added"] == 0 && again["removed"] == 0, "{path} again: {again}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_device_of_another_member_is_left_alone_and_its_holder_not_named() -> anyhow::Result<()> {
+    let broker = federation()?;
+    broker.devices("atlantic", "60002d", &["0004a30b001c0530", "0004a30b001c0531"])?;
+    let list = broker.path().join("list");
+    std::fs::write(&list, "0004a30b001c0530\n0004a30b001c0599\nnonsense\n")?;
+    let import = ["device", "import", "--member", "alpine", "--netid", "600013", &list.to_string_lossy()].map(str::to_owned);
+    let finished = broker.run(&import.iter().map(String::as_str).collect::<Vec<_>>())?;
+    ensure!(finished.ok && finished.stdout.contains("1 added"), "{finished:?}");
+    ensure!(finished.stderr.contains("line 3: \"nonsense\""), "the bad row is named: {}", finished.stderr);
+    ensure!(finished.stderr.contains("0004a30b001c0530: another member holds it"), "{}", finished.stderr);
+    ensure!(!finished.stderr.contains("atlantic") && !finished.stdout.contains("atlantic"), "the holder is named");
+    ensure!(broker.json(&["device", "show", "0004a30b001c0530"])?["member"] == "atlantic", "nothing is overwritten");
+    let audit = broker.json(&["audit", "list"])?;
+    let last = audit["items"].as_array().and_then(|rows| rows.last()).context("no audit")?.clone();
+    ensure!(last["act"] == "devices.import" && last["detail"]["claimed"] == 1, "{last}");
+    Ok(())
+}
+
+#[test]
+fn mistakes_are_told_with_what_which_and_what_to_do() -> anyhow::Result<()> {
+    let broker = federation()?;
+    broker.devices("atlantic", "60002d", &["0004a30b001c0530"])?;
+    let cases: &[(&[&str], &str)] = &[
+        (&["member", "add", "atlantic"], "member-exists"),
+        (&["member", "show", "nobody"], "nobody"),
+        (&["member", "remove", "atlantic"], "60002d"),
+        (&["netid", "set", "60002d", "--member", "alpine", "--address", "192.0.2.1"], "60002d"),
+        (&["netid", "remove", "60002d"], "device"),
+        (&["netid", "set", "60002d", "--member", "atlantic", "--address", "127.0.0.1.1"], "address"),
+        (&["cert", "revoke", "00"], "00"),
+        (&["device", "show", "0004a30b001c0539"], "not registered"),
+        (&["device", "import", "--member", "alpine", "--netid", "60002d", "/dev/null"], "60002d"),
+        (&["device", "import", "--member", "alpine", "--netid", "600013", "/nowhere"], "/nowhere"),
+        (&["zone", "export", "nozone"], "nozone"),
+        (&["token", "create", "--member", "nobody"], "nobody"),
+        (&["token", "create", "--member", "alpine", "--ttl", "9999d"], "days"),
+        (&["device", "lookup", "xyz"], "xyz"),
+    ];
+    for (args, words) in cases {
+        let finished = broker.run(args)?;
+        ensure!(!finished.ok, "{args:?} was taken");
+        ensure!(finished.stderr.contains(words), "{args:?} does not name {words:?}: {}", finished.stderr);
+        ensure!(!finished.stderr.contains("panicked"), "{}", finished.stderr);
+    }
+    let nobody = output(Command::new(Broker::program()?).args(["status", "--control", "/nowhere.sock"]))?;
+    ensure!(!nobody.ok && nobody.stderr.contains("is `dnsbroker serve` running"), "{}", nobody.stderr);
+    let usage = output(Command::new(Broker::program()?).arg("nonsense"))?;
+    ensure!(!usage.ok && usage.stderr.contains("Usage"), "{}", usage.stderr);
+    Ok(())
+}
+
+#[test]
+fn the_special_netids_have_one_holder_each() -> anyhow::Result<()> {
+    let broker = federation()?;
+    for netid in ["000000", "000001"] {
+        broker.json(&["netid", "set", netid, "--member", "alpine", "--address", "192.0.2.1"])?;
+        let second = broker.run(&["netid", "set", netid, "--member", "atlantic", "--address", "192.0.2.2"])?;
+        ensure!(!second.ok && second.stderr.contains(netid) && second.stderr.contains("each has one holder"), "{}", second.stderr);
+    }
+    Ok(())
+}
+
+#[test]
+fn what_is_exported_loads_in_other_servers() -> anyhow::Result<()> {
+    let broker = federation()?;
+    let list = format!("{ZONES}/atlantic-iot.txt");
+    broker.json(&["device", "import", "--member", "atlantic", "--netid", "60002d", &list])?;
+    broker.json(&["netid", "set", "60002d", "--member", "atlantic", "--address", "192.0.2.45", "--port", "8444"])?;
+    let check = broker.json(&["zone", "check"])?;
+    ensure!(check["ok"] == true, "{check}");
+    for (zone, origin) in [("public", "fed.example"), ("deveuis", "deveuis.fed.example"), ("netids", "netids.fed.example")] {
+        for names in ["nibble", "flat", "both"] {
+            let exported = broker.run(&["zone", "export", zone, "--names", names])?;
+            ensure!(exported.ok, "{}", exported.stderr);
+            let file = broker.path().join(format!("{zone}-{names}.zone"));
+            std::fs::write(&file, &exported.stdout)?;
+            let file = file.to_string_lossy();
+            let out_of_zone: &[&str] = if zone == "public" { &["-i", "none"] } else { &["-i", "local"] };
+            let Some(bind) = peer("named-checkzone", &[out_of_zone, &["-k", "ignore", origin, &file]].concat())? else { return Ok(()) };
+            ensure!(bind.ok, "named-checkzone {zone} {names}: {}{}", bind.stdout, bind.stderr);
+            let Some(knot) = peer("kzonecheck", &["-o", origin, &file])? else { return Ok(()) };
+            // kzonecheck wants glue for the name server, which stands in the public zone.
+            ensure!(knot.ok || !knot.stderr.contains("error in zone file"), "kzonecheck {zone}: {}{}", knot.stdout, knot.stderr);
+        }
+    }
+    Ok(())
+}
+
+fn enrol(broker: &Broker, dir: &Path, token: &str, csr: &str) -> anyhow::Result<Option<(u16, serde_json::Value)>> {
+    let body = dir.join("body.json");
+    std::fs::write(&body, serde_json::json!({ "token": token, "csr": csr }).to_string())?;
+    let api = broker.status()?.listeners.api[0];
+    let url = format!("https://{api}/api/v1/enroll");
+    let (ca, data) = (broker.path().join("ca/root.pem"), format!("@{}", body.display()));
+    let args = ["-sS", "--cacert", &ca.to_string_lossy(), "-H", "content-type: application/json", "-w", "\n%{http_code}", "--data-binary", &data, &url]
+        .map(str::to_owned);
+    let Some(answer) = peer("curl", &args.iter().map(String::as_str).collect::<Vec<_>>())? else { return Ok(None) };
+    let (json, status) = answer.stdout.rsplit_once('\n').with_context(|| format!("curl: {}", answer.stderr))?;
+    Ok(Some((status.parse()?, serde_json::from_str(json)?)))
+}
+
+#[test]
+fn an_operator_enrols_with_a_token_openssl_and_curl() -> anyhow::Result<()> {
+    let broker = federation()?;
+    let dir = tempfile::tempdir()?;
+    let (key, csr) = (dir.path().join("client.key"), dir.path().join("client.csr"));
+    let args = ["req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=not this", "-keyout"];
+    let Some(made) = peer("openssl", &[&args[..], &[&key.to_string_lossy(), "-out", &csr.to_string_lossy()]].concat())? else {
+        return Ok(());
+    };
+    ensure!(made.ok, "{}", made.stderr);
+    let csr = std::fs::read_to_string(csr)?;
+    let created = broker.json(&["token", "create", "--member", "alpine"])?;
+    let token = created["token"].as_str().context("no token")?.to_owned();
+    let Some((status, first)) = enrol(&broker, dir.path(), &token, &csr)? else { return Ok(()) };
+    ensure!(status == 201, "{first}");
+    let (_, again) = enrol(&broker, dir.path(), &token, &csr)?.context("curl went away")?;
+    ensure!(again["pem"] == first["pem"], "a lost reply costs nothing");
+    std::fs::write(dir.path().join("client.pem"), first["chain"].as_str().context("no chain")?)?;
+    let config = dnsbroker_tests::tls::client(&broker, Some(dnsbroker_tests::tls::credential(dir.path())?), &["http/1.1"])?;
+    let mut tls = dnsbroker_tests::tls::connect(broker.doh()?, &config)?;
+    let soa = dnsbroker_tests::query(5, 0, "deveuis.fed.example", 6, 1);
+    ensure!(dnsbroker_tests::tls::ask(&mut tls, &soa)?.0 == 200, "the certificate is good at once");
+    let other = dir.path().join("other.csr");
+    let args = ["req", "-new", "-newkey", "ed25519", "-nodes", "-subj", "/", "-keyout", "/dev/null", "-out", &other.to_string_lossy()].map(str::to_owned);
+    peer("openssl", &args.iter().map(String::as_str).collect::<Vec<_>>())?;
+    let other = std::fs::read_to_string(other)?;
+    for (token, csr, wanted, code) in [
+        (token.as_str(), other.as_str(), 403, "token-used"),
+        ("dnsbroker-token-AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", other.as_str(), 403, "token-"),
+        ("nonsense", csr.as_str(), 403, "token-malformed"),
+        (token.as_str(), "nonsense", 422, "csr-refused"),
+    ] {
+        let (status, problem) = enrol(&broker, dir.path(), token, csr)?.context("curl went away")?;
+        ensure!(status == wanted, "{code}: {status} {problem}");
+        ensure!(problem["code"].as_str().is_some_and(|found| found.starts_with(code)), "{problem}");
+        ensure!(token == "nonsense" || !problem.to_string().contains(token), "the token is echoed: {problem}");
+    }
+    ensure!(!broker.log().contains(&token), "the token is in the log");
+    Ok(())
+}
+
+#[test]
+fn a_configuration_is_checked_without_being_used() -> anyhow::Result<()> {
+    let mut broker = federation()?;
+    let file = broker.path().join("dnsbroker.toml");
+    let check = |broker: &Broker| broker.run(&["config", "check", "--config", &file.to_string_lossy()]);
+    let fine = check(&broker)?;
+    ensure!(fine.ok && fine.stdout.contains("deveuis.fed.example."), "{fine:?}");
+    ensure!(fine.stdout.contains("move it to a place that is not online"), "{}", fine.stdout);
+    let text = std::fs::read_to_string(&file)?;
+    std::fs::write(&file, text.replace("[metrics]", "[metrcs]"))?;
+    let wrong = check(&broker)?;
+    ensure!(!wrong.ok && wrong.stderr.contains("metrcs"), "{wrong:?}");
+    std::fs::write(&file, text.replace("secrets/ca-passphrase", "secrets/other"))?;
+    let wrong = check(&broker)?;
+    ensure!(!wrong.ok && wrong.stdout.contains("secrets/other"), "{wrong:?}");
+    std::fs::write(&file, &text)?;
+    broker.restart()
+}
+
+#[test]
+fn stop_start_and_a_second_daemon() -> anyhow::Result<()> {
+    for store in ["redb", "sled"] {
+        let mut broker = Broker::with(Options { store, ..Options::default() })?;
+        broker.member("atlantic", "60002d", "192.0.2.45")?;
+        broker.devices("atlantic", "60002d", &["0004a30b001c0530"])?;
+        ensure!(broker.log().contains("may not open afterwards") == (store == "sled"), "{store}: {}", broker.log());
+        let serve = ["serve", "--config", &broker.path().join("dnsbroker.toml").to_string_lossy()].map(str::to_owned);
+        let second = output(Command::new(Broker::program()?).args(serve))?;
+        ensure!(!second.ok && second.stderr.contains("in use"), "{store}: a second daemon on the same store: {second:?}");
+        broker.restart()?;
+        ensure!(broker.json(&["status"])?["devices"] == 1, "what was acknowledged is there");
+        ensure!(broker.json(&["audit", "verify"])?["ok"] == true, "the chain is whole");
+        broker.stop()?;
+        ensure!(!broker.path().join("control.sock").exists(), "the control socket is gone");
+    }
+    Ok(())
+}
+
+#[test]
+fn health_readiness_and_metrics_are_told() -> anyhow::Result<()> {
+    let broker = federation()?;
+    broker.devices("atlantic", "60002d", &["0004a30b001c0530"])?;
+    let at = broker.status()?.listeners.metrics[0];
+    for (path, words) in [("health", "ok"), ("ready", "ready"), ("metrics", "dnsbroker_devices 1")] {
+        let Some(page) = peer("curl", &["-sS", "-f", &format!("http://{at}/{path}")])? else { return Ok(()) };
+        ensure!(page.ok && page.stdout.contains(words), "{path}: {}{}", page.stdout, page.stderr);
+    }
+    let Some(page) = peer("curl", &["-sS", &format!("http://{at}/metrics")])? else { return Ok(()) };
+    for line in page.stdout.lines().filter(|line| !line.starts_with('#')) {
+        let (name, value) = line.rsplit_once(' ').context("a sample is a name and a value")?;
+        ensure!(value.parse::<f64>().is_ok() && name.starts_with(|c: char| c.is_ascii_lowercase()), "{line}");
+        let family = name.split('{').next().unwrap_or_default();
+        let family = ["_bucket", "_sum", "_count"].iter().find_map(|end| family.strip_suffix(end)).unwrap_or(family);
+        ensure!(page.stdout.contains(&format!("# TYPE {family} ")), "{family} has no type");
+    }
+    Ok(())
+}
