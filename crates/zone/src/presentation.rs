@@ -111,14 +111,42 @@ fn type_name(rtype: RecordType) -> String {
     match rtype {
         RecordType::A => "A".to_owned(),
         RecordType::AAAA => "AAAA".to_owned(),
+        RecordType::CAA => "CAA".to_owned(),
         RecordType(other) => format!("TYPE{other}"),
     }
 }
 
-/// Addresses as people write them; all else as RFC 3597 (section 5) has it, which every server reads.
+/// A quoted string (RFC 1035, section 5.1).
+fn quoted(octets: &[u8]) -> String {
+    let mut text = String::from("\"");
+    for octet in octets {
+        match octet {
+            b'"' | b'\\' => text.extend(['\\', char::from(*octet)]),
+            b' '..=b'~' => text.push(char::from(*octet)),
+            other => {
+                let _ = write!(text, "\\{other:03}");
+            }
+        }
+    }
+    text + "\""
+}
+
+/// Flags, tag and value (RFC 8659, section 4.1), if they are there.
+fn caa(rdata: &[u8]) -> Option<String> {
+    let [flags, length, rest @ ..] = rdata else { return None };
+    let (tag, value) = rest.split_at_checked(usize::from(*length))?;
+    let tag = std::str::from_utf8(tag).ok().filter(|tag| tag.bytes().all(|octet| octet.is_ascii_alphanumeric()))?;
+    Some(format!("{flags} {tag} {}", quoted(value)))
+}
+
+/// Addresses and CAA as people write them; all else as RFC 3597 (section 5) has it, which every server reads.
 fn push_rdata(text: &mut String, rtype: RecordType, rdata: &[u8]) {
     let v4: Option<[u8; 4]> = rdata.try_into().ok();
     let v6: Option<[u8; 16]> = rdata.try_into().ok();
+    if let (RecordType::CAA, Some(caa)) = (rtype, caa(rdata)) {
+        text.push_str(&caa);
+        return;
+    }
     let _ = match (rtype, v4, v6) {
         (RecordType::A, Some(octets), _) => write!(text, "{}", Ipv4Addr::from(octets)),
         (RecordType::AAAA, _, Some(octets)) => write!(text, "{}", Ipv6Addr::from(octets)),
