@@ -112,12 +112,14 @@ fn what_is_exported_loads_in_other_servers() -> anyhow::Result<()> {
             let file = broker.path().join(format!("{zone}-{names}.zone"));
             std::fs::write(&file, &exported.stdout)?;
             let file = file.to_string_lossy();
-            let out_of_zone: &[&str] = if zone == "public" { &["-i", "none"] } else { &["-i", "local"] };
-            let Some(bind) = peer("named-checkzone", &[out_of_zone, &["-k", "ignore", origin, &file]].concat())? else { return Ok(()) };
-            ensure!(bind.ok, "named-checkzone {zone} {names}: {}{}", bind.stdout, bind.stderr);
-            let Some(knot) = peer("kzonecheck", &["-o", origin, &file])? else { return Ok(()) };
-            // kzonecheck wants glue for the name server, which stands in the public zone.
-            ensure!(knot.ok || !knot.stderr.contains("error in zone file"), "kzonecheck {zone}: {}{}", knot.stdout, knot.stderr);
+            for (program, args) in [
+                ("named-checkzone", vec!["-i", "local", "-k", "ignore", origin, &file]),
+                ("kzonecheck", vec!["-o", origin, &file]),
+                ("nsd-checkzone", vec![origin, &file]),
+            ] {
+                let Some(checked) = peer(program, &args)? else { continue };
+                ensure!(checked.ok, "{program} {zone} {names}: {}{}", checked.stdout, checked.stderr);
+            }
         }
     }
     Ok(())
