@@ -19,7 +19,7 @@ const SAMPLES: [(&str, Format, u64); 7] = [
 ];
 
 /// Blocks of makers in the IEEE registry, as numbers and how many bits they have.
-const BLOCKS: [(u64, u32); 11] = [
+const BLOCKS: [(u64, u32); 8] = [
     (0x0004a3, 24),
     (0x0018b2, 24),
     (0x24e124, 24),
@@ -28,9 +28,6 @@ const BLOCKS: [(u64, u32); 11] = [
     (0xa84041, 24),
     (0x70b3d5_499, 36),
     (0x70b3d5_7ed, 36),
-    (0xac1f09, 24),
-    (0x2cf7f1, 24),
-    (0x58a0cb, 24),
 ];
 
 fn zones() -> PathBuf {

@@ -114,14 +114,9 @@ impl Act for Revoke {
         if certificate.revoked.is_some() {
             return Err(Refusal::AlreadyRevoked(self.serial));
         }
-        let row = transaction.stored(Table::Certificates, self.serial.as_bytes())?;
-        let mut row: CertificateRow = serde_json::from_slice(&row.unwrap_or_default())?;
-        row.certificate.revoked = Some(Revocation { at: transaction.now(), reason: self.reason });
-        transaction.put(Table::Certificates, self.serial.as_bytes(), &row)?;
-        transaction.view.insert_certificate(row.certificate.clone());
-        transaction.admission_changes();
+        let revoked = transaction.revoke(self.serial, self.reason)?;
         let detail = json!({ "member": certificate.member, "reason": self.reason.to_string() });
-        Ok((Arc::new(row.certificate), Some(Note::new("certificate.revoke", self.serial, detail))))
+        Ok((Arc::new(revoked), Some(Note::new("certificate.revoke", self.serial, detail))))
     }
 }
 
@@ -134,6 +129,28 @@ fn issue_note(act: &'static str, certificate: &Certificate) -> Note {
 }
 
 impl Transaction<'_> {
+    fn revoke(&mut self, serial: SerialNumber, reason: RevocationReason) -> Result<Certificate, Refusal> {
+        let row = self.stored(Table::Certificates, serial.as_bytes())?;
+        let mut row: CertificateRow = serde_json::from_slice(&row.unwrap_or_default())?;
+        row.certificate.revoked = Some(Revocation { at: self.now(), reason });
+        self.put(Table::Certificates, serial.as_bytes(), &row)?;
+        self.view.insert_certificate(row.certificate.clone());
+        self.admission_changes();
+        Ok(row.certificate)
+    }
+
+    /// Revokes what a member still has, and tells how many that were.
+    pub(super) fn revoke_all(&mut self, member: &MemberId, reason: RevocationReason) -> Result<usize, Refusal> {
+        let of_member = |certificate: &&Arc<Certificate>| certificate.member.as_ref() == Some(member);
+        let certificates = self.view.certificates.values().filter(of_member);
+        let serials: Vec<_> =
+            certificates.filter(|certificate| certificate.revoked.is_none()).map(|known| known.serial).collect();
+        for serial in &serials {
+            self.revoke(*serial, reason)?;
+        }
+        Ok(serials.len())
+    }
+
     fn issue(
         &mut self,
         issuer: &Issuer,

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use dnsbroker_ca::RevocationReason;
 use dnsbroker_federation::MemberId;
 use serde_json::{Value, json};
 
@@ -72,7 +73,8 @@ impl Act for ResumeMember {
     }
 }
 
-/// Removes an operator that holds nothing any more. Its certificates no longer admit anybody.
+/// Removes an operator that holds nothing any more. Its certificates are revoked and its tokens gone, so that neither
+/// comes back with a later member of the same id.
 pub struct RemoveMember {
     /// Which.
     pub id: MemberId,
@@ -87,10 +89,12 @@ impl Act for RemoveMember {
         if let Some(network) = held {
             return Err(Refusal::MemberInUse { member: self.id, what: format!("NetID {}", network.netid) });
         }
+        let revoked = transaction.revoke_all(&self.id, RevocationReason::CessationOfOperation)?;
+        transaction.forget_tokens_of(&self.id);
         transaction.view.members.remove(&self.id);
         transaction.batch.delete(Table::Members, self.id.as_str());
         transaction.admission_changes();
-        Ok(((), Some(Note::new("member.remove", &self.id, Value::Null))))
+        Ok(((), Some(Note::new("member.remove", &self.id, json!({ "revoked": revoked })))))
     }
 }
 

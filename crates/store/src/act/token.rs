@@ -75,9 +75,18 @@ impl Transaction<'_> {
     /// Tokens are kept for a while after their end, so that "used" and "expired" can be told from "unknown".
     fn forget_old_tokens(&mut self) {
         let end = self.now() - MAX_TOKEN_DAYS * DAY;
-        let old: Vec<TokenHash> =
-            self.view.tokens.values().filter(|token| token.expires < end).map(|token| token.hash).collect();
-        for hash in old {
+        self.forget_tokens(|token| token.expires < end);
+    }
+
+    /// Nobody enrols with the tokens of a member that is gone.
+    pub(super) fn forget_tokens_of(&mut self, member: &MemberId) {
+        self.forget_tokens(|token| token.member == *member);
+    }
+
+    fn forget_tokens(&mut self, which: impl Fn(&Token) -> bool) {
+        let forgotten: Vec<TokenHash> =
+            self.view.tokens.values().filter(|token| which(token)).map(|token| token.hash).collect();
+        for hash in forgotten {
             self.view.tokens.remove(&hash);
             self.batch.delete(Table::Tokens, *hash.as_bytes());
         }
