@@ -13,12 +13,12 @@ const ARROWS: [(&str, &[&str]); 8] = [
     ("dnsbroker-ca", &["dnsbroker-federation"]),
     ("dnsbroker-store", &["dnsbroker-federation", "dnsbroker-zone", "dnsbroker-ca"]),
     ("dnsbroker-api", &["dnsbroker-federation"]),
+    ("dnsbroker", &["dnsbroker-federation", "dnsbroker-zone", "dnsbroker-ca", "dnsbroker-store", "dnsbroker-api"]),
+    ("dnsbroker-bench", &["dnsbroker-federation", "dnsbroker-zone", "dnsbroker-api"]),
     (
-        "dnsbroker",
+        "dnsbroker-tests",
         &["dnsbroker-federation", "dnsbroker-zone", "dnsbroker-ca", "dnsbroker-store", "dnsbroker-api"],
     ),
-    ("dnsbroker-bench", &["dnsbroker-federation", "dnsbroker-zone", "dnsbroker-api"]),
-    ("dnsbroker-tests", &["dnsbroker-federation", "dnsbroker-zone", "dnsbroker-ca", "dnsbroker-store", "dnsbroker-api"]),
 ];
 
 /// Crates that do no I/O.
@@ -56,9 +56,8 @@ const FLOORS: [(&str, (u64, u64, u64)); 6] = [
 /// Crates that are out of care, or a second TLS.
 const BANNED: [&str; 4] = ["rustls-pemfile", "openssl", "openssl-sys", "native-tls"];
 /// All that may stand at the top.
-const TOP: [&str; 9] = [
-    "Cargo.toml", "Cargo.lock", "crates", "zones", "certs", "admin-ui", "tests", "README.md", "CHANGELOG.md",
-];
+const TOP: [&str; 9] =
+    ["Cargo.toml", "Cargo.lock", "crates", "zones", "certs", "admin-ui", "tests", "README.md", "CHANGELOG.md"];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
@@ -124,7 +123,8 @@ fn crates_know_only_those_below_them() -> anyhow::Result<()> {
 #[test]
 fn only_the_store_names_an_engine() -> anyhow::Result<()> {
     for (name, theirs) in dependencies()? {
-        let engines: Vec<_> = theirs.iter().filter(|dependency| ["redb", "sled"].contains(&dependency.as_str())).collect();
+        let engines: Vec<_> =
+            theirs.iter().filter(|dependency| ["redb", "sled"].contains(&dependency.as_str())).collect();
         ensure!(engines.is_empty() || name == "dnsbroker-store", "{name} names {engines:?}");
     }
     Ok(())
@@ -141,7 +141,8 @@ fn the_core_does_no_io() -> anyhow::Result<()> {
         for file in sources(&root().join("crates").join(name).join("src"))? {
             let text = std::fs::read_to_string(&file)?;
             for word in IMPURE {
-                let line = without_tests(&text).lines().find(|line| line.contains(word) && !line.trim().starts_with("//"));
+                let line =
+                    without_tests(&text).lines().find(|line| line.contains(word) && !line.trim().starts_with("//"));
                 ensure!(line.is_none(), "{} names {word}: {line:?}", file.display());
             }
         }

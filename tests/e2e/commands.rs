@@ -40,7 +40,8 @@ fn a_device_of_another_member_is_left_alone_and_its_holder_not_named() -> anyhow
     broker.devices("atlantic", "60002d", &["0004a30b001c0530", "0004a30b001c0531"])?;
     let list = broker.path().join("list");
     std::fs::write(&list, "0004a30b001c0530\n0004a30b001c0599\nnonsense\n")?;
-    let import = ["device", "import", "--member", "alpine", "--netid", "600013", &list.to_string_lossy()].map(str::to_owned);
+    let import =
+        ["device", "import", "--member", "alpine", "--netid", "600013", &list.to_string_lossy()].map(str::to_owned);
     let finished = broker.run(&import.iter().map(String::as_str).collect::<Vec<_>>())?;
     ensure!(finished.ok && finished.stdout.contains("1 added"), "{finished:?}");
     ensure!(finished.stderr.contains("line 3: \"nonsense\""), "the bad row is named: {}", finished.stderr);
@@ -92,7 +93,11 @@ fn the_special_netids_have_one_holder_each() -> anyhow::Result<()> {
     for netid in ["000000", "000001"] {
         broker.json(&["netid", "set", netid, "--member", "alpine", "--address", "192.0.2.1"])?;
         let second = broker.run(&["netid", "set", netid, "--member", "atlantic", "--address", "192.0.2.2"])?;
-        ensure!(!second.ok && second.stderr.contains(netid) && second.stderr.contains("each has one holder"), "{}", second.stderr);
+        ensure!(
+            !second.ok && second.stderr.contains(netid) && second.stderr.contains("each has one holder"),
+            "{}",
+            second.stderr
+        );
     }
     Ok(())
 }
@@ -105,7 +110,9 @@ fn what_is_exported_loads_in_other_servers() -> anyhow::Result<()> {
     broker.json(&["netid", "set", "60002d", "--member", "atlantic", "--address", "192.0.2.45", "--port", "8444"])?;
     let check = broker.json(&["zone", "check"])?;
     ensure!(check["ok"] == true, "{check}");
-    for (zone, origin) in [("public", "fed.example"), ("deveuis", "deveuis.fed.example"), ("netids", "netids.fed.example")] {
+    for (zone, origin) in
+        [("public", "fed.example"), ("deveuis", "deveuis.fed.example"), ("netids", "netids.fed.example")]
+    {
         for names in ["nibble", "flat", "both"] {
             let exported = broker.run(&["zone", "export", zone, "--names", names])?;
             ensure!(exported.ok, "{}", exported.stderr);
@@ -131,8 +138,19 @@ fn enrol(broker: &Broker, dir: &Path, token: &str, csr: &str) -> anyhow::Result<
     let api = broker.status()?.listeners.api[0];
     let url = format!("https://{api}/api/v1/enroll");
     let (ca, data) = (broker.path().join("ca/root.pem"), format!("@{}", body.display()));
-    let args = ["-sS", "--cacert", &ca.to_string_lossy(), "-H", "content-type: application/json", "-w", "\n%{http_code}", "--data-binary", &data, &url]
-        .map(str::to_owned);
+    let args = [
+        "-sS",
+        "--cacert",
+        &ca.to_string_lossy(),
+        "-H",
+        "content-type: application/json",
+        "-w",
+        "\n%{http_code}",
+        "--data-binary",
+        &data,
+        &url,
+    ]
+    .map(str::to_owned);
     let Some(answer) = peer("curl", &args.iter().map(String::as_str).collect::<Vec<_>>())? else { return Ok(None) };
     let (json, status) = answer.stdout.rsplit_once('\n').with_context(|| format!("curl: {}", answer.stderr))?;
     Ok(Some((status.parse()?, serde_json::from_str(json)?)))
@@ -143,8 +161,20 @@ fn an_operator_enrols_with_a_token_openssl_and_curl() -> anyhow::Result<()> {
     let broker = federation()?;
     let dir = tempfile::tempdir()?;
     let (key, csr) = (dir.path().join("client.key"), dir.path().join("client.csr"));
-    let args = ["req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=not this", "-keyout"];
-    let Some(made) = peer("openssl", &[&args[..], &[&key.to_string_lossy(), "-out", &csr.to_string_lossy()]].concat())? else {
+    let args = [
+        "req",
+        "-new",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+        "-nodes",
+        "-subj",
+        "/CN=not this",
+        "-keyout",
+    ];
+    let Some(made) = peer("openssl", &[&args[..], &[&key.to_string_lossy(), "-out", &csr.to_string_lossy()]].concat())?
+    else {
         return Ok(());
     };
     ensure!(made.ok, "{}", made.stderr);
@@ -156,12 +186,26 @@ fn an_operator_enrols_with_a_token_openssl_and_curl() -> anyhow::Result<()> {
     let (_, again) = enrol(&broker, dir.path(), &token, &csr)?.context("curl went away")?;
     ensure!(again["pem"] == first["pem"], "a lost reply costs nothing");
     std::fs::write(dir.path().join("client.pem"), first["chain"].as_str().context("no chain")?)?;
-    let config = dnsbroker_tests::tls::client(&broker, Some(dnsbroker_tests::tls::credential(dir.path())?), &["http/1.1"])?;
+    let config =
+        dnsbroker_tests::tls::client(&broker, Some(dnsbroker_tests::tls::credential(dir.path())?), &["http/1.1"])?;
     let mut tls = dnsbroker_tests::tls::connect(broker.doh()?, &config)?;
     let soa = dnsbroker_tests::query(5, 0, "deveuis.fed.example", 6, 1);
     ensure!(dnsbroker_tests::tls::ask(&mut tls, &soa)?.0 == 200, "the certificate is good at once");
     let other = dir.path().join("other.csr");
-    let args = ["req", "-new", "-newkey", "ed25519", "-nodes", "-subj", "/", "-keyout", "/dev/null", "-out", &other.to_string_lossy()].map(str::to_owned);
+    let args = [
+        "req",
+        "-new",
+        "-newkey",
+        "ed25519",
+        "-nodes",
+        "-subj",
+        "/",
+        "-keyout",
+        "/dev/null",
+        "-out",
+        &other.to_string_lossy(),
+    ]
+    .map(str::to_owned);
     peer("openssl", &args.iter().map(String::as_str).collect::<Vec<_>>())?;
     let other = std::fs::read_to_string(other)?;
     for (token, csr, wanted, code) in [
@@ -207,7 +251,10 @@ fn stop_start_and_a_second_daemon() -> anyhow::Result<()> {
         ensure!(broker.log().contains("may not open afterwards") == (store == "sled"), "{store}: {}", broker.log());
         let serve = ["serve", "--config", &broker.path().join("dnsbroker.toml").to_string_lossy()].map(str::to_owned);
         let second = output(Command::new(Broker::program()?).args(serve))?;
-        ensure!(!second.ok && second.stderr.contains("in use"), "{store}: a second daemon on the same store: {second:?}");
+        ensure!(
+            !second.ok && second.stderr.contains("in use"),
+            "{store}: a second daemon on the same store: {second:?}"
+        );
         broker.restart()?;
         ensure!(broker.json(&["status"])?["devices"] == 1, "what was acknowledged is there");
         ensure!(broker.json(&["audit", "verify"])?["ok"] == true, "the chain is whole");

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use dnsbroker_tests::tls::{Odd, Tls, ask, client, connect, credential, http1, odd, stranger};
 use dnsbroker_tests::{Broker, Options, nibble_name, query};
-use rustls::HandshakeKind;
 use rustix::process::Signal;
+use rustls::HandshakeKind;
 
 const DEVICE: &str = "0004a30b001c0530";
 
@@ -81,10 +81,25 @@ fn who_is_not_let_in_is_told_in_the_log_and_why() -> anyhow::Result<()> {
         (Some(odd(&broker, &good)?), "is not in the register"),
         (Some(odd(&broker, &Odd { days: (-9, -1), ..good })?), "its certificate has expired"),
         (Some(odd(&broker, &Odd { uris: &[own], days: (1, 5), ..Odd::default() })?), "not valid yet"),
-        (Some(odd(&broker, &Odd { uris: &[own, "spiffe://fed.example/member/atlantic"], days: (-1, 5), ..Odd::default() })?), "names 2 identities"),
+        (
+            Some(odd(
+                &broker,
+                &Odd { uris: &[own, "spiffe://fed.example/member/atlantic"], days: (-1, 5), ..Odd::default() },
+            )?),
+            "names 2 identities",
+        ),
         (Some(odd(&broker, &Odd { hosts: &["alpine.fed.example"], days: (-1, 5), ..Odd::default() })?), "identity"),
-        (Some(odd(&broker, &Odd { uris: &["spiffe://other.example/member/alpine"], days: (-1, 5), ..Odd::default() })?), "other.example"),
-        (Some(odd(&broker, &Odd { uris: &["spiffe://fed.example/replica/r1"], days: (-1, 5), ..Odd::default() })?), "replicas are not served"),
+        (
+            Some(odd(
+                &broker,
+                &Odd { uris: &["spiffe://other.example/member/alpine"], days: (-1, 5), ..Odd::default() },
+            )?),
+            "other.example",
+        ),
+        (
+            Some(odd(&broker, &Odd { uris: &["spiffe://fed.example/replica/r1"], days: (-1, 5), ..Odd::default() })?),
+            "replicas are not served",
+        ),
         (Some(credential(&revoked)?), "revoked"),
     ];
     for (credential, words) in cases {
@@ -123,7 +138,10 @@ fn revocation_and_suspension_end_live_connections_within_a_second() -> anyhow::R
     broker.json(&["member", "suspend", "alpine", "--reason", "has not paid"])?;
     ended_within(&mut live, Duration::from_secs(1))?;
     assert_logged(&broker, "member alpine is suspended")?;
-    ensure!(member(&broker, "alpine").and_then(|mut tls| ask(&mut tls, &lookup())).is_err(), "a suspended member is out");
+    ensure!(
+        member(&broker, "alpine").and_then(|mut tls| ask(&mut tls, &lookup())).is_err(),
+        "a suspended member is out"
+    );
     ensure!(ask(&mut other, &lookup())?.0 == 200, "others stay");
     broker.json(&["member", "resume", "alpine"])?;
     let mut again = member(&broker, "alpine")?;
@@ -194,7 +212,10 @@ fn each_mistake_of_a_client_gets_its_status() -> anyhow::Result<()> {
     let (status, answer) = ask(&mut tls, &lookup())?;
     ensure!(status == 200 && answer[..2] == [0, 7], "the connection is still good");
     let too_large = format!("POST /dns-query HTTP/1.1\r\ncontent-length: 65536\r\n{media}");
-    ensure!(http1(&mut member(&broker, "alpine")?, &too_large, &vec![0; 65_536])?.0 == 413, "65,536 octets are no message");
+    ensure!(
+        http1(&mut member(&broker, "alpine")?, &too_large, &vec![0; 65_536])?.0 == 413,
+        "65,536 octets are no message"
+    );
     Ok(())
 }
 
@@ -314,15 +335,23 @@ fn http2_floods_cost_the_flooder_its_connection_and_others_nothing() -> anyhow::
     let config = client(&broker, Some(flooder), &["h2"])?;
     // :method GET, :scheme https, :path /, by index (RFC 7541, appendix A), and an authority.
     let headers = [0x82, 0x87, 0x84, 0x41, 0x01, b'x'];
-    let rapid_reset = |stream: u32| {
-        [frame(1, 5, stream, &headers), frame(3, 0, stream, &8_u32.to_be_bytes())].concat()
-    };
+    let rapid_reset = |stream: u32| [frame(1, 5, stream, &headers), frame(3, 0, stream, &8_u32.to_be_bytes())].concat();
     let floods: Vec<(&str, Vec<u8>)> = vec![
         ("rapid reset", (0..20_000).flat_map(|n| rapid_reset(2 * n + 1)).collect()),
-        ("CONTINUATION", [frame(1, 0, 1, &headers)].into_iter().chain((0..20_000).map(|_| frame(9, 0, 1, &[0x88; 64]))).flatten().collect()),
+        (
+            "CONTINUATION",
+            [frame(1, 0, 1, &headers)]
+                .into_iter()
+                .chain((0..20_000).map(|_| frame(9, 0, 1, &[0x88; 64])))
+                .flatten()
+                .collect(),
+        ),
         ("SETTINGS", (0..50_000).flat_map(|_| frame(4, 0, 0, &[0, 3, 0, 0, 0, 100])).collect()),
         ("PING", (0..50_000).flat_map(|_| frame(6, 0, 0, &[7; 8])).collect()),
-        ("empty DATA", [frame(1, 4, 1, &headers)].into_iter().chain((0..50_000).map(|_| frame(0, 0, 1, &[]))).flatten().collect()),
+        (
+            "empty DATA",
+            [frame(1, 4, 1, &headers)].into_iter().chain((0..50_000).map(|_| frame(0, 0, 1, &[]))).flatten().collect(),
+        ),
         ("odd frame", frame(1, 4, 0, &headers)),
     ];
     for (name, flood) in floods {
@@ -353,7 +382,8 @@ fn a_brought_certificate_is_taken_without_a_restart_and_open_connections_go_on()
     let before = live.conn.peer_certificates().context("no certificate")?[0].clone();
     let own = broker.path().join("own");
     std::fs::create_dir(&own)?;
-    let copied = ["server.pem", "server.key"].map(|file| std::fs::copy(broker.path().join("ca").join(file), own.join(file)));
+    let copied =
+        ["server.pem", "server.key"].map(|file| std::fs::copy(broker.path().join("ca").join(file), own.join(file)));
     for result in copied {
         result?;
     }
@@ -366,7 +396,10 @@ fn a_brought_certificate_is_taken_without_a_restart_and_open_connections_go_on()
     ensure!(fresh.conn.peer_certificates().context("no certificate")?[0] != before, "the next one gets the new");
     let file = broker.path().join("dnsbroker.toml");
     let text = std::fs::read_to_string(&file)?;
-    let brought = text.replace("# certificate = \"fullchain.pem\"\n# key = \"privkey.pem\"", "certificate = \"own/server.pem\"\nkey = \"own/server.key\"");
+    let brought = text.replace(
+        "# certificate = \"fullchain.pem\"\n# key = \"privkey.pem\"",
+        "certificate = \"own/server.pem\"\nkey = \"own/server.key\"",
+    );
     ensure!(brought != text, "the configuration has the lines");
     std::fs::write(&file, brought)?;
     broker.signal(Signal::HUP)?;

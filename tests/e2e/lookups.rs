@@ -27,7 +27,13 @@ fn tls_options(broker: &Broker, cert: Option<&Path>) -> Vec<String> {
 }
 
 /// dig or kdig over DoH.
-fn dig(program: &str, mode: &str, broker: &Broker, cert: Option<&Path>, rest: &[&str]) -> anyhow::Result<Option<Finished>> {
+fn dig(
+    program: &str,
+    mode: &str,
+    broker: &Broker,
+    cert: Option<&Path>,
+    rest: &[&str],
+) -> anyhow::Result<Option<Finished>> {
     let doh = broker.doh()?;
     let mut args = vec![format!("@{}", doh.ip()), "-p".to_owned(), doh.port().to_string(), mode.to_owned()];
     args.extend(tls_options(broker, cert));
@@ -41,9 +47,12 @@ fn dig_and_kdig_resolve_with_a_certificate_and_not_without() -> anyhow::Result<(
     let broker = federation()?;
     let cert = broker.certificate("alpine")?;
     let name = nibble_name(DEVICE);
-    for (program, mode, more) in
-        [("dig", "+https", None), ("dig", "+https-get", None), ("kdig", "+https", None), ("kdig", "+https", Some("+https-get"))]
-    {
+    for (program, mode, more) in [
+        ("dig", "+https", None),
+        ("dig", "+https-get", None),
+        ("kdig", "+https", None),
+        ("kdig", "+https", Some("+https-get")),
+    ] {
         let rest: Vec<&str> = more.into_iter().chain([name.as_str(), "A"]).collect();
         let Some(with) = dig(program, mode, &broker, Some(&cert), &rest)? else { return Ok(()) };
         ensure!(with.stdout.contains("60002d.netids.fed.example"), "{program} {mode}: {}{}", with.stdout, with.stderr);
@@ -66,7 +75,10 @@ fn answers_are_right_for_every_kind_of_name() -> anyhow::Result<()> {
     let partial = "3.5.0.deveuis.fed.example";
     for (rest, wanted) in [
         (vec![device.as_str(), "A"], vec!["status: NOERROR", "CNAME", "192.0.2.45", "ANSWER: 2"]),
-        (vec![device.as_str(), "AAAA"], vec!["status: NOERROR", "ANSWER: 1", "AUTHORITY: 1", "netids.fed.example.\t60"]),
+        (
+            vec![device.as_str(), "AAAA"],
+            vec!["status: NOERROR", "ANSWER: 1", "AUTHORITY: 1", "netids.fed.example.\t60"],
+        ),
         (vec![device.as_str(), "CNAME"], vec!["status: NOERROR", "ANSWER: 1", "AUTHORITY: 0"]),
         (vec![device.as_str(), "ANY"], vec!["status: NOERROR", "ANSWER: 1"]),
         (vec![flat.as_str(), "A"], vec!["status: NOERROR", "192.0.2.45"]),
@@ -107,7 +119,8 @@ fn curl_gets_and_posts_over_http2_and_1_1() -> anyhow::Result<()> {
     for version in ["--http2", "--http1.1"] {
         let post = [&url, "--data-binary", &data, "-H", "content-type: application/dns-message"];
         for rest in [&[get.as_str()][..], &post.map(|text| -> &str { text })[..]] {
-            let args: Vec<&str> = base.iter().map(String::as_str).chain([version]).chain(rest.iter().copied()).collect();
+            let args: Vec<&str> =
+                base.iter().map(String::as_str).chain([version]).chain(rest.iter().copied()).collect();
             let Some(answer) = peer("curl", &args)? else { return Ok(()) };
             let head = answer.stdout.to_ascii_lowercase();
             let status = if version == "--http2" { "http/2 200" } else { "http/1.1 200" };
@@ -173,7 +186,9 @@ fn dnspython_gets_and_posts() -> anyhow::Result<()> {
     for (method, version) in [("get", "2"), ("post", "2"), ("get", "1"), ("post", "1")] {
         let Some(answer) = run(&pem, &nibble_name(DEVICE), method, version)? else { return Ok(()) };
         if answer.stderr.contains("ModuleNotFoundError") {
-            eprintln!("SKIPPED: python3-dnspython and python3-httpx are not installed (tests/run installs them as root)");
+            eprintln!(
+                "SKIPPED: python3-dnspython and python3-httpx are not installed (tests/run installs them as root)"
+            );
             return Ok(());
         }
         ensure!(answer.stdout.contains("192.0.2.45"), "{method} {version}: {}{}", answer.stdout, answer.stderr);

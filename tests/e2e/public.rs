@@ -124,7 +124,9 @@ fn the_brokers_own_names_are_there_for_everybody() -> anyhow::Result<()> {
         ("example.org", "A", vec!["status: REFUSED"]),
     ] {
         for transport in ["+notcp", "+tcp"] {
-            let Some(answer) = peer("dig", &[&at, "-p", &port, transport, "+tries=1", name, kind])? else { return Ok(()) };
+            let Some(answer) = peer("dig", &[&at, "-p", &port, transport, "+tries=1", name, kind])? else {
+                return Ok(());
+            };
             let text = answer.stdout.replace("key7=", "dohpath=");
             for words in &wanted {
                 ensure!(text.contains(words), "{name} {kind} {transport} lacks {words:?}:\n{text}");
@@ -151,7 +153,9 @@ fn malformed_messages_are_answered_or_dropped_and_others_are_served() -> anyhow:
         long.extend([b'a'; 63]);
     }
     long.extend([0, 0, 1, 0, 1]);
-    for message in [&[][..], &[1], &good[..11], &good[..12], &good[..20], &forged, &pointer, &long, &response, &[0xff; 512]] {
+    for message in
+        [&[][..], &[1], &good[..11], &good[..12], &good[..20], &forged, &pointer, &long, &response, &[0xff; 512]]
+    {
         socket.send(message)?;
     }
     for step in 0..good.len() {
@@ -180,7 +184,10 @@ fn the_public_zone_follows_the_configuration_at_a_reload() -> anyhow::Result<()>
         zones["items"][0]["serial"].as_u64().context("no serial")
     };
     let before = serial(&broker)?;
-    std::fs::write(&file, text.replace("addresses = []", "addresses = [\"192.0.2.53\", \"2001:db8::53\"]\ncaa = [\"ca.example\"]"))?;
+    std::fs::write(
+        &file,
+        text.replace("addresses = []", "addresses = [\"192.0.2.53\", \"2001:db8::53\"]\ncaa = [\"ca.example\"]"),
+    )?;
     broker.signal(Signal::HUP)?;
     let begun = std::time::Instant::now();
     while serial(&broker)? == before {

@@ -12,15 +12,35 @@ fn once_resolves_the_sample_device_as_a_member_and_ends() -> anyhow::Result<()> 
     let dir = tempfile::tempdir()?;
     let path = dir.path().join("q");
     for _ in 0..2 {
-        let run = output(Command::new(Broker::program()?).args(["quickstart", "--once", "--port-base", "0", "--json", "--dir"]).arg(&path))?;
+        let run = output(
+            Command::new(Broker::program()?)
+                .args(["quickstart", "--once", "--port-base", "0", "--json", "--dir"])
+                .arg(&path),
+        )?;
         ensure!(run.ok, "{}", run.stderr);
         let answer: serde_json::Value = serde_json::from_str(&run.stdout)?;
-        ensure!(answer["as"] == "alpine-lora" && answer["answer"].as_array().is_some_and(|records| records.len() == 2), "{answer}");
+        ensure!(
+            answer["as"] == "alpine-lora" && answer["answer"].as_array().is_some_and(|records| records.len() == 2),
+            "{answer}"
+        );
     }
     let summary: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(path.join("quickstart.json"))?)?;
     for key in [
-        "federation", "broker_name", "dns", "doh_url", "xot", "api_url", "ui_url", "metrics_url", "pki_url", "control_socket",
-        "ca_file", "members", "sample_deveui", "sample_name", "admin_token_file",
+        "federation",
+        "broker_name",
+        "dns",
+        "doh_url",
+        "xot",
+        "api_url",
+        "ui_url",
+        "metrics_url",
+        "pki_url",
+        "control_socket",
+        "ca_file",
+        "members",
+        "sample_deveui",
+        "sample_name",
+        "admin_token_file",
     ] {
         ensure!(summary.get(key).is_some(), "quickstart.json lacks {key}");
     }

@@ -32,7 +32,9 @@ pub fn output(command: &mut Command) -> anyhow::Result<Finished> {
 pub fn peer(program: &str, args: &[&str]) -> anyhow::Result<Option<Finished>> {
     match output(Command::new(program).args(args)) {
         Ok(finished) => Ok(Some(finished)),
-        Err(error) if error.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::NotFound) => {
+        Err(error)
+            if error.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::NotFound) =>
+        {
             eprintln!("SKIPPED: {program} is not installed (tests/run installs it as root)");
             Ok(None)
         }

@@ -45,9 +45,11 @@ struct Failure {
 
 type Acknowledge = Box<dyn FnOnce(Result<(), Failure>) + Send>;
 type Job = Box<dyn FnOnce(&mut Transaction<'_>) -> Acknowledge + Send>;
+/// Tells one act that the store failed before it was its turn.
+type Fail = Box<dyn FnOnce(Failure) + Send>;
 
 enum Message {
-    Act(Job, Box<dyn FnOnce(Failure) + Send>),
+    Act(Job, Fail),
     Configure(Box<Settings>, oneshot::Sender<Result<(), String>>),
 }
 
@@ -141,7 +143,7 @@ impl Writer {
         Ok(())
     }
 
-    fn commit(&mut self, group: Vec<(Job, Box<dyn FnOnce(Failure) + Send>)>) {
+    fn commit(&mut self, group: Vec<(Job, Fail)>) {
         if group.is_empty() {
             return;
         }

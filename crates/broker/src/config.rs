@@ -236,7 +236,9 @@ impl Config {
         }
         let timing = &self.zones.timing;
         if timing.ttl > MAX_TTL || timing.negative_ttl > MAX_TTL {
-            return wrong("zones.timing: a TTL is at most 86400 seconds, or a moved device would not be found for days");
+            return wrong(
+                "zones.timing: a TTL is at most 86400 seconds, or a moved device would not be found for days",
+            );
         }
         if let Some(problem) = self.limits.problem() {
             return wrong(&format!("limits: {problem}"));
@@ -311,7 +313,9 @@ mod tests {
     #[test]
     fn unknown_keys_are_refused_by_name() {
         assert!(reason("federation = \"f.ex\"\nlistne = 1\n").contains("listne"));
-        assert!(reason("federation = \"f.ex\"\n[doh]\nlisten = [\"[::1]:1\"]\ncertificat = \"x\"\n").contains("certificat"));
+        assert!(
+            reason("federation = \"f.ex\"\n[doh]\nlisten = [\"[::1]:1\"]\ncertificat = \"x\"\n").contains("certificat")
+        );
         assert!(reason("federation = \"f.ex\"\n[zones.timing]\nttll = 1\n").contains("ttll"));
         assert!(reason("federation = \"f.ex\"\n[limits]\nconections = 1\n").contains("conections"));
     }

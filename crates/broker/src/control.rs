@@ -32,7 +32,9 @@ impl Control {
         let shown = path.display();
         let length = path.as_os_str().len();
         if length > MAX_PATH {
-            bail!("the control socket {shown} has a path of {length} octets and the system allows {MAX_PATH}: use a shorter directory");
+            bail!(
+                "the control socket {shown} has a path of {length} octets and the system allows {MAX_PATH}: use a shorter directory"
+            );
         }
         if path.exists() {
             if UnixStream::connect(path).await.is_ok() {

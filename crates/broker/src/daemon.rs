@@ -87,7 +87,8 @@ impl Daemon {
         publish(&app).await?;
         let material = certificate(&app).await?;
         let leaf = Mutex::new(material.chain.first().cloned());
-        let (doh, api) = (with_mutual(&app, |mutual| TlsSwap::mutual(&material, mutual))?, TlsSwap::one_sided(&material)?);
+        let (doh, api) =
+            (with_mutual(&app, |mutual| TlsSwap::mutual(&material, mutual))?, TlsSwap::one_sided(&material)?);
         let tls = Certificates { doh: Arc::new(doh), api: Arc::new(api), leaf };
         let daemon =
             Self { app, tls, tasks: TaskTracker::new(), stop: CancellationToken::new(), writer, file: file.to_owned() };
@@ -182,7 +183,9 @@ impl Daemon {
         let new = Config::read(&self.file)?;
         let old = self.app.config.load_full();
         if new.federation != old.federation || new.zones.labels != old.zones.labels {
-            bail!("the federation's name and the zones' labels cannot change: certificates and replicas depend on them");
+            bail!(
+                "the federation's name and the zones' labels cannot change: certificates and replicas depend on them"
+            );
         }
         for part in needs_restart(&old, &new) {
             tracing::warn!("{part} changed in the configuration; that takes effect at the next start");
@@ -398,10 +401,8 @@ async fn certificate(app: &App) -> anyhow::Result<TlsMaterial> {
     let config = app.config.load_full();
     let own = config.doh.as_ref().and_then(|doh| doh.certificate.as_ref().zip(doh.key.as_ref()));
     let (material, not_after) = match own {
-        Some((certificate, key)) => {
-            brought(&config.path(certificate), &config.path(key), app.pki.client_roots())
-                .context("cannot use the certificate that doh.certificate names")?
-        }
+        Some((certificate, key)) => brought(&config.path(certificate), &config.path(key), app.pki.client_roots())
+            .context("cannot use the certificate that doh.certificate names")?,
         None => {
             let names = server_names(&config.broker()?, &public_zone::addresses(&config, &app.listeners.doh));
             app.pki.server(&names, &app.committer, now()).await.context("cannot make the broker's certificate")?

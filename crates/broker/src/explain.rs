@@ -27,7 +27,10 @@ pub fn explain(view: &View, deveui: DevEui, member: Option<MemberId>) -> Lookup 
     match zones.devices().get(deveui) {
         None => steps.push("the device is not registered by any member: NXDOMAIN".to_owned()),
         Some(netid) => {
-            steps.push(format!("the device is registered under NetID {netid}: CNAME {}", zones.names().network_name(netid)));
+            steps.push(format!(
+                "the device is registered under NetID {netid}: CNAME {}",
+                zones.names().network_name(netid)
+            ));
             if let Some(network) = zones.network(netid) {
                 let addresses: Vec<String> = network.addresses.iter().map(ToString::to_string).collect();
                 let holder = if member.as_ref() == Some(&network.member) { " (the asker itself)" } else { "" };
@@ -56,9 +59,8 @@ fn resolve(view: &View, name: &str, member: Option<&MemberId>) -> (String, Vec<S
     match answer(&view.zones, asker, &octets, &mut out) {
         Err(error) => (error.to_string(), vec![]),
         Ok(answered) => {
-            let records = Message::from_vec(&out).map(|message| {
-                message.answers.iter().chain(&message.authorities).map(ToString::to_string).collect()
-            });
+            let records = Message::from_vec(&out)
+                .map(|message| message.answers.iter().chain(&message.authorities).map(ToString::to_string).collect());
             (answered.rcode.mnemonic().to_owned(), records.unwrap_or_default())
         }
     }

@@ -200,16 +200,35 @@ impl Metrics {
         for (result, counter) in Handshake::ALL.iter().zip(&self.handshakes) {
             page.sample(&format!("result=\"{}\"", result.label()), counter.get());
         }
-        page.one("dnsbroker_denials_total", "counter", "Requests of open connections whose member or certificate is no longer admitted.", self.denials.get());
-        page.one("dnsbroker_http_errors_total", "counter", "DoH requests answered with an HTTP error.", self.http_errors.get());
-        page.one("dnsbroker_connections", "gauge", "Open DoH connections.", self.connections.load(Ordering::Relaxed).max(0) as u64);
+        page.one(
+            "dnsbroker_denials_total",
+            "counter",
+            "Requests of open connections whose member or certificate is no longer admitted.",
+            self.denials.get(),
+        );
+        page.one(
+            "dnsbroker_http_errors_total",
+            "counter",
+            "DoH requests answered with an HTTP error.",
+            self.http_errors.get(),
+        );
+        page.one(
+            "dnsbroker_connections",
+            "gauge",
+            "Open DoH connections.",
+            self.connections.load(Ordering::Relaxed).max(0) as u64,
+        );
         page.family("dnsbroker_member_queries_total", "counter", "DoH queries by member.");
         for (id, tally) in members {
             page.sample(&format!("member=\"{id}\""), tally.queries.load(Ordering::Relaxed));
         }
         page.one("dnsbroker_commits_total", "counter", "Durable group commits.", self.commits.get());
         page.one("dnsbroker_acts_total", "counter", "Changes taken by them, refused ones included.", self.acts.get());
-        page.seconds("dnsbroker_commit_seconds_total", "Time spent in commits.", self.commit_microseconds.get() as f64 / 1e6);
+        page.seconds(
+            "dnsbroker_commit_seconds_total",
+            "Time spent in commits.",
+            self.commit_microseconds.get() as f64 / 1e6,
+        );
         page.one("dnsbroker_store_failures_total", "counter", "Commits that failed.", self.store_failures.get());
         page.one("dnsbroker_devices", "gauge", "Devices registered.", view.zones.devices().len());
         page.one("dnsbroker_netids", "gauge", "NetIDs registered.", view.zones.networks().len() as u64);

@@ -36,7 +36,9 @@ pub async fn serve(listener: TcpListener, app: App, stop: CancellationToken) {
 async fn metrics(State(app): State<App>) -> Response {
     let expiries = app.expiries.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
     let mut text = app.shared.metrics.render(&app.view(), &app.shared.tallies());
-    text.push_str("# HELP dnsbroker_certificate_expiry_seconds Time until a certificate of the broker or its CA ends.\n");
+    text.push_str(
+        "# HELP dnsbroker_certificate_expiry_seconds Time until a certificate of the broker or its CA ends.\n",
+    );
     text.push_str("# TYPE dnsbroker_certificate_expiry_seconds gauge\n");
     for (name, not_after) in expiries {
         text.push_str(&format!("dnsbroker_certificate_expiry_seconds{{name=\"{name}\"}} {}\n", not_after - now()));

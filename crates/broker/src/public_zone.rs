@@ -37,7 +37,8 @@ pub struct PublicNames<'a> {
 impl PublicNames<'_> {
     /// The records, in a stable order.
     pub fn records(&self) -> Result<Vec<PublicRecord>, DomainNameError> {
-        let record = |owner: &DomainName, rtype, rdata| PublicRecord { owner: owner.clone(), rtype, ttl: self.ttl, rdata };
+        let record =
+            |owner: &DomainName, rtype, rdata| PublicRecord { owner: owner.clone(), rtype, ttl: self.ttl, rdata };
         let mut records = Vec::new();
         for address in self.addresses {
             records.push(match address {
@@ -100,8 +101,13 @@ mod tests {
         let (federation, broker) = ("fed.example".parse().expect("name"), "broker.fed.example".parse().expect("name"));
         let records = names(&federation, &broker, &[]).records().expect("records");
         let owners: Vec<String> = records.iter().map(|record| record.owner.to_string()).collect();
-        let expected =
-            ["broker.fed.example.", "broker.fed.example.", "_dns.broker.fed.example.", "_dns.resolver.arpa.", "fed.example."];
+        let expected = [
+            "broker.fed.example.",
+            "broker.fed.example.",
+            "_dns.broker.fed.example.",
+            "_dns.resolver.arpa.",
+            "fed.example.",
+        ];
         assert_eq!(owners, expected);
         assert_eq!(records[4].rdata, b"\x00\x05issue;");
     }

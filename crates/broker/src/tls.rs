@@ -11,7 +11,8 @@ use rustls::crypto::CryptoProvider;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{ServerSessionMemoryCache, WebPkiClientVerifier};
 use rustls::{
-    CertificateError, DigitallySignedStruct, DistinguishedName, OtherError, RootCertStore, ServerConfig, SignatureScheme,
+    CertificateError, DigitallySignedStruct, DistinguishedName, OtherError, RootCertStore, ServerConfig,
+    SignatureScheme,
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 
@@ -92,7 +93,8 @@ fn mutual_config(material: &TlsMaterial, mutual: &Mutual<'_>) -> Result<ServerCo
         roots.add(root.clone())?;
     }
     // The names of the CAs are left out: each federation member has one certificate for us, and the hint costs octets.
-    let chain = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider()).clear_root_hint_subjects().build()?;
+    let chain =
+        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider()).clear_root_hint_subjects().build()?;
     let verifier = MemberVerifier { chain, shared: Arc::clone(mutual.shared), federation: mutual.federation.clone() };
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])?
@@ -202,4 +204,3 @@ pub fn cause(error: &CertificateError) -> Option<&PeerError> {
         _ => None,
     }
 }
-

@@ -4,7 +4,6 @@ use std::cmp::Ordering;
 use std::fmt;
 use std::str::FromStr;
 
-
 /// A zone's serial: 32 bits that wrap. Two serials exactly 2^31 apart have no order (RFC 1982, section 3.2), which is
 /// why this type has `partial_cmp` and no `Ord`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, serde::Serialize, serde::Deserialize)]
@@ -59,7 +58,6 @@ impl FromStr for Serial {
         text.parse().map(Self)
     }
 }
-
 
 #[cfg(test)]
 mod tests {

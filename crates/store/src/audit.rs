@@ -85,7 +85,9 @@ pub fn verify(engine: &dyn Engine, head: &Head) -> Result<Verdict, EngineError> 
         let problem = match serde_json::from_slice::<Row>(value) {
             Err(error) => Some(format!("row {number} does not read: {error}")),
             Ok(row) if row.number != number => Some(format!("row {number} is missing: row {} follows", row.number)),
-            Ok(row) if row.previous != last.hash => Some(format!("row {number} does not follow from row {}", last.number)),
+            Ok(row) if row.previous != last.hash => {
+                Some(format!("row {number} does not follow from row {}", last.number))
+            }
             Ok(_) => None,
         };
         if problem.is_some() {

@@ -144,16 +144,7 @@ impl Store {
         identity.check(&*engine)?;
         let loaded = Loaded::read(&*engine, &identity, &settings)?;
         let Loaded { view, journal, heads, base } = loaded;
-        Ok(Self {
-            engine,
-            identity,
-            settings,
-            view: Arc::new(view),
-            journal,
-            heads,
-            stored_base: base,
-            stale: false,
-        })
+        Ok(Self { engine, identity, settings, view: Arc::new(view), journal, heads, stored_base: base, stale: false })
     }
 
     /// The current state.

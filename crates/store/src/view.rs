@@ -74,7 +74,7 @@ impl View {
     /// Whether a certificate speaks for its member now. Asked on each request, not only at the handshake.
     pub fn admit(&self, principal: &Principal, serial: &SerialNumber, now: Seconds) -> Result<(), Denial> {
         let Principal::Member(id) = principal else { return Err(Denial::Replica) };
-        let certificate = self.certificates.get(serial).ok_or_else(|| Denial::NotRegistered(*serial))?;
+        let certificate = self.certificates.get(serial).ok_or(Denial::NotRegistered(*serial))?;
         if certificate.revoked.is_some() {
             return Err(Denial::Revoked(*serial));
         }

@@ -57,8 +57,13 @@ fn a_token_works_once_and_the_same_key_gets_the_same_certificate() {
     drop(store);
     let mut store = open(&engine);
     assert_eq!(act(&mut store, enrol(&issuer, 1, &mine, 13)).expect("after a restart too").der, first.der);
-    act(&mut store, Revoke { serial: first.certificate.serial, reason: RevocationReason::KeyCompromise }).expect("revoked");
-    assert_eq!(code(act(&mut store, enrol(&issuer, 1, &mine, 14))), "token-used", "a revoked certificate is not given again");
+    act(&mut store, Revoke { serial: first.certificate.serial, reason: RevocationReason::KeyCompromise })
+        .expect("revoked");
+    assert_eq!(
+        code(act(&mut store, enrol(&issuer, 1, &mine, 14))),
+        "token-used",
+        "a revoked certificate is not given again"
+    );
 }
 
 #[test]
@@ -90,7 +95,13 @@ fn a_token_is_bound_to_time_key_and_member() {
     let enrolled = act(&mut store, enrol(&issuer, 1, &mine, 10)).expect("enrolled");
     assert_eq!(enrolled.certificate.member, Some(member("alpine")));
     assert_eq!(enrolled.certificate.key, verified(&mine).public_key().sha256());
-    let long = CreateToken { hash: secret(9).hash(), member: member("alpine"), profile: String::new(), ttl: 31 * DAY, key_pin: None };
+    let long = CreateToken {
+        hash: secret(9).hash(),
+        member: member("alpine"),
+        profile: String::new(),
+        ttl: 31 * DAY,
+        key_pin: None,
+    };
     assert_eq!(code(act(&mut store, long)), "token-life");
 }
 
@@ -102,11 +113,15 @@ fn a_key_speaks_for_one_holder_and_not_after_its_revocation() {
     let first = act(&mut store, issue("alpine", &issuer, key, 20)).expect("issued");
     act(&mut store, issue("alpine", &issuer, key, 21)).expect("renewed with the same key");
     assert_eq!(code(act(&mut store, issue("atlantic", &issuer, key, 22))), "key-refused");
-    act(&mut store, Revoke { serial: first.certificate.serial, reason: RevocationReason::KeyCompromise }).expect("revoked");
+    act(&mut store, Revoke { serial: first.certificate.serial, reason: RevocationReason::KeyCompromise })
+        .expect("revoked");
     assert_eq!(code(act(&mut store, issue("alpine", &issuer, key, 23))), "key-refused");
     let again = Revoke { serial: first.certificate.serial, reason: RevocationReason::Superseded };
     assert_eq!(code(act(&mut store, again)), "certificate-revoked");
-    assert_eq!(code(act(&mut store, Revoke { serial: serial(99), reason: RevocationReason::Superseded })), "certificate-unknown");
+    assert_eq!(
+        code(act(&mut store, Revoke { serial: serial(99), reason: RevocationReason::Superseded })),
+        "certificate-unknown"
+    );
 }
 
 #[test]

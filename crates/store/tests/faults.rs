@@ -47,7 +47,8 @@ fn stores_of_other_formats_and_federations_are_refused_by_name() {
     let other = Identity { federation: "other.example".parse().expect("a name"), ..identity() };
     let foreign = open_error(&engine, other).to_string();
     assert!(foreign.contains("fed.example") && foreign.contains("other.example"), "{foreign}");
-    for (format, words) in [("2", "use a newer dnsbroker"), ("0", "cannot migrate"), ("soup", "use a newer dnsbroker")] {
+    for (format, words) in [("2", "use a newer dnsbroker"), ("0", "cannot migrate"), ("soup", "use a newer dnsbroker")]
+    {
         put(&engine, Table::Meta, b"format", Some(format.as_bytes()));
         let error = open_error(&engine, identity()).to_string();
         assert!(error.contains(words), "{format}: {error}");
@@ -138,7 +139,12 @@ impl Engine for Failing {
         }
         match mode {
             WORKS => Ok(()),
-            _ => Err(EngineError::Storage { engine: "test", action: "commit", reason: "no space".to_owned(), full: true }),
+            _ => Err(EngineError::Storage {
+                engine: "test",
+                action: "commit",
+                reason: "no space".to_owned(),
+                full: true,
+            }),
         }
     }
 }

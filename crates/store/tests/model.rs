@@ -11,7 +11,8 @@ use proptest::prelude::*;
 use support::{NOW, act, create, engine, import, list, netid, network, open, picture, settle};
 
 /// Who holds what, in the model and in the store.
-const NETIDS: [(&str, &str); 4] = [("alpine", "600013"), ("alpine", "600014"), ("atlantic", "60002d"), ("baltic", "600031")];
+const NETIDS: [(&str, &str); 4] =
+    [("alpine", "600013"), ("alpine", "600014"), ("atlantic", "60002d"), ("baltic", "600031")];
 
 #[derive(Debug, Clone)]
 enum Step {

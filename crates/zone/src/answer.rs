@@ -15,9 +15,7 @@ use std::net::IpAddr;
 use dnsbroker_federation::{DevEui, MemberId, NetId, Owner, Zone};
 
 use crate::delta::Network;
-use crate::wire::{
-    ExtendedError, HEADER, Header, Malformed, Query, Rcode, RecordType, Response, Section, rdata,
-};
+use crate::wire::{ExtendedError, HEADER, Header, Malformed, Query, Rcode, RecordType, Response, Section, rdata};
 use crate::zones::Zones;
 
 /// Who asks, as the transport proved it.
@@ -90,7 +88,9 @@ pub fn answer(zones: &Zones, asker: Asker<'_>, message: &[u8], out: &mut Vec<u8>
     let query = match Query::parse(message) {
         Ok(query) => query,
         Err(Malformed::Ignore(why)) => return Err(NoResponse(why)),
-        Err(Malformed::Opcode(header)) => return Ok(without_question(out, &header, opcode_rcode(asker, header.opcode))),
+        Err(Malformed::Opcode(header)) => {
+            return Ok(without_question(out, &header, opcode_rcode(asker, header.opcode)));
+        }
         Err(Malformed::Format(header, _)) => return Ok(without_question(out, &header, Rcode::FORMERR)),
     };
     let owner = zones.names().owner(query.name.as_slice());
@@ -132,12 +132,7 @@ fn without_question(out: &mut Vec<u8>, header: &Header, rcode: Rcode) -> Answere
 }
 
 /// Why a well-formed query is not answered from the zones, if it is not.
-fn refusal(
-    asker: Asker<'_>,
-    query: &Query<'_>,
-    owner: Owner,
-    zones: &Zones,
-) -> Option<(Rcode, Option<ExtendedError>)> {
+fn refusal(asker: Asker<'_>, query: &Query<'_>, owner: Owner, zones: &Zones) -> Option<(Rcode, Option<ExtendedError>)> {
     if query.edns.is_some_and(|edns| edns.version != 0) {
         return Some((Rcode::BADVERS, None));
     }

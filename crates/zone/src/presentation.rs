@@ -201,10 +201,14 @@ pub fn check(zones: &Zones) -> Findings {
         }
     }
     let broker = zones.names().broker();
-    if zones.public().at(broker.wire()).is_none_or(|records| {
-        records.iter().all(|record| !matches!(record.rtype, RecordType::A | RecordType::AAAA))
-    }) {
-        findings.warnings.push(format!("the broker's name {broker} has no address: set `addresses` in the configuration"));
+    if zones
+        .public()
+        .at(broker.wire())
+        .is_none_or(|records| records.iter().all(|record| !matches!(record.rtype, RecordType::A | RecordType::AAAA)))
+    {
+        findings
+            .warnings
+            .push(format!("the broker's name {broker} has no address: set `addresses` in the configuration"));
     }
     findings
 }

@@ -227,8 +227,7 @@ impl<'a> Query<'a> {
         }
         for index in 0..authority + additional {
             let (is_root, fixed) = skip_name(message, at).ok_or("a record's name is malformed")?;
-            let head: &[u8; 10] =
-                message.get(fixed..).and_then(<[u8]>::first_chunk).ok_or("a record is cut off")?;
+            let head: &[u8; 10] = message.get(fixed..).and_then(<[u8]>::first_chunk).ok_or("a record is cut off")?;
             let length = usize::from(u16::from_be_bytes([head[8], head[9]]));
             let rdata = message.get(fixed + 10..fixed + 10 + length).ok_or("a record is cut off")?;
             at = fixed + 10 + length;

@@ -89,7 +89,8 @@ fn member(qname: &str, qtype: Type) -> Message {
 }
 
 fn summary(message: &Message) -> Vec<String> {
-    let record = |section: &'static str| move |r: &hickory_proto::rr::Record| format!("{section} {} {}", r.name, r.data);
+    let record =
+        |section: &'static str| move |r: &hickory_proto::rr::Record| format!("{section} {} {}", r.name, r.data);
     let answers = message.answers.iter().map(record("an"));
     answers.chain(message.authorities.iter().map(record("au"))).collect()
 }
@@ -202,7 +203,8 @@ fn plain_dns_serves_the_public_zone_and_refuses_every_private_name() {
     assert_eq!(public("fed.example.", Type::CAA).answers.len(), 1);
     assert_eq!(public("broker.fed.example.", Type::AAAA).metadata.response_code, ResponseCode::NoError);
     assert_eq!(public("other.fed.example.", Type::A).metadata.response_code, ResponseCode::NXDomain);
-    for qname in [NIBBLES, FLAT, ABSENT, "0.deveuis.fed.example.", "deveuis.fed.example.", "netids.fed.example.", BOTH] {
+    for qname in [NIBBLES, FLAT, ABSENT, "0.deveuis.fed.example.", "deveuis.fed.example.", "netids.fed.example.", BOTH]
+    {
         for qtype in [Type::A, Type::SOA, Type::NS, Type::ANY, Type::AXFR, Type::TXT] {
             let response = public(qname, qtype);
             assert_eq!(response.metadata.response_code, ResponseCode::Refused, "{qname} {qtype}");

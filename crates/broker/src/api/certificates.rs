@@ -46,11 +46,8 @@ pub async fn create_token(
     let create = act::CreateToken { hash: secret.hash(), member, profile, ttl, key_pin };
     let token = app.committer.commit(actor, create).await?;
     let instructions = Enrolment { url: app.listeners.api_url.clone(), ca_pin: app.pki.pin().to_string() };
-    let shown = Token {
-        token: Some(secret.reveal().to_string()),
-        instructions: Some(instructions),
-        ..shown_token(&token)
-    };
+    let shown =
+        Token { token: Some(secret.reveal().to_string()), instructions: Some(instructions), ..shown_token(&token) };
     Ok((StatusCode::CREATED, Json(shown)))
 }
 

@@ -71,7 +71,8 @@ pub async fn import(
     let reader = StreamReader::new(body.into_data_stream().map_err(std::io::Error::other));
     let bridge = SyncIoBridge::new(reader);
     let listed = tokio::task::spawn_blocking(move || read(bridge, format)).await;
-    let listed = listed.map_err(|_| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "reading failed"))??;
+    let listed =
+        listed.map_err(|_| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "reading failed"))??;
     let ImportQuery { mode, dry_run, allow_shrink, .. } = query;
     let import = Import { member, netid, mode, devices: listed.devices, allow_shrink, dry_run };
     let done = app.committer.commit(actor, import).await?;

@@ -1,8 +1,8 @@
 //! Members and their NetIDs.
 
 use axum::Extension;
-use axum::extract::{Json, State};
 use axum::extract::rejection::JsonRejection;
+use axum::extract::{Json, State};
 use axum::http::StatusCode;
 use dnsbroker_api::Timestamp;
 use dnsbroker_api::message::{Member, Network, NewMember, Page, Reason, SetNetwork};

@@ -76,9 +76,7 @@ pub fn public(app: App) -> Router {
 }
 
 fn public_routes() -> Router<App> {
-    Router::new()
-        .route("/api/v1/enroll", post(certificates::enroll))
-        .route("/api/v1/ca", get(certificates::ca))
+    Router::new().route("/api/v1/enroll", post(certificates::enroll)).route("/api/v1/ca", get(certificates::ca))
 }
 
 async fn no_route(uri: Uri) -> ApiError {

@@ -86,7 +86,7 @@ impl DeviceCommand {
             Self::List(args) => list(context, args).await?,
             Self::Show { deveui } => {
                 let device: Device = client.get(&format!("/api/v1/devices/{deveui}")).await?;
-                output.print(&device, |device| line(device));
+                output.print(&device, line);
             }
             Self::Lookup { deveui, member } => {
                 let query = member.map(|member| format!("?as={member}")).unwrap_or_default();

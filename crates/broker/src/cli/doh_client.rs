@@ -32,7 +32,8 @@ pub(super) async fn resolve(server: SocketAddr, identity: &Identity<'_>, name: &
     let query = query.to_vec()?;
     let stream = TcpStream::connect(server).await.with_context(|| format!("cannot connect to {server}"))?;
     let connector = TlsConnector::from(Arc::new(client_config(identity)?));
-    let tls = connector.connect(ServerName::IpAddress(server.ip().into()), stream).await.context("the handshake failed")?;
+    let tls =
+        connector.connect(ServerName::IpAddress(server.ip().into()), stream).await.context("the handshake failed")?;
     let (mut sender, connection) =
         hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(tls)).await?;
     tokio::spawn(connection);

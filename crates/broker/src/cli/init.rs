@@ -151,7 +151,8 @@ impl Init {
         };
         let addresses = if self.listen.is_empty() { vec![default] } else { self.listen.clone() };
         let listen = |port| {
-            let sockets: Vec<String> = addresses.iter().map(|ip| format!("{:?}", SocketAddr::new(*ip, port).to_string())).collect();
+            let sockets: Vec<String> =
+                addresses.iter().map(|ip| format!("{:?}", SocketAddr::new(*ip, port).to_string())).collect();
             format!("listen = [{}]", sockets.join(", "))
         };
         let mut text = String::new();
@@ -178,7 +179,10 @@ impl Init {
         let metrics = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), ports.metrics);
         writeln!(text, "# /metrics, /health and /ready, over plain HTTP: keep it on loopback.")?;
         writeln!(text, "[metrics]\nlisten = [\"{metrics}\"]\n")?;
-        writeln!(text, "[ca]\ndir = \"ca\"\n# Without this line: the variable DNSBROKER_CA_PASSPHRASE, or the systemd")?;
+        writeln!(
+            text,
+            "[ca]\ndir = \"ca\"\n# Without this line: the variable DNSBROKER_CA_PASSPHRASE, or the systemd"
+        )?;
         writeln!(text, "# credential ca-passphrase.\npassphrase_file = \"secrets/ca-passphrase\"\n")?;
         writeln!(text, "[log]\nlevel = \"info\"\nformat = \"text\"")?;
         Ok(text)

@@ -62,8 +62,7 @@ impl MemberCommand {
                 output.print(&member, |member| member_table(std::slice::from_ref(member)));
             }
             Self::Suspend { id, reason } => {
-                let member: Member =
-                    client.post(&format!("/api/v1/members/{id}/suspend"), &Reason { reason }).await?;
+                let member: Member = client.post(&format!("/api/v1/members/{id}/suspend"), &Reason { reason }).await?;
                 output.print(&member, |member| format!("member {} is suspended\n", member.id));
             }
             Self::Resume { id } => {

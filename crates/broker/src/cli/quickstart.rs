@@ -170,8 +170,7 @@ impl Quickstart {
     async fn look_up(&self, output: Output, summary: &Summary, daemon: &Daemon) -> anyhow::Result<()> {
         let asker = &summary.members[1];
         let server = doh_address(daemon)?;
-        let identity =
-            Identity { ca: &summary.ca_file, certificate: &asker.client_cert, key: &asker.client_key };
+        let identity = Identity { ca: &summary.ca_file, certificate: &asker.client_cert, key: &asker.client_key };
         let answer = resolve(server, &identity, &summary.sample_name).await?;
         let records: Vec<String> = answer.answers.iter().map(ToString::to_string).collect();
         if records.len() < 2 {
@@ -231,7 +230,10 @@ fn summary(dir: &Path, daemon: &Daemon) -> anyhow::Result<Summary> {
     let view = daemon.app().view();
     let names = view.zones.names();
     let first = |addresses: &[SocketAddr], section: &str| {
-        addresses.first().copied().with_context(|| format!("this federation's configuration has no [{section}] listener"))
+        addresses
+            .first()
+            .copied()
+            .with_context(|| format!("this federation's configuration has no [{section}] listener"))
     };
     let dotless = |name: String| name.trim_end_matches('.').to_owned();
     let device: DevEui = SAMPLE.parse()?;

@@ -76,7 +76,8 @@ fn check(config: &Config) -> anyhow::Result<Checked> {
     if let Err(error) = &opened {
         errors.push(dnsbroker_api::problem::chain(error));
     }
-    if let Some((certificate, key)) = config.doh.as_ref().and_then(|doh| doh.certificate.as_ref().zip(doh.key.as_ref())) {
+    if let Some((certificate, key)) = config.doh.as_ref().and_then(|doh| doh.certificate.as_ref().zip(doh.key.as_ref()))
+    {
         let roots = opened.map(|pki| pki.client_roots()).unwrap_or_default();
         match brought(&config.path(certificate), &config.path(key), roots) {
             Err(error) => errors.push(dnsbroker_api::problem::chain(&error)),
@@ -94,7 +95,8 @@ fn check(config: &Config) -> anyhow::Result<Checked> {
     }
     if let Some(metrics) = &config.metrics {
         let open = metrics.listen.iter().filter(|address| !address.ip().is_loopback());
-        warnings.extend(open.map(|address| format!("metrics on {address} can be read by others: they need no password")));
+        warnings
+            .extend(open.map(|address| format!("metrics on {address} can be read by others: they need no password")));
     }
     Ok(Checked {
         ok: errors.is_empty(),

@@ -15,7 +15,8 @@ fn text(status: &Status) -> String {
         let text: Vec<String> = addresses.iter().map(ToString::to_string).collect();
         if text.is_empty() { "off".to_owned() } else { text.join(", ") }
     };
-    let Status { version, federation, broker, started, store, serial, devices, netids, members, listeners, .. } = status;
+    let Status { version, federation, broker, started, store, serial, devices, netids, members, listeners, .. } =
+        status;
     let state = match &status.trouble {
         None => "ready".to_owned(),
         Some(trouble) => format!("IN TROUBLE: {trouble}"),

@@ -66,7 +66,13 @@ fn zone_table(zones: &[ZoneInfo]) -> String {
         .iter()
         .map(|zone| {
             let reach = if zone.private { "private" } else { "public" };
-            vec![zone.id.clone(), zone.name.to_string(), reach.to_owned(), zone.serial.to_string(), zone.names.to_string()]
+            vec![
+                zone.id.clone(),
+                zone.name.to_string(),
+                reach.to_owned(),
+                zone.serial.to_string(),
+                zone.names.to_string(),
+            ]
         })
         .collect();
     table(&["ZONE", "NAME", "REACH", "SERIAL", "NAMES"], &rows)

@@ -2,8 +2,8 @@
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use dnsbroker_store::Denial;
 use rustls::{AlertDescription, CertificateError, HandshakeKind};
@@ -137,12 +137,15 @@ fn explain(error: &io::Error) -> (Handshake, String) {
         }
         rustls::Error::InvalidCertificate(error) => explain_certificate(error),
         rustls::Error::AlertReceived(alert) => match alert {
-            AlertDescription::UnknownCA | AlertDescription::BadCertificate | AlertDescription::CertificateUnknown => {
-                (Handshake::Distrust, format!("it does not trust our certificate (alert {alert:?}): has it the right CA?"))
-            }
+            AlertDescription::UnknownCA | AlertDescription::BadCertificate | AlertDescription::CertificateUnknown => (
+                Handshake::Distrust,
+                format!("it does not trust our certificate (alert {alert:?}): has it the right CA?"),
+            ),
             other => (Handshake::Distrust, format!("it gave up with alert {other:?}")),
         },
-        rustls::Error::PeerIncompatible(why) => (Handshake::Protocol, format!("it speaks no TLS 1.3 that we know: {why:?}")),
+        rustls::Error::PeerIncompatible(why) => {
+            (Handshake::Protocol, format!("it speaks no TLS 1.3 that we know: {why:?}"))
+        }
         rustls::Error::InvalidMessage(_) => (Handshake::Protocol, "what it sends is no TLS".to_owned()),
         rustls::Error::NoApplicationProtocol => {
             (Handshake::Protocol, "it offers neither h2 nor http/1.1 (ALPN)".to_owned())
@@ -194,4 +197,3 @@ fn may_log() -> bool {
     }
     LOGGED.fetch_add(1, Ordering::Relaxed) < LOGGED_PER_SECOND
 }
-

@@ -108,7 +108,10 @@ fn check_accept(headers: &HeaderMap) -> Result<(), Refused> {
         }
     }
     if named {
-        return Err(Refused::new(StatusCode::NOT_ACCEPTABLE, format!("the answer is {MEDIA_TYPE}, and Accept has not that")));
+        return Err(Refused::new(
+            StatusCode::NOT_ACCEPTABLE,
+            format!("the answer is {MEDIA_TYPE}, and Accept has not that"),
+        ));
     }
     Ok(())
 }

@@ -6,7 +6,8 @@ use std::net::IpAddr;
 
 use dnsbroker_federation::DomainName;
 use rcgen::{
-    CertificateParams, CustomExtension, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose, SanType,
+    CertificateParams, CustomExtension, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose,
+    SanType,
 };
 
 use super::{IssueError, Issuer, moment};

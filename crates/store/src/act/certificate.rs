@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
-use dnsbroker_ca::{Issuer, Profile, PublicKey, Request, RevocationReason, SerialNumber, Subject, TokenHash, VerifiedCsr};
 use dnsbroker_ca::{Issued, Principal};
+use dnsbroker_ca::{
+    Issuer, Profile, PublicKey, Request, RevocationReason, SerialNumber, Subject, TokenHash, VerifiedCsr,
+};
 use dnsbroker_federation::MemberId;
 use serde_json::json;
 

@@ -109,9 +109,7 @@ impl Transaction<'_> {
         let member = self.member(id)?;
         match &member.suspended {
             None => Ok(member),
-            Some(suspension) => {
-                Err(Refusal::MemberSuspended { member: id.clone(), reason: suspension.reason.clone() })
-            }
+            Some(suspension) => Err(Refusal::MemberSuspended { member: id.clone(), reason: suspension.reason.clone() }),
         }
     }
 

@@ -266,7 +266,11 @@ impl Devices {
         for change in changes {
             if let Some(before) = change.before {
                 let left = counts.get(&before).copied().unwrap_or_default().saturating_sub(1);
-                if left == 0 { counts.remove(&before) } else { counts.insert(before, left) };
+                if left == 0 {
+                    counts.remove(&before)
+                } else {
+                    counts.insert(before, left)
+                };
             }
             if let Some(after) = change.after {
                 *counts.entry(after).or_default() += 1;
