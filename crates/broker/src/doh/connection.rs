@@ -1,21 +1,15 @@
 //! One connection: HTTP/2 or 1.1 until somebody has a reason to end it.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::{Request, Response};
-use http_body_util::Full;
-use hyper::body::Incoming;
-use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio_util::sync::CancellationToken;
 
 use super::Doh;
 use super::handshake::Accepted;
-use super::request::{Asking, respond};
+use super::request::{Asking, Responder};
 use crate::committer::now;
 use crate::limits::{CONNECTION_WINDOW, ERROR_RESETS, Limits, PENDING_RESETS, STREAM_WINDOW};
 
@@ -32,11 +26,7 @@ pub(super) async fn serve(accepted: Accepted, doh: &Arc<Doh>, stop: &Cancellatio
     let Accepted { stream, peer, place, client } = accepted;
     let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
     let asking = Arc::new(Asking { doh: Arc::clone(doh), peer, place, last: AtomicI64::new(now()) });
-    let asker = Arc::clone(&asking);
-    let service = service_fn(move |request: Request<Incoming>| {
-        let asker = Arc::clone(&asker);
-        async move { Ok::<Response<Full<Bytes>>, Infallible>(respond(&asker, request).await) }
-    });
+    let service = Responder(Arc::clone(&asking));
     let io = TokioIo::new(stream);
     let ended = if h2 {
         let connection = http2(&doh.limits).serve_connection(io, service);

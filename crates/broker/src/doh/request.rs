@@ -1,7 +1,10 @@
 //! One request: method, media type and size first, then whether the member is still let in, then the answer.
 
+use std::convert::Infallible;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::task::{Context, Poll};
 use std::time::Instant;
 
 use base64::Engine;
@@ -12,6 +15,7 @@ use http::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::{Body, Incoming};
+use hyper::service::Service;
 
 use super::Doh;
 use super::handshake::Place;
@@ -45,18 +49,62 @@ impl Refused {
     }
 }
 
-/// Answers a request.
-pub(super) async fn respond(asking: &Asking, request: Request<Incoming>) -> Response<Full<Bytes>> {
-    match read(asking, request).await.and_then(|message| resolve(asking, &message)) {
-        Ok(response) => response,
-        Err(Refused(status, words)) => {
-            asking.doh.shared.metrics.http_error();
-            refuse(status, words)
+/// Answers the requests of one connection.
+#[derive(Clone)]
+pub(super) struct Responder(pub(super) Arc<Asking>);
+
+type Reply = Response<Full<Bytes>>;
+
+/// An answer that is there, or waits for a body.
+///
+/// hyper moves the future of each request into a task of its own, so it is small: only what has to wait is on the heap.
+pub(super) enum Replying {
+    Now(Option<Reply>),
+    Later(Pin<Box<dyn Future<Output = Reply> + Send>>),
+}
+
+impl Future for Replying {
+    type Output = Result<Reply, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.get_mut() {
+            // A future is not polled again after it was ready.
+            Self::Now(reply) => reply.take().map_or(Poll::Pending, |reply| Poll::Ready(Ok(reply))),
+            Self::Later(reply) => reply.as_mut().poll(context).map(Ok),
         }
     }
 }
 
-fn refuse(status: StatusCode, words: String) -> Response<Full<Bytes>> {
+impl Service<Request<Incoming>> for Responder {
+    type Response = Reply;
+    type Error = Infallible;
+    type Future = Replying;
+
+    fn call(&self, request: Request<Incoming>) -> Replying {
+        let asking = &self.0;
+        match read_head(&request) {
+            Ok(Some(message)) => Replying::Now(Some(respond(asking, &message))),
+            Ok(None) => {
+                let asking = Arc::clone(asking);
+                let body = async move {
+                    match from_body(&asking, request.into_body()).await {
+                        Ok(message) => respond(&asking, &message),
+                        Err(refused) => refuse(&asking, refused),
+                    }
+                };
+                Replying::Later(Box::pin(body))
+            }
+            Err(refused) => Replying::Now(Some(refuse(asking, refused))),
+        }
+    }
+}
+
+fn respond(asking: &Asking, message: &[u8]) -> Reply {
+    resolve(asking, message).unwrap_or_else(|refused| refuse(asking, refused))
+}
+
+fn refuse(asking: &Asking, Refused(status, words): Refused) -> Reply {
+    asking.doh.shared.metrics.http_error();
     let mut response = Response::new(Full::new(Bytes::from(words + "\n")));
     *response.status_mut() = status;
     let headers = response.headers_mut();
@@ -74,16 +122,16 @@ fn refuse(status: StatusCode, words: String) -> Response<Full<Bytes>> {
     response
 }
 
-/// The DNS message of a request.
-async fn read(asking: &Asking, request: Request<Incoming>) -> Result<Bytes, Refused> {
+/// The DNS message, if the head of the request has it; none if it is in the body.
+fn read_head(request: &Request<Incoming>) -> Result<Option<Vec<u8>>, Refused> {
     let uri = request.uri();
     if uri.path() != PATH {
         return Err(Refused::new(StatusCode::NOT_FOUND, format!("DNS is answered at {PATH}")));
     }
     check_accept(request.headers())?;
     match *request.method() {
-        Method::GET => from_query(uri.query().unwrap_or_default()).map(Bytes::from),
-        Method::POST => from_body(asking, request).await,
+        Method::GET => from_query(uri.query().unwrap_or_default()).map(Some),
+        Method::POST => check_body(request).map(|()| None),
         _ => Err(Refused::new(StatusCode::METHOD_NOT_ALLOWED, "DNS is asked with GET or POST (RFC 8484, section 4.1)")),
     }
 }
@@ -133,21 +181,24 @@ fn from_query(query: &str) -> Result<Vec<u8>, Refused> {
     }
 }
 
-/// The message of a body (RFC 8484, section 4.1).
-async fn from_body(asking: &Asking, request: Request<Incoming>) -> Result<Bytes, Refused> {
+fn too_large() -> Refused {
+    Refused::new(StatusCode::PAYLOAD_TOO_LARGE, "a DNS message has 65535 octets at most")
+}
+
+/// Whether a body may be a message (RFC 8484, section 4.1), as far as that can be told before it is read.
+fn check_body(request: &Request<Incoming>) -> Result<(), Refused> {
     let media_type = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let media_type = media_type.split(';').next().unwrap_or_default().trim();
     if !media_type.eq_ignore_ascii_case(MEDIA_TYPE) {
         let words = format!("the body is to be {MEDIA_TYPE}, not {media_type:?}");
         return Err(Refused::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, words));
     }
-    let too_large = || Refused::new(StatusCode::PAYLOAD_TOO_LARGE, "a DNS message has 65535 octets at most");
-    let body = request.into_body();
-    if body.size_hint().lower() > MESSAGE as u64 {
-        return Err(too_large());
-    }
-    let body = tokio::time::timeout(asking.doh.limits.request(), Limited::new(body, MESSAGE).collect()).await;
-    match body {
+    if request.body().size_hint().lower() > MESSAGE as u64 { Err(too_large()) } else { Ok(()) }
+}
+
+/// The message of a body.
+async fn from_body(asking: &Asking, body: Incoming) -> Result<Bytes, Refused> {
+    match tokio::time::timeout(asking.doh.limits.request(), Limited::new(body, MESSAGE).collect()).await {
         Ok(Ok(collected)) => Ok(collected.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
         Ok(Err(_)) => Err(Refused::new(StatusCode::BAD_REQUEST, "the body broke off")),
@@ -156,7 +207,7 @@ async fn from_body(asking: &Asking, request: Request<Incoming>) -> Result<Bytes,
 }
 
 /// The answer, from one snapshot.
-fn resolve(asking: &Asking, message: &[u8]) -> Result<Response<Full<Bytes>>, Refused> {
+fn resolve(asking: &Asking, message: &[u8]) -> Result<Reply, Refused> {
     let Asking { doh, peer, place, last } = asking;
     let started = Instant::now();
     let now = now();
