@@ -1,0 +1,222 @@
+//! A federation in a directory that is gone afterwards, served by the `dnsbroker` binary next to this one.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{BufRead, BufReader, Write};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail, ensure};
+use dnsbroker_api::client::Client;
+use dnsbroker_api::message::Status;
+use dnsbroker_federation::{DevEui, DomainName};
+use tempfile::TempDir;
+
+use crate::client::{Connector, Method, Target};
+use crate::devices::{Random, write_list};
+use crate::process::Server;
+use crate::questions::Questions;
+
+/// The federation's name.
+const FEDERATION: &str = "fed.example";
+/// The name in the broker's certificate.
+const BROKER: &str = "broker.fed.example";
+/// The one NetID.
+const NETID: &str = "60002d";
+/// Bounds that a load is not to meet.
+const LIMITS: &str = "\n[limits]\nnxdomain_per_minute = 0\nconnections_per_member = 4096\n";
+/// How long a daemon may take until it answers.
+const PATIENCE: Duration = Duration::from_secs(300);
+/// How often it is asked meanwhile.
+const PAUSE: Duration = Duration::from_millis(2);
+
+/// The federation and its daemon.
+pub struct Federation {
+    dir: TempDir,
+    binary: PathBuf,
+    daemon: Option<Server>,
+    status: Option<Status>,
+}
+
+/// The binary to measure: as told, or else from the same build as this program.
+fn binary() -> anyhow::Result<PathBuf> {
+    let path = match std::env::var_os("DNSBROKER_BIN") {
+        Some(path) => path.into(),
+        None => std::env::current_exe()?.with_file_name("dnsbroker"),
+    };
+    ensure!(
+        path.is_file(),
+        "there is no {}: build it with `cargo build --release -p dnsbroker`, or name another one in DNSBROKER_BIN",
+        path.display()
+    );
+    Ok(path)
+}
+
+impl Federation {
+    /// Makes one, without members.
+    pub fn make() -> anyhow::Result<Self> {
+        let dir = tempfile::Builder::new().prefix("dnsbroker-bench-").tempdir()?;
+        let federation = Self { dir, binary: binary()?, daemon: None, status: None };
+        federation.command(&["init", "--dir", ".", "--federation", FEDERATION, "--port-base", "0"])?;
+        let mut configuration = OpenOptions::new().append(true).open(federation.path("dnsbroker.toml"))?;
+        configuration.write_all(LIMITS.as_bytes())?;
+        Ok(federation)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Runs a command of the broker's binary in the directory, where it finds the control socket.
+    fn command(&self, arguments: &[&str]) -> anyhow::Result<()> {
+        let output = Command::new(&self.binary)
+            .args(arguments)
+            .current_dir(self.dir.path())
+            .env("DNSBROKER_CONTROL", self.path("control.sock"))
+            .stdin(Stdio::null())
+            .output()
+            .with_context(|| format!("cannot run {}", self.binary.display()))?;
+        let error = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "dnsbroker {}: {}", arguments.join(" "), error.trim());
+        Ok(())
+    }
+
+    /// Starts the daemon and waits until it is ready.
+    pub async fn serve(&mut self) -> anyhow::Result<()> {
+        let log = File::create(self.path("log"))?;
+        let child = Command::new(&self.binary)
+            .args(["serve", "--config", "dnsbroker.toml"])
+            .current_dir(self.dir.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .with_context(|| format!("cannot run {}", self.binary.display()))?;
+        let daemon = self.daemon.insert(Server::new(child, "the daemon"));
+        let client = Client::control(self.dir.path().join("control.sock"));
+        let began = Instant::now();
+        loop {
+            // Until it listens there is nobody to ask.
+            if let Ok(status) = client.get::<Status>("/api/v1/status").await
+                && status.ready
+            {
+                self.status = Some(status);
+                return Ok(());
+            }
+            if let Some(ended) = daemon.ended()? {
+                let log = fs::read_to_string(self.dir.path().join("log")).unwrap_or_default();
+                bail!("the daemon ended with {ended}: {}", log.trim());
+            }
+            ensure!(began.elapsed() < PATIENCE, "the daemon is not ready after {} seconds", PATIENCE.as_secs());
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// Starts the daemon; gives the time until a first question had its right answer.
+    pub async fn serve_until_answer(&mut self, questions: &Arc<Questions>) -> anyhow::Result<Duration> {
+        let mut message = Vec::new();
+        questions.write(&mut Random::new(0), &mut message);
+        let began = Instant::now();
+        self.serve().await?;
+        let mut connection = self.doh()?.connect().await?;
+        connection.sender.ask(Method::Get, &message, 0).await.context("the first question")?;
+        let took = began.elapsed();
+        connection.close().await;
+        Ok(took)
+    }
+
+    /// Stops the daemon.
+    pub fn stop(&mut self) -> anyhow::Result<()> {
+        self.status = None;
+        self.daemon.take().map_or(Ok(()), Server::stop)
+    }
+
+    /// A member with a NetID and a certificate.
+    pub fn furnish(&self) -> anyhow::Result<()> {
+        self.command(&["member", "add", "a"])?;
+        self.command(&["netid", "set", NETID, "--member", "a", "--address", "192.0.2.1"])?;
+        self.command(&["cert", "issue", "--member", "a", "--new-key", "--out", "m"])
+    }
+
+    /// Imports devices with one command; gives the time that took.
+    pub fn import(&self, devices: &[DevEui]) -> anyhow::Result<Duration> {
+        write_list(devices, File::create(self.path("devices"))?)?;
+        let began = Instant::now();
+        self.command(&["device", "import", "--member", "a", "--netid", NETID, "devices"])?;
+        Ok(began.elapsed())
+    }
+
+    /// Octets of the files of the store.
+    pub fn store_octets(&self) -> anyhow::Result<u64> {
+        let mut octets = 0;
+        let mut left = vec![self.path("data")];
+        while let Some(path) = left.pop() {
+            for entry in fs::read_dir(&path)? {
+                let entry = entry?;
+                let metadata = entry.metadata()?;
+                if metadata.is_dir() { left.push(entry.path()) } else { octets += metadata.len() }
+            }
+        }
+        Ok(octets)
+    }
+
+    /// Starts the floor with the broker's certificate; gives its address.
+    pub fn floor(&self) -> anyhow::Result<(Server, SocketAddr)> {
+        let mut child = Command::new(std::env::current_exe()?)
+            .arg("floor")
+            .arg("--cert")
+            .arg(self.path("ca/server.pem"))
+            .arg("--key")
+            .arg(self.path("ca/server.key"))
+            .arg("--ca")
+            .arg(self.path("ca/root.pem"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let stdout = child.stdout.take();
+        let server = Server::new(child, "the floor");
+        let mut line = String::new();
+        BufReader::new(stdout.context("the floor has no stdout")?).read_line(&mut line)?;
+        let address = line.trim().parse().context("the floor has not said where it listens")?;
+        Ok((server, address))
+    }
+
+    /// Reaches a server with the broker's certificate, as the member.
+    pub fn connector(&self, connect: SocketAddr) -> anyhow::Result<Connector> {
+        Connector::new(&Target {
+            connect,
+            server_name: BROKER.to_owned(),
+            ca: self.path("m/ca.pem"),
+            cert: self.path("m/client.pem"),
+            key: self.path("m/client.key"),
+        })
+    }
+
+    /// Reaches the daemon's DoH front as the member.
+    pub fn doh(&self) -> anyhow::Result<Connector> {
+        let addresses = self.status.as_ref().map(|status| status.listeners.doh.as_slice()).unwrap_or_default();
+        self.connector(*addresses.first().context("the daemon has no DoH front")?)
+    }
+
+    /// The daemon's process.
+    pub fn pid(&self) -> anyhow::Result<u32> {
+        Ok(self.daemon.as_ref().context("the daemon does not run")?.pid())
+    }
+
+    /// The zone of devices.
+    pub fn apex(&self) -> anyhow::Result<DomainName> {
+        Ok(format!("deveuis.{FEDERATION}").parse()?)
+    }
+
+    /// Version of the daemon.
+    pub fn version(&self) -> &str {
+        self.status.as_ref().map_or("", |status| &status.version)
+    }
+
+    /// Engine of its store.
+    pub fn engine(&self) -> &str {
+        self.status.as_ref().map_or("", |status| &status.store)
+    }
+}
