@@ -271,8 +271,15 @@ int rename(const char *from, const char *to)
 {
     pthread_mutex_lock(&lock);
     int result = syscall(SYS_renameat, AT_FDCWD, from, AT_FDCWD, to);
-    if (result == 0 && is_watched(from))
+    if (result == 0 && is_watched(from)) {
         note('R', from, 0, to, strlen(to));
+        /* What is open goes by its new name from here on. */
+        for (int fd = 0; fd < MAX_FDS; fd++)
+            if (paths[fd] && strcmp(paths[fd], from) == 0) {
+                free(paths[fd]);
+                paths[fd] = strdup(to);
+            }
+    }
     pthread_mutex_unlock(&lock);
     return result;
 }

@@ -88,6 +88,11 @@ impl Broker {
         Ok(built)
     }
 
+    /// Environment of the daemon from its next start on.
+    pub fn set_env(&mut self, env: Vec<(OsString, OsString)>) {
+        self.env = env;
+    }
+
     /// Starts the daemon and waits until it answers.
     pub fn serve(&mut self) -> anyhow::Result<()> {
         ensure!(self.daemon.is_none(), "it runs already");

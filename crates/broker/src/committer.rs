@@ -153,8 +153,9 @@ impl Writer {
             Ok(transaction) => transaction,
             Err(error) => {
                 let reason = chain(&error);
+                let full = matches!(&error, dnsbroker_store::OpenError::Engine(error) if error.is_full());
                 self.shared.store_failed(&reason);
-                group.into_iter().for_each(|(_, fail)| fail(Failure { reason: reason.clone(), full: false }));
+                group.into_iter().for_each(|(_, fail)| fail(Failure { reason: reason.clone(), full }));
                 return;
             }
         };
@@ -167,8 +168,7 @@ impl Writer {
                 Ok(())
             }
             Err(error) => {
-                let full = matches!(&error, dnsbroker_store::engine::EngineError::Storage { full: true, .. });
-                let reason = chain(&error);
+                let (full, reason) = (error.is_full(), chain(&error));
                 self.shared.store_failed(&reason);
                 Err(Failure { reason, full })
             }

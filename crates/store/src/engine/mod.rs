@@ -136,6 +136,13 @@ pub enum EngineError {
     },
 }
 
+impl EngineError {
+    /// Whether the disk is full, as far as it can be told.
+    pub const fn is_full(&self) -> bool {
+        matches!(self, Self::Storage { full: true, .. })
+    }
+}
+
 /// Visits rows in key order until it breaks.
 pub type Visit<'a> = dyn FnMut(&[u8], &[u8]) -> ControlFlow<()> + 'a;
 

@@ -26,7 +26,15 @@ fn prefixed(table: Table, key: &[u8]) -> Vec<u8> {
 
 impl Sled {
     pub(super) fn open(path: &Path) -> Result<Self, EngineError> {
-        let database = sled::Config::new().path(path).open().map_err(|error| match error {
+        // What a power cut left behind can make sled panic.
+        let opened = std::panic::catch_unwind(|| sled::Config::new().path(path).open());
+        let opened = opened.map_err(|_| EngineError::Storage {
+            engine: "sled",
+            action: "opening",
+            reason: "it gave up over what it found in the files, which are damaged".to_owned(),
+            full: false,
+        })?;
+        let database = opened.map_err(|error| match error {
             sled::Error::Io(io) if io.to_string().contains("lock") => {
                 EngineError::InUse { path: path.display().to_string() }
             }
