@@ -200,3 +200,53 @@ fn dnspython_gets_and_posts() -> anyhow::Result<()> {
     ensure!(without.stdout.contains("refused"), "{}{}", without.stdout, without.stderr);
     Ok(())
 }
+
+/// A hundred questions at once on one HTTP/2 connection; it prints how many were answered rightly, and on how many
+/// connections.
+const STREAMS: &str = r#"
+import sys, ssl, asyncio
+import dns.message, dns.rdatatype
+import httpx
+url, ca, cert, key, known, unknown = sys.argv[1:7]
+context = ssl.create_default_context(cafile=ca)
+context.load_cert_chain(cert, key)
+opened = 0
+async def trace(event, info):
+    global opened
+    opened += event == 'connection.start_tls.complete'
+async def ask(client, number):
+    query = dns.message.make_query(known if number % 2 else unknown, 'A')
+    query.id = number
+    reply = await client.post(url, content=query.to_wire(), headers={'content-type': 'application/dns-message'},
+                              extensions={'trace': trace})
+    answer = dns.message.from_wire(reply.content)
+    return answer.id == number and answer.rcode() == (0 if number % 2 else 3)
+async def main():
+    async with httpx.AsyncClient(http2=True, http1=False, verify=context, timeout=30) as client:
+        await ask(client, 1)
+        answers = await asyncio.gather(*(ask(client, number) for number in range(100)))
+        print(sum(answers), opened)
+asyncio.run(main())
+"#;
+
+#[test]
+fn a_hundred_posts_at_once_on_one_connection_are_each_answered() -> anyhow::Result<()> {
+    let broker = federation()?;
+    let cert = broker.certificate("alpine")?;
+    let script = broker.path().join("streams.py");
+    std::fs::write(&script, STREAMS)?;
+    let url = format!("https://{}/dns-query", broker.doh()?);
+    let paths = [broker.path().join("ca/root.pem"), cert.join("client.pem"), cert.join("client.key")];
+    let [ca, pem, key] = paths.map(|path| path.to_string_lossy().into_owned());
+    let (known, unknown) = (nibble_name(DEVICE), nibble_name(ABSENT));
+    let args = [&script.to_string_lossy(), url.as_str(), &ca, &pem, &key, &known, &unknown];
+    let Some(answers) = peer("/usr/bin/python3", &args)? else { return Ok(()) };
+    if answers.stderr.contains("ModuleNotFoundError") {
+        eprintln!(
+            "SKIPPED: python3-dnspython, python3-httpx or python3-h2 are missing (tests/run installs them as root)"
+        );
+        return Ok(());
+    }
+    ensure!(answers.stdout.trim() == "100 1", "{}{}", answers.stdout, answers.stderr);
+    Ok(())
+}
