@@ -316,6 +316,12 @@ fn nothing_leaves_that_the_signer_did_not_sign() {
     }
 }
 
+/// pkilint's one finding in a member's certificate, and a wrong one: it knows the URI schemes of a fixed list (http, ftp
+/// and the like), while RFC 3986, section 3.1, allows any that is written as `spiffe` is.
+const SPIFFE_SCHEME: &str = "\
+GeneralNameUriSyntaxValidator @ certificate.tbsCertificate.extensions.1.extnValue.subjectAltName.0.uniformResourceIdentifier
+    pkix.invalid_uri_syntax (ERROR): Invalid URI syntax: \"spiffe://fed.example/member/op1\"";
+
 #[test]
 fn what_is_signed_passes_pkilint() {
     if !have("lint_pkix_cert") {
@@ -331,9 +337,10 @@ fn what_is_signed_passes_pkilint() {
             Revoked { serial: SerialNumber::from_entropy([9; 16]), at: NOW, reason: RevocationReason::Superseded };
         let list = federation.issuer.crl([revoked], 7, NOW, NOW + DAY).expect("a list");
         fs::write(directory.join("list.der"), list).expect("a file");
-        for file in ["root.pem", "issuing.pem", "leaf.pem"] {
-            let findings = succeed(directory, "lint_pkix_cert", &["lint", "-s", "NOTICE", file]);
-            assert_eq!(findings.trim(), "", "{file} of {algorithm:?}");
+        for (file, known) in [("root.pem", ""), ("issuing.pem", ""), ("leaf.pem", SPIFFE_SCHEME)] {
+            let findings = run(directory, "lint_pkix_cert", &["lint", "-s", "NOTICE", file]);
+            assert_eq!(findings.status.code(), Some(i32::from(!known.is_empty())), "{file} of {algorithm:?}");
+            assert_eq!(String::from_utf8_lossy(&findings.stdout).trim(), known, "{file} of {algorithm:?}");
         }
         let findings = succeed(directory, "lint_crl", &["lint", "-t", "CRL", "-p", "PKIX", "-s", "NOTICE", "list.der"]);
         assert_eq!(findings.trim(), "", "the list of {algorithm:?}");
