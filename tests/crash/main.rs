@@ -104,9 +104,10 @@ impl Life {
         broker.serve()?;
         let writers = Writers::start(&broker, Some(&layer), &start, seed)?;
         std::thread::sleep(LIFE);
-        // In the midst of it.
+        // The cuts come later, at any point of the log. Here all is quiet first, so that no operation is done and not
+        // yet written down.
+        let ledgers = writers.stop()?;
         broker.kill()?;
-        let ledgers = writers.wait()?;
         ensure!(ledgers.refused() == 0, "the writers asked for what is not allowed");
         let log = layer.log()?;
         Ok(Self { broker, layer, files, start, ledgers, log })
