@@ -10,10 +10,14 @@
 //! | [`wire`] | DNS messages: reading a query, writing a response |
 //! | [`answer`] | the answer to a query on one snapshot |
 //! | [`presentation`] | zones as RFC 1035 text |
+//! | [`tsig`] | signatures of messages |
+//! | [`transfer`] | zone transfers, out and in |
 
 pub mod answer;
 pub mod delta;
 pub mod presentation;
 pub mod table;
+pub mod transfer;
+pub mod tsig;
 pub mod wire;
 pub mod zones;

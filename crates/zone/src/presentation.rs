@@ -5,19 +5,9 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use dnsbroker_federation::{DevEui, DomainName, Zone};
 
+pub use crate::transfer::NameForm;
 use crate::wire::RecordType;
 use crate::zones::Zones;
-
-/// How devices are named in an export.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NameForm {
-    /// 16 nibble labels.
-    Nibble,
-    /// One label.
-    Flat,
-    /// A record of each.
-    Both,
-}
 
 /// Devices in one piece of text.
 const PIECE: usize = 1_000;

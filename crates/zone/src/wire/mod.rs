@@ -3,6 +3,7 @@
 //! The answers of this broker are few in kind and must cost little, so the hot path reads and writes octets itself;
 //! hickory-proto reads every one of these messages in the tests and the fuzz targets.
 
+pub mod message;
 mod query;
 pub mod rdata;
 mod response;
@@ -102,6 +103,11 @@ pub struct NameBuf {
 }
 
 impl NameBuf {
+    /// An uncompressed name in wire form, if it is one.
+    pub fn from_wire(wire: &[u8]) -> Option<Self> {
+        read_name(wire, 0).and_then(|(name, end)| (end == wire.len()).then_some(name))
+    }
+
     /// The octets.
     pub fn as_slice(&self) -> &[u8] {
         &self.octets[..usize::from(self.len)]
@@ -109,7 +115,7 @@ impl NameBuf {
 }
 
 /// Reads an uncompressed name; gives it and where it ends.
-fn read_name(message: &[u8], mut at: usize) -> Option<(NameBuf, usize)> {
+pub(crate) fn read_name(message: &[u8], mut at: usize) -> Option<(NameBuf, usize)> {
     let mut name = NameBuf { octets: [0; 255], len: 0 };
     let mut len = 0_usize;
     loop {
@@ -127,6 +133,40 @@ fn read_name(message: &[u8], mut at: usize) -> Option<(NameBuf, usize)> {
         if length == 0 {
             name.len = len as u8;
             return Some((name, at));
+        }
+    }
+}
+
+/// Reads a name that may be compressed (RFC 1035, section 4.1.4); gives it, lower case, and where it ends. Pointers lead
+/// strictly backwards, so that there is no loop.
+pub fn expand_name(message: &[u8], start: usize) -> Option<(NameBuf, usize)> {
+    let mut name = NameBuf { octets: [0; 255], len: 0 };
+    let (mut at, mut len, mut end) = (start, 0_usize, None);
+    let mut before = start;
+    loop {
+        let length = usize::from(*message.get(at)?);
+        match length {
+            0..=63 => {
+                let label = message.get(at..=at + length)?;
+                let place = name.octets.get_mut(len..len + label.len())?;
+                place.copy_from_slice(label);
+                place[1..].make_ascii_lowercase();
+                len += label.len();
+                at += label.len();
+                if length == 0 {
+                    name.len = len as u8;
+                    return Some((name, end.unwrap_or(at)));
+                }
+            }
+            192..=255 => {
+                let target = (length & 0x3f) << 8 | usize::from(*message.get(at + 1)?);
+                if target >= before {
+                    return None;
+                }
+                end = end.or(Some(at + 2));
+                (at, before) = (target, target);
+            }
+            _ => return None,
         }
     }
 }
