@@ -10,7 +10,7 @@ use anyhow::{Context, anyhow, bail};
 use arc_swap::ArcSwap;
 use dnsbroker_api::message::Listeners;
 use dnsbroker_federation::DomainName;
-use dnsbroker_store::act::PublishPublic;
+use dnsbroker_store::act::{PublishPrivate, PublishPublic};
 use dnsbroker_store::{Actor, Identity, Settings, Store};
 use dnsbroker_zone::zones::PublicZone;
 use rustls_pki_types::CertificateDer;
@@ -393,7 +393,11 @@ async fn publish(app: &App) -> anyhow::Result<()> {
     let publish = PublishPublic { records: public_zone::fingerprint(&records) };
     let serial = app.committer.commit(Actor::Broker, publish).await.context("cannot publish the public zone")?;
     let settings = settings(&config, PublicZone::new(serial, records))?;
-    app.committer.configure(settings).await.map_err(|reason| anyhow!("cannot publish the public zone: {reason}"))
+    app.committer.configure(settings).await.map_err(|reason| anyhow!("cannot publish the zones: {reason}"))?;
+    // The serial comes after the times, so that no secondary gets the new serial with the old times.
+    let private = PublishPrivate { timing: config.zones.timing, broker };
+    app.committer.commit(Actor::Broker, private).await.context("cannot publish the private zones")?;
+    Ok(())
 }
 
 /// The broker's certificate: the one the administrator brought, or the CA's own.

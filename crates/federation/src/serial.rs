@@ -34,6 +34,18 @@ impl Serial {
     }
 }
 
+impl Serial {
+    /// How many times [`next`](Self::next) leads to a later serial; none if it is not later, or neither is one of ours.
+    pub fn steps_to(self, later: Self) -> Option<u64> {
+        if self > later || self.partial_cmp(&later).is_none() || self.0 == 0 || later.0 == 0 {
+            return None;
+        }
+        let distance = u64::from(later.0.wrapping_sub(self.0));
+        // Zero is stepped over.
+        Some(distance - u64::from(later.0 < self.0))
+    }
+}
+
 impl PartialOrd for Serial {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         match self.0.wrapping_sub(other.0) {
@@ -71,6 +83,19 @@ mod tests {
             assert!(Serial(smaller) < Serial(larger), "{smaller} < {larger}");
         }
         assert_eq!(Serial(0).partial_cmp(&Serial(0x8000_0000)), None);
+    }
+
+    #[test]
+    fn steps_count_how_often_next_is_taken_across_the_wrap() {
+        for start in [1, 7, u32::MAX - 3, u32::MAX] {
+            let mut at = Serial(start);
+            for steps in 0..10 {
+                assert_eq!(Serial(start).steps_to(at), Some(steps));
+                assert_eq!(at.steps_to(Serial(start)), (steps == 0).then_some(0));
+                at = at.next();
+            }
+        }
+        assert_eq!(Serial(0).steps_to(Serial(5)), None);
     }
 
     #[test]

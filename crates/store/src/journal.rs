@@ -5,9 +5,10 @@
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
 
-use dnsbroker_zone::delta::Delta;
+use dnsbroker_federation::Serial;
+use dnsbroker_zone::delta::{Delta, DeltaError};
 
-use crate::engine::{Batch, Engine, Table};
+use crate::engine::{Batch, Engine, EngineError, Table};
 use crate::store::OpenError;
 
 /// The journal keeps at most this many octets of history...
@@ -55,19 +56,19 @@ impl Journal {
         }
     }
 
-    /// Writes the next delta. Returns whether it is kept; one that is too large must go into the blocks.
-    pub fn append(&mut self, delta: &Delta, batch: &mut Batch) -> Result<bool, serde_json::Error> {
-        self.last += 1;
-        if delta.device_octets() > MAX_ENTRY_OCTETS {
-            // The chain is broken here: older history leads nowhere.
-            self.trim(batch, 0);
-            return Ok(false);
+    /// Takes what a transaction has added.
+    pub fn extend(&mut self, draft: Draft, batch: &mut Batch) {
+        self.last = draft.last;
+        for step in draft.steps {
+            match step {
+                Step::Kept(number, octets) => {
+                    self.entries.push_back((number, octets));
+                    self.octets += octets;
+                }
+                // The chain is broken here: older history leads nowhere.
+                Step::Broken => self.forget(batch),
+            }
         }
-        let row = delta.encode()?;
-        self.entries.push_back((self.last, row.len()));
-        self.octets += row.len();
-        batch.put(Table::Journal, self.last.to_be_bytes(), row);
-        Ok(true)
     }
 
     /// Deletes the oldest entries until the journal is within its bounds. Entries after `checkpoint` stay: a restart
@@ -83,13 +84,16 @@ impl Journal {
         }
     }
 
-    fn trim(&mut self, batch: &mut Batch, keep: usize) {
-        while self.entries.len() > keep {
-            if let Some((number, octets)) = self.entries.pop_front() {
-                batch.delete(Table::Journal, number.to_be_bytes());
-                self.octets -= octets;
-            }
+    fn forget(&mut self, batch: &mut Batch) {
+        for (number, _) in self.entries.drain(..) {
+            batch.delete(Table::Journal, number.to_be_bytes());
         }
+        self.octets = 0;
+    }
+
+    /// What of it readers may ask for.
+    pub fn history(&self) -> History {
+        History { first: self.entries.front().map_or(self.last + 1, |(number, _)| *number), last: self.last }
     }
 
     /// Octets of history.
@@ -100,5 +104,125 @@ impl Journal {
     /// Entries of history.
     pub fn len(&self) -> usize {
         self.entries.len()
+    }
+}
+
+/// What a transaction adds to the journal. It is small, so that taking back a refused act costs nothing.
+pub(crate) struct Draft {
+    last: u64,
+    steps: Vec<Step>,
+}
+
+enum Step {
+    /// A delta, by number and size.
+    Kept(u64, usize),
+    /// A serial without a delta: what came before is no history any more.
+    Broken,
+}
+
+impl Draft {
+    /// On top of a journal.
+    pub fn new(journal: &Journal) -> Self {
+        Self { last: journal.last, steps: Vec::new() }
+    }
+
+    /// Writes the next delta. Returns whether it is kept; one that is too large must go into the blocks.
+    pub fn append(&mut self, delta: &Delta, batch: &mut Batch) -> Result<bool, serde_json::Error> {
+        if delta.device_octets() > MAX_ENTRY_OCTETS {
+            self.break_off();
+            return Ok(false);
+        }
+        let row = delta.encode()?;
+        self.last += 1;
+        self.steps.push(Step::Kept(self.last, row.len()));
+        batch.put(Table::Journal, self.last.to_be_bytes(), row);
+        Ok(true)
+    }
+
+    /// The next serial has no delta.
+    pub fn break_off(&mut self) {
+        self.last += 1;
+        self.steps.push(Step::Broken);
+    }
+
+    /// Where it is, to come back to.
+    pub fn mark(&self) -> (u64, usize) {
+        (self.last, self.steps.len())
+    }
+
+    /// Goes back to a mark.
+    pub fn reset(&mut self, (last, steps): (u64, usize)) {
+        self.last = last;
+        self.steps.truncate(steps);
+    }
+}
+
+/// The numbers of the deltas that lead to a state of the zones, one a serial.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct History {
+    first: u64,
+    last: u64,
+}
+
+/// Why there is no difference from a serial: a secondary gets the whole zone.
+#[derive(Debug, thiserror::Error)]
+pub enum HistoryError {
+    /// Too old, broken off, or never ours.
+    #[error("there is no history since that serial")]
+    NotKept,
+    /// More than the bound that was given.
+    #[error("the history since that serial is longer than the zone is worth")]
+    TooLong,
+    /// The engine failed.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// An entry does not read.
+    #[error(transparent)]
+    Delta(#[from] DeltaError),
+}
+
+impl History {
+    /// How many deltas lead from a serial to `current`, which is the serial it leads to, if all of them are kept.
+    pub fn steps(&self, since: Serial, current: Serial) -> Option<u64> {
+        let steps = since.steps_to(current)?;
+        (steps <= self.last + 1 - self.first).then_some(steps)
+    }
+
+    /// Hands the deltas from a serial to `current`, at most `limit` changes, to `push`. Entries may be trimmed while this reads, so each must
+    /// follow the one before.
+    pub fn read(
+        &self,
+        engine: &dyn Engine,
+        since: Serial,
+        current: Serial,
+        limit: usize,
+        mut push: impl FnMut(&Delta),
+    ) -> Result<(), HistoryError> {
+        let steps = self.steps(since, current).ok_or(HistoryError::NotKept)?;
+        if steps == 0 {
+            return Ok(());
+        }
+        let (mut at, mut changes, mut failure) = (since, 0, None);
+        engine.scan(Table::Journal, &(self.last - steps + 1).to_be_bytes(), &mut |_, row| {
+            match Delta::decode(row) {
+                Ok(delta) if delta.before != at => failure = Some(HistoryError::NotKept),
+                Ok(delta) => {
+                    changes += delta.devices.len() + delta.networks.len();
+                    at = delta.after;
+                    if changes > limit {
+                        failure = Some(HistoryError::TooLong);
+                    } else {
+                        push(&delta);
+                    }
+                }
+                Err(error) => failure = Some(error.into()),
+            }
+            if failure.is_some() || at == current { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })?;
+        match failure {
+            Some(error) => Err(error),
+            None if at == current => Ok(()),
+            None => Err(HistoryError::NotKept),
+        }
     }
 }

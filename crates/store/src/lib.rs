@@ -27,6 +27,7 @@ mod view;
 
 pub use act::Act;
 pub use identity::{FORMAT, Identity};
+pub use journal::{History, HistoryError};
 pub use refusal::Refusal;
 pub use store::{OpenError, Settings, Store};
 pub use transaction::{Actor, Note, Transaction};

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::audit::Head;
 use crate::engine::{Batch, Engine, EngineError, Table};
 use crate::identity::Identity;
-use crate::journal::Journal;
+use crate::journal::{Draft, Journal};
 use crate::record::{CertificateRow, Member, Seconds, Token};
 use crate::transaction::Transaction;
 use crate::view::View;
@@ -24,6 +24,7 @@ const CHECKPOINT_ENTRIES: u64 = 20_000;
 const ZONES_KEY: &[u8] = b"zones";
 const AUDIT_KEY: &[u8] = b"audit";
 pub(crate) const PUBLIC_KEY: &[u8] = b"public";
+pub(crate) const PRIVATE_KEY: &[u8] = b"private";
 
 /// The heads of zones and journal, written with each change of them.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize, PartialEq, Eq)]
@@ -135,7 +136,7 @@ impl Store {
         identity.create(&*engine, &mut batch)?;
         let heads = ZonesRow { serial: Serial::FIRST, journal: 0, checkpoint: 0 };
         batch.put(Table::Meta, ZONES_KEY, serde_json::to_vec(&heads).map_err(OpenError::row("zones"))?);
-        engine.commit(&batch)?;
+        engine.commit(batch)?;
         Self::open(engine, identity, settings)
     }
 
@@ -186,12 +187,14 @@ impl Store {
             (self.view, self.journal, self.heads, self.stored_base) = (Arc::new(view), journal, heads, base);
             self.stale = false;
         }
-        Ok(Transaction::new(&*self.engine, View::clone(&self.view), self.journal.clone(), now))
+        Ok(Transaction::new(&*self.engine, View::clone(&self.view), &self.journal, now))
     }
 
     /// Makes a finished group durable, then visible.
     pub fn commit(&mut self, finished: Finished) -> Result<Arc<View>, EngineError> {
-        let Finished { mut view, mut batch, mut journal, must_fold } = finished;
+        let Finished { mut view, mut batch, draft, must_fold } = finished;
+        let mut journal = self.journal.clone();
+        journal.extend(draft, &mut batch);
         let mut heads = ZonesRow { serial: view.zones.serial(), journal: journal.last, ..self.heads };
         let mut base = None;
         if must_fold || view.zones.devices().wants_fold() || heads.journal - heads.checkpoint > CHECKPOINT_ENTRIES {
@@ -208,6 +211,7 @@ impl Store {
             base = Some(folded);
         }
         journal.bound(&mut batch, heads.checkpoint);
+        view.history = journal.history();
         if batch.is_empty() {
             return Ok(self.view());
         }
@@ -217,7 +221,7 @@ impl Store {
         if view.audit != self.view.audit {
             put_head(&mut batch, AUDIT_KEY, &view.audit);
         }
-        if let Err(error) = self.engine.commit(&batch) {
+        if let Err(error) = self.engine.commit(batch) {
             self.stale = true;
             return Err(error);
         }
@@ -252,14 +256,14 @@ fn put_head<T: Serialize>(batch: &mut Batch, key: &[u8], head: &T) {
 pub struct Finished {
     view: View,
     batch: Batch,
-    journal: Journal,
+    draft: Draft,
     must_fold: bool,
 }
 
 impl Transaction<'_> {
     /// Ends the group; [`Store::commit`] takes it from here.
     pub fn finish(self) -> Finished {
-        Finished { view: self.view, batch: self.batch, journal: self.journal, must_fold: self.must_fold }
+        Finished { view: self.view, batch: self.batch, draft: self.draft, must_fold: self.must_fold }
     }
 }
 
@@ -306,6 +310,7 @@ impl Loaded {
             certificates: imbl::HashMap::new(),
             keys: imbl::HashMap::new(),
             audit,
+            history: journal.history(),
             generation: 0,
         };
         for row in rows::<CertificateRow>(engine, Table::Certificates)? {

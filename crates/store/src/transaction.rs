@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::act::Act;
 use crate::audit::{Head, Row, hash};
 use crate::engine::{Batch, Engine, Table};
-use crate::journal::Journal;
+use crate::journal::{Draft, Journal};
 use crate::record::Seconds;
 use crate::refusal::Refusal;
 use crate::view::View;
@@ -63,20 +63,20 @@ pub struct Transaction<'e> {
     /// The state after the acts so far.
     pub(crate) view: View,
     pub(crate) batch: Batch,
-    pub(crate) journal: Journal,
+    pub(crate) draft: Draft,
     /// A delta was too large for the journal, so the blocks must be written with it.
     pub(crate) must_fold: bool,
     now: Seconds,
 }
 
 impl<'e> Transaction<'e> {
-    pub(crate) fn new(engine: &'e dyn Engine, view: View, journal: Journal, now: Seconds) -> Self {
-        Self { engine, view, batch: Batch::default(), journal, must_fold: false, now }
+    pub(crate) fn new(engine: &'e dyn Engine, view: View, journal: &Journal, now: Seconds) -> Self {
+        Self { engine, view, batch: Batch::default(), draft: Draft::new(journal), must_fold: false, now }
     }
 
     /// Runs one act. Refused, it leaves everything as it was.
     pub fn run<A: Act>(&mut self, actor: &Actor, act: A) -> Result<A::Done, Refusal> {
-        let (view, journal) = (self.view.clone(), self.journal.clone());
+        let (view, mark) = (self.view.clone(), self.draft.mark());
         let (writes, must_fold) = (self.batch.len(), self.must_fold);
         let result = act.apply(self).and_then(|(done, note)| {
             note.map(|note| self.audit(actor, note)).transpose()?;
@@ -84,7 +84,7 @@ impl<'e> Transaction<'e> {
         });
         if result.is_err() {
             self.view = view;
-            self.journal = journal;
+            self.draft.reset(mark);
             self.must_fold = must_fold;
             self.batch.truncate(writes);
         }
@@ -146,8 +146,15 @@ impl<'e> Transaction<'e> {
                 (None, None) => {}
             }
         }
-        self.must_fold |= !self.journal.append(&delta, &mut self.batch)?;
+        self.must_fold |= !self.draft.append(&delta, &mut self.batch)?;
         Ok(())
+    }
+
+    /// Takes a serial for what is not in a delta: times and names of the zones. Secondaries fetch them whole.
+    pub(crate) fn break_history(&mut self) {
+        self.draft.break_off();
+        self.view.zones = self.view.zones.at(self.view.zones.serial().next());
+        self.must_fold = true;
     }
 
     /// From now on readers decide anew who is admitted.

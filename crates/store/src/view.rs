@@ -8,6 +8,7 @@ use dnsbroker_zone::zones::Zones;
 use imbl::{HashMap, OrdMap};
 
 use crate::audit::Head;
+use crate::journal::History;
 use crate::record::{Certificate, Member, Seconds, Token};
 
 /// One state of the broker. Immutable; cheap to clone.
@@ -25,6 +26,8 @@ pub struct View {
     pub keys: HashMap<Fingerprint, Vec<SerialNumber>>,
     /// The end of the audit.
     pub audit: Head,
+    /// The deltas that led here, as far as they are kept.
+    pub history: History,
     /// Grows whenever [`admit`](Self::admit) may decide otherwise than before, time apart.
     pub generation: u64,
 }

@@ -141,6 +141,12 @@ impl Zones {
         Self { names, ..self.clone() }
     }
 
+    /// The same data under another serial.
+    #[must_use]
+    pub fn at(&self, serial: Serial) -> Self {
+        Self { serial, ..self.clone() }
+    }
+
     /// The names of the zones.
     pub fn names(&self) -> &Namespace {
         &self.names

@@ -7,14 +7,14 @@ mod certificate;
 mod devices;
 mod member;
 mod network;
-mod public;
+mod publish;
 mod token;
 
 pub use certificate::{Enrol, Enrolled, Issue, Revoke};
 pub use devices::{CLAIMS_SHOWN, Import, Imported, Mode, SHRINK_PERCENT};
 pub use member::{AddMember, RemoveMember, ResumeMember, SuspendMember};
 pub use network::{RemoveNetwork, SetNetwork};
-pub use public::PublishPublic;
+pub use publish::{PublishPrivate, PublishPublic};
 pub use token::{CreateToken, MAX_TOKEN_DAYS, bearer};
 
 use crate::refusal::Refusal;

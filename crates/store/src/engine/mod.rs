@@ -8,6 +8,7 @@
 //!
 //! `redb` keeps all three. `sled` breaks the first, and now and then cannot be opened again: see the README's figures.
 
+mod checked;
 mod redb;
 mod sled;
 
@@ -16,6 +17,8 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
+
+pub use checked::Checked;
 
 /// Kinds of rows, each in key order of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -128,6 +131,12 @@ pub enum EngineError {
         /// Whether the disk is full, as far as it can be told.
         full: bool,
     },
+    /// A row is not as it was written.
+    #[error("the store is damaged: row {row} is not as it was written (its checksum does not fit)")]
+    Damaged {
+        /// Table and key.
+        row: String,
+    },
     /// Another process has it.
     #[error("the store {path} is in use by another process: is dnsbroker already running?")]
     InUse {
@@ -137,6 +146,11 @@ pub enum EngineError {
 }
 
 impl EngineError {
+    fn damaged(table: Table, key: &[u8]) -> Self {
+        let key: String = key.iter().map(|octet| format!("{octet:02x}")).collect();
+        Self::Damaged { row: format!("{}/{key}", table.name()) }
+    }
+
     /// Whether the disk is full, as far as it can be told.
     pub const fn is_full(&self) -> bool {
         matches!(self, Self::Storage { full: true, .. })
@@ -161,7 +175,7 @@ pub trait Engine: Send + Sync {
     fn scan_back(&self, table: Table, from: &[u8], visit: &mut Visit<'_>) -> Result<(), EngineError>;
 
     /// Writes a batch: durable and whole when this returns `Ok`; after `Err` it may have happened or not.
-    fn commit(&self, batch: &Batch) -> Result<(), EngineError>;
+    fn commit(&self, batch: Batch) -> Result<(), EngineError>;
 }
 
 /// The engines there are.
@@ -220,6 +234,11 @@ impl EngineKind {
 
     /// Opens or creates the store in a directory.
     pub fn open(self, dir: &Path) -> Result<Arc<dyn Engine>, EngineError> {
+        Ok(Arc::new(Checked::new(self.open_bare(dir)?)))
+    }
+
+    /// The same without checksums: rows as the engine has them.
+    pub fn open_bare(self, dir: &Path) -> Result<Arc<dyn Engine>, EngineError> {
         Ok(match self {
             Self::Redb => Arc::new(redb::Redb::open(&dir.join("store.redb"))?),
             Self::Sled => Arc::new(sled::Sled::open(&dir.join("store.sled"))?),
@@ -255,7 +274,7 @@ mod tests {
             batch.put(Table::Audit, [2], [22]);
             batch.delete(Table::Journal, [1]);
             batch.delete(Table::Journal, [77]);
-            engine.commit(&batch).expect("commits");
+            engine.commit(batch).expect("commits");
             let audit = [(vec![1], vec![1, 1]), (vec![2], vec![22]), (vec![3], vec![3, 3])];
             assert_eq!(rows(&*engine, Table::Audit, &[]), audit, "{kind}");
             assert_eq!(rows(&*engine, Table::Audit, &[2]), audit[1..]);

@@ -116,7 +116,7 @@ impl Engine for Redb {
         self.scan_range(table, (std::ops::Bound::Unbounded, std::ops::Bound::Included(from)), true, visit)
     }
 
-    fn commit(&self, batch: &Batch) -> Result<(), EngineError> {
+    fn commit(&self, batch: Batch) -> Result<(), EngineError> {
         let result = self.with(|database| {
             let transaction = database.begin_write().map_err(failed("beginning a commit"))?;
             for table in Table::ALL {

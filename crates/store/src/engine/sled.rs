@@ -76,7 +76,7 @@ impl Engine for Sled {
         Self::scan_rows(self.database.range::<Vec<u8>, _>(range).rev(), visit)
     }
 
-    fn commit(&self, batch: &Batch) -> Result<(), EngineError> {
+    fn commit(&self, batch: Batch) -> Result<(), EngineError> {
         let mut writes = sled::Batch::default();
         for write in &batch.writes {
             let key = prefixed(write.table, &write.key);
