@@ -5,8 +5,13 @@
 
 use std::ops::Bound;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use super::{Batch, Engine, EngineError, EngineKind, Table, Visit};
+
+/// How long a lock is waited for, and how often it is tried.
+const LOCK_WAIT: Duration = Duration::from_secs(3);
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
 pub(super) struct Sled {
     database: sled::Db,
@@ -25,7 +30,18 @@ fn prefixed(table: Table, key: &[u8]) -> Vec<u8> {
 }
 
 impl Sled {
+    /// Opens the directory. sled's threads let go of its lock a while after it was dropped, so a lock is waited for.
     pub(super) fn open(path: &Path) -> Result<Self, EngineError> {
+        let deadline = Instant::now() + LOCK_WAIT;
+        loop {
+            match Self::open_once(path) {
+                Err(EngineError::InUse { .. }) if Instant::now() < deadline => std::thread::sleep(LOCK_PAUSE),
+                opened => return opened,
+            }
+        }
+    }
+
+    fn open_once(path: &Path) -> Result<Self, EngineError> {
         // What a power cut left behind can make sled panic.
         let opened = std::panic::catch_unwind(|| sled::Config::new().path(path).open());
         let opened = opened.map_err(|_| EngineError::Storage {
