@@ -178,7 +178,8 @@ fn each_mistake_of_a_client_gets_its_status() -> anyhow::Result<()> {
     let broker = federation("")?;
     let mut tls = member(&broker, "alpine")?;
     let media = "content-type: application/dns-message";
-    let long = "A".repeat(90_000);
+    // Little more than is read: what the server leaves unread can cost the client the answer.
+    let long = "A".repeat(65_536);
     let cases: Vec<(String, Vec<u8>, u16, &str)> = vec![
         ("GET / HTTP/1.1".into(), vec![], 404, "/dns-query"),
         ("PUT /dns-query HTTP/1.1\r\ncontent-length: 0".into(), vec![], 405, "allow: get, post"),

@@ -3,6 +3,7 @@
 //! What goes over `/api/v1` is here and nowhere else: the daemon, the admin commands and the agent share these types.
 
 pub mod client;
+pub mod exchange;
 pub mod listing;
 pub mod message;
 pub mod problem;

@@ -58,6 +58,9 @@ pub struct Listeners {
     /// DNS over HTTPS.
     #[serde(default)]
     pub doh: Vec<SocketAddr>,
+    /// Zone transfers over TLS.
+    #[serde(default)]
+    pub xot: Vec<SocketAddr>,
     /// REST.
     #[serde(default)]
     pub api: Vec<SocketAddr>,
@@ -211,8 +214,12 @@ pub struct Enroll {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct IssueCertificate {
-    /// Whom it is for.
-    pub member: MemberId,
+    /// The member it is for...
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub member: Option<MemberId>,
+    /// ...or the replica.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replica: Option<String>,
     /// The certificate request, PEM.
     pub csr: String,
 }
@@ -239,6 +246,9 @@ pub struct Certificate {
     /// The member it names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub member: Option<MemberId>,
+    /// The replica it names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replica: Option<String>,
     /// The profile it was made by.
     pub profile: String,
     /// SHA-256 of its public key.

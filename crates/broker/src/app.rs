@@ -8,10 +8,13 @@ use dnsbroker_api::message::Listeners;
 use dnsbroker_store::View;
 use dnsbroker_store::engine::Engine;
 
+use crate::announce::Announcer;
 use crate::committer::Committer;
 use crate::config::Config;
 use crate::pki::Pki;
+use crate::seal::Sealer;
 use crate::shared::Shared;
+use crate::source::Sources;
 
 /// The parts of a running broker. Cheap to clone.
 #[derive(Clone)]
@@ -25,6 +28,12 @@ pub struct Parts {
     pub committer: Committer,
     /// For reads of rows that are not held in memory.
     pub engine: Arc<dyn Engine>,
+    /// Opens the secrets of TSIG keys.
+    pub sealer: Arc<Sealer>,
+    /// Members' primaries.
+    pub sources: Arc<Sources>,
+    /// Tells replicas of changes.
+    pub announcer: Arc<Announcer>,
     /// The CA.
     pub pki: Arc<Pki>,
     /// The configuration as of the last start or reload.

@@ -70,6 +70,11 @@ impl Committer {
 
     /// Does an act: `Ok` when it is durable and visible.
     pub async fn commit<A: Act>(&self, actor: Actor, act: A) -> Result<A::Done, CommitError> {
+        self.submit(actor, act).await?.done().await
+    }
+
+    /// Puts an act into the queue. Acts are done in the order in which this returns.
+    pub async fn submit<A: Act>(&self, actor: Actor, act: A) -> Result<Pending<A::Done>, CommitError> {
         let (reply, answer) = oneshot::channel();
         let reply = Arc::new(std::sync::Mutex::new(Some(reply)));
         let failed = Arc::clone(&reply);
@@ -92,7 +97,7 @@ impl Committer {
         });
         let fail = Box::new(move |failure: Failure| send(&failed, Err(failure.into())));
         self.queue.send(Message::Act(job, fail)).await.map_err(|_| CommitError::Stopping)?;
-        answer.await.map_err(|_| CommitError::Stopping)?
+        Ok(Pending(answer))
     }
 
     /// Takes other settings for the zones.
@@ -101,6 +106,16 @@ impl Committer {
         let stopping = || CommitError::Stopping.to_string();
         self.queue.send(Message::Configure(Box::new(settings), reply)).await.map_err(|_| stopping())?;
         answer.await.map_err(|_| stopping())?
+    }
+}
+
+/// An act that waits for its commit.
+pub struct Pending<T>(oneshot::Receiver<Result<T, CommitError>>);
+
+impl<T> Pending<T> {
+    /// What became of it: `Ok` when it is durable and visible.
+    pub async fn done(self) -> Result<T, CommitError> {
+        self.0.await.map_err(|_| CommitError::Stopping)?
     }
 }
 

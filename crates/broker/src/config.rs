@@ -38,6 +38,9 @@ pub struct Config {
     /// DNS over HTTPS.
     #[serde(default)]
     pub doh: Option<DohConfig>,
+    /// Zone transfers and updates over TLS (RFC 9103).
+    #[serde(default)]
+    pub xot: Option<Listener>,
     /// REST for operators.
     #[serde(default)]
     pub api: Option<ApiConfig>,
@@ -243,7 +246,7 @@ impl Config {
         if let Some(problem) = self.limits.problem() {
             return wrong(&format!("limits: {problem}"));
         }
-        let listeners = [&self.dns, &self.metrics].into_iter().flatten().map(|listener| &listener.listen);
+        let listeners = [&self.dns, &self.xot, &self.metrics].into_iter().flatten().map(|listener| &listener.listen);
         let tls = [self.doh.as_ref().map(|doh| &doh.listen), self.api.as_ref().map(|api| &api.listen)];
         if listeners.chain(tls.into_iter().flatten()).any(Vec::is_empty) {
             return wrong("a listener has no address: give one, as in listen = [\"[::]:443\"], or drop its section");

@@ -11,7 +11,7 @@ use arc_swap::ArcSwap;
 use dnsbroker_api::message::Listeners;
 use dnsbroker_federation::DomainName;
 use dnsbroker_store::act::{PublishPrivate, PublishPublic};
-use dnsbroker_store::{Actor, Identity, Settings, Store};
+use dnsbroker_store::{Actor, Identity, Settings, Store, View};
 use dnsbroker_zone::zones::PublicZone;
 use rustls_pki_types::CertificateDer;
 use tokio::net::TcpListener;
@@ -19,6 +19,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::announce::Announcer;
 use crate::app::{App, Parts};
 use crate::committer::{Committer, now};
 use crate::config::Config;
@@ -27,8 +28,10 @@ use crate::doh::{self, Doh};
 use crate::logging::Logging;
 use crate::pki::{Pki, brought, server_names};
 use crate::public_zone::{self, PublicNames};
+use crate::seal::Sealer;
 use crate::shared::Shared;
-use crate::tls::{Mutual, TlsMaterial, TlsSwap};
+use crate::source::{self, Sources};
+use crate::tls::{Mutual, Service, TlsMaterial, TlsSwap};
 use crate::{api, dns, https, ops};
 
 /// How often certificates are looked at.
@@ -53,13 +56,18 @@ pub struct Daemon {
 struct Certificates {
     doh: Arc<TlsSwap>,
     api: Arc<TlsSwap>,
-    leaf: Mutex<Option<CertificateDer<'static>>>,
+    xot: Arc<TlsSwap>,
+    /// Certificate and key with which the broker is a client of primaries.
+    client: Arc<ArcSwap<TlsMaterial>>,
+    /// The leaves in use: that of DoH and API, and the CA's own.
+    leaves: Mutex<[Option<CertificateDer<'static>>; 2]>,
 }
 
 /// Sockets that are bound before anything is served.
 struct Bound {
     dns: Vec<dns::Sockets>,
     doh: Vec<TcpListener>,
+    xot: Vec<TcpListener>,
     api: Vec<TcpListener>,
     metrics: Vec<TcpListener>,
     control: Control,
@@ -74,8 +82,15 @@ impl Daemon {
         let pki = Pki::open(&config).context("cannot open the CA")?;
         let bound = Bound::new(&config).await?;
         let listeners = bound.listeners(&config)?;
+        let sealer = Arc::new(Sealer::open(&config.path(&config.ca.dir).join("tsig-seal.key"))?);
+        check_secrets(&shared.view.load(), &sealer);
+        let own = listeners.dns.iter().map(SocketAddr::ip).filter(|ip| !ip.is_unspecified()).collect();
+        let announcer = Announcer::new(Arc::clone(&shared), Arc::clone(&sealer), own);
         let app = App::new(Parts {
             shared,
+            sealer,
+            sources: Sources::new(),
+            announcer,
             committer,
             engine,
             pki: Arc::new(pki),
@@ -85,11 +100,13 @@ impl Daemon {
             expiries: Mutex::default(),
         });
         publish(&app).await?;
-        let material = certificate(&app).await?;
-        let leaf = Mutex::new(material.chain.first().cloned());
-        let (doh, api) =
-            (with_mutual(&app, |mutual| TlsSwap::mutual(&material, mutual))?, TlsSwap::one_sided(&material)?);
-        let tls = Certificates { doh: Arc::new(doh), api: Arc::new(api), leaf };
+        let Served { front, own } = certificates(&app).await?;
+        let leaves = Mutex::new([&front, &own].map(|material| material.chain.first().cloned()));
+        let doh = with_mutual(&app, Service::Doh, |mutual| TlsSwap::mutual(&front, mutual))?;
+        let xot = with_mutual(&app, Service::Xot, |mutual| TlsSwap::mutual(&own, mutual))?;
+        let api = TlsSwap::one_sided(&front)?;
+        let client = Arc::new(ArcSwap::from_pointee(own));
+        let tls = Certificates { doh: Arc::new(doh), api: Arc::new(api), xot: Arc::new(xot), client, leaves };
         let daemon =
             Self { app, tls, tasks: TaskTracker::new(), stop: CancellationToken::new(), writer, file: file.to_owned() };
         daemon.serve(bound);
@@ -117,18 +134,41 @@ impl Daemon {
             let tls = Arc::clone(&self.tls.api);
             self.tasks.spawn(https::serve(listener, api::public(app.clone()), tls, limits.clone(), stop.clone()));
         }
-        if !bound.dns.is_empty() {
-            self.tasks.spawn(dns::serve(bound.dns, Arc::clone(&app.shared), stop.clone()));
+        let desk = Arc::new(dns::Desk {
+            shared: Arc::clone(&app.shared),
+            committer: app.committer.clone(),
+            engine: Arc::clone(&app.engine),
+            sealer: Arc::clone(&app.sealer),
+            sources: Arc::clone(&app.sources),
+            limits: limits.clone(),
+        });
+        for sockets in bound.dns {
+            self.tasks.spawn(sockets.serve(Arc::clone(&desk), stop.clone()));
+        }
+        let federation = app.config.load().federation.clone();
+        let xot = Arc::new(dns::xot::Xot { desk, tls: Arc::clone(&self.tls.xot), federation });
+        for listener in bound.xot {
+            self.tasks.spawn(dns::xot::serve(listener, Arc::clone(&xot), stop.clone()));
         }
         for listener in bound.metrics {
             self.tasks.spawn(ops::serve(listener, app.clone(), stop.clone()));
         }
         self.tasks.spawn(bound.control.serve(api::control(app.clone()), stop.clone()));
         self.tasks.close();
-        let Listeners { dns, doh, api, metrics, .. } = &app.listeners;
+        let client = Arc::clone(&self.tls.client);
+        let means = source::Means {
+            shared: Arc::clone(&app.shared),
+            committer: app.committer.clone(),
+            sealer: Arc::clone(&app.sealer),
+            limits,
+            material: client,
+        };
+        app.sources.start(means);
+        app.announcer.reconcile();
+        let Listeners { dns, doh, xot, api, metrics, .. } = &app.listeners;
         let view = app.view();
         let (serial, devices) = (view.zones.serial(), view.zones.devices().len());
-        tracing::info!(?dns, ?doh, ?api, ?metrics, %serial, devices, "dnsbroker serves");
+        tracing::info!(?dns, ?doh, ?xot, ?api, ?metrics, %serial, devices, "dnsbroker serves");
     }
 
     /// Runs until SIGTERM or SIGINT; SIGHUP reloads.
@@ -165,6 +205,8 @@ impl Daemon {
     /// Stops: no new connections, answers under way are finished, the journal is folded.
     pub async fn stop(self) {
         self.stop.cancel();
+        self.app.sources.stop();
+        self.app.announcer.stop();
         if tokio::time::timeout(STOP_WITHIN, self.tasks.wait()).await.is_err() {
             tracing::warn!("some connections did not end in time and are cut");
         }
@@ -198,25 +240,28 @@ impl Daemon {
         Ok(())
     }
 
-    /// Takes another certificate if there is one: renewed by the CA, or brought by the administrator.
+    /// Takes other certificates if there are any: renewed by the CA, or brought by the administrator.
     async fn renew(&self) -> anyhow::Result<()> {
-        let material = certificate(&self.app).await?;
-        let new = material.chain.first().cloned();
-        if *self.tls.leaf.lock().unwrap_or_else(std::sync::PoisonError::into_inner) == new {
+        let Served { front, own } = certificates(&self.app).await?;
+        let new = [&front, &own].map(|material| material.chain.first().cloned());
+        if *self.tls.leaves.lock().unwrap_or_else(std::sync::PoisonError::into_inner) == new {
             return Ok(());
         }
-        with_mutual(&self.app, |mutual| self.tls.doh.replace_mutual(&material, mutual))?;
-        self.tls.api.replace_one_sided(&material)?;
-        *self.tls.leaf.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = new;
+        with_mutual(&self.app, Service::Doh, |mutual| self.tls.doh.replace_mutual(&front, mutual))?;
+        with_mutual(&self.app, Service::Xot, |mutual| self.tls.xot.replace_mutual(&own, mutual))?;
+        self.tls.api.replace_one_sided(&front)?;
+        self.tls.client.store(Arc::new(own));
+        *self.tls.leaves.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = new;
         tracing::info!("the broker's certificate is a new one");
         Ok(())
     }
 }
 
-/// What the DoH front verifies and resumes by.
-fn with_mutual<T>(app: &App, use_it: impl FnOnce(&Mutual<'_>) -> T) -> T {
+/// What a listener with certificates verifies and resumes by.
+fn with_mutual<T>(app: &App, service: Service, use_it: impl FnOnce(&Mutual<'_>) -> T) -> T {
     let config = app.config.load();
-    use_it(&Mutual { shared: &app.shared, federation: &config.federation, sessions: config.limits.sessions })
+    let sessions = config.limits.sessions;
+    use_it(&Mutual { shared: &app.shared, federation: &config.federation, sessions, service })
 }
 
 /// A configuration put in place for the time of a reload, taken back unless it is kept.
@@ -254,6 +299,7 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
     };
     compare("dns", old.dns != new.dns);
     compare("doh.listen", old.doh.as_ref().map(|doh| &doh.listen) != new.doh.as_ref().map(|doh| &doh.listen));
+    compare("xot", old.xot != new.xot);
     compare("api", old.api != new.api);
     compare("metrics", old.metrics != new.metrics);
     compare("store", old.store != new.store);
@@ -336,6 +382,7 @@ impl Bound {
         Ok(Self {
             dns,
             doh: bind("DoH", doh).await?,
+            xot: bind("XoT", config.xot.as_ref().map(|xot| xot.listen.as_slice()).unwrap_or_default()).await?,
             api: bind("the API", api).await?,
             metrics: bind("metrics", metrics).await?,
             control: Control::bind(&config.control_socket()).await?,
@@ -347,6 +394,7 @@ impl Bound {
             listeners.iter().map(TcpListener::local_addr).collect()
         };
         let (doh, api, metrics) = (addresses(&self.doh)?, addresses(&self.api)?, addresses(&self.metrics)?);
+        let xot = addresses(&self.xot)?;
         let dns = self.dns.iter().map(dns::Sockets::address).collect::<std::io::Result<Vec<_>>>()?;
         let broker = config.broker()?;
         let url = |bound: &[SocketAddr], port: Option<u16>, path: &str| {
@@ -355,7 +403,7 @@ impl Bound {
         };
         let doh_url = url(&doh, config.doh.as_ref().and_then(|doh| doh.public_port), "/dns-query");
         let api_url = url(&api, config.api.as_ref().and_then(|api| api.public_port), "");
-        Ok(Listeners { dns, doh, api, metrics, doh_url, api_url })
+        Ok(Listeners { dns, doh, xot, api, metrics, doh_url, api_url })
     }
 }
 
@@ -400,17 +448,28 @@ async fn publish(app: &App) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The broker's certificate: the one the administrator brought, or the CA's own.
-async fn certificate(app: &App) -> anyhow::Result<TlsMaterial> {
+/// Certificates that are shown to others.
+struct Served {
+    /// On DoH and the API: the one the administrator brought, or the CA's own.
+    front: TlsMaterial,
+    /// The CA's own: on XoT, and to primaries.
+    own: TlsMaterial,
+}
+
+async fn certificates(app: &App) -> anyhow::Result<Served> {
     let config = app.config.load_full();
-    let own = config.doh.as_ref().and_then(|doh| doh.certificate.as_ref().zip(doh.key.as_ref()));
-    let (material, not_after) = match own {
-        Some((certificate, key)) => brought(&config.path(certificate), &config.path(key), app.pki.client_roots())
-            .context("cannot use the certificate that doh.certificate names")?,
-        None => {
-            let names = server_names(&config.broker()?, &public_zone::addresses(&config, &app.listeners.doh));
-            app.pki.server(&names, &app.committer, now()).await.context("cannot make the broker's certificate")?
+    let names = server_names(&config.broker()?, &public_zone::addresses(&config, &app.listeners.doh));
+    let server = app.pki.server(&names, &app.committer, now()).await.context("cannot make the broker's certificate")?;
+    let (own, mut not_after) = server;
+    let paths = config.doh.as_ref().and_then(|doh| doh.certificate.as_ref().zip(doh.key.as_ref()));
+    let front = match paths {
+        Some((certificate, key)) => {
+            let brought = brought(&config.path(certificate), &config.path(key), app.pki.client_roots());
+            let (front, end) = brought.context("cannot use the certificate that doh.certificate names")?;
+            not_after = end;
+            front
         }
+        None => own.duplicate(),
     };
     let mut expiries = app.pki.expiries();
     expiries.push(("broker".to_owned(), not_after));
@@ -418,10 +477,21 @@ async fn certificate(app: &App) -> anyhow::Result<TlsMaterial> {
         let days = (not_after - now()) / 86_400;
         match days {
             ..0 => tracing::error!("the {name} certificate has expired"),
-            0..=14 if name != "broker" || own.is_some() => tracing::warn!("the {name} certificate ends in {days} days"),
+            0..=14 if name != "broker" || paths.is_some() => {
+                tracing::warn!("the {name} certificate ends in {days} days");
+            }
             _ => {}
         }
     }
     *app.expiries.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = expiries;
-    Ok(material)
+    Ok(Served { front, own })
+}
+
+/// Secrets that do not open are told at the start, and not only when somebody comes with the key.
+fn check_secrets(view: &View, sealer: &Sealer) {
+    for key in view.tsig_keys.values() {
+        if let Err(error) = sealer.unseal(key) {
+            tracing::error!("{error}");
+        }
+    }
 }

@@ -53,6 +53,14 @@ pub enum KeyError {
         /// Which file.
         path: String,
     },
+    /// A symmetric key that is too long or too short.
+    #[error("{path} does not have the {octets} octets of a key")]
+    Length {
+        /// Which file.
+        path: String,
+        /// How many it must have.
+        octets: usize,
+    },
     /// The provider failed, which it does when there is no entropy.
     #[error("no key could be made: the cryptographic provider failed")]
     Provider,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-/// Bounds of the DoH front, set under `[limits]`.
+/// Bounds that are set under `[limits]`; where nothing else is said, of the DoH front.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
@@ -26,6 +26,14 @@ pub struct Limits {
     pub header_octets: u32,
     /// Sessions that can be resumed without a new signature.
     pub sessions: usize,
+    /// Connections of plain DNS (TCP).
+    pub dns_connections: usize,
+    /// Connections of zone transfers over TLS.
+    pub xot_connections: usize,
+    /// Records of one transfer from a source.
+    pub source_records: u64,
+    /// Octets of one transfer from a source.
+    pub source_octets: u64,
     /// Look-ups a minute of one member that may end in NXDOMAIN; 0 is no bound. More is how a zone is walked.
     pub nxdomain_per_minute: u32,
 }
@@ -42,6 +50,10 @@ impl Default for Limits {
             streams: 256,
             header_octets: 16 * 1024,
             sessions: 8_192,
+            dns_connections: 1_024,
+            xot_connections: 512,
+            source_records: 20_000_000,
+            source_octets: 2 * 1024 * 1024 * 1024,
             nxdomain_per_minute: 60_000,
         }
     }
@@ -73,10 +85,11 @@ impl Limits {
 
     /// What would make the broker useless, in words.
     pub fn problem(&self) -> Option<&'static str> {
-        let zero = [self.connections, self.connections_per_member, self.handshakes, self.sessions].contains(&0);
+        let zero = [self.connections, self.connections_per_member, self.handshakes, self.sessions].contains(&0)
+            || [self.dns_connections, self.xot_connections].contains(&0);
         let no_time = [self.handshake_seconds, self.idle_seconds, self.request_seconds].contains(&0);
         match () {
-            () if zero => Some("connections, connections_per_member, handshakes and sessions are at least 1"),
+            () if zero => Some("numbers of connections, handshakes and sessions are at least 1"),
             () if no_time => Some("times are at least 1 second"),
             () if self.streams == 0 => Some("streams is at least 1"),
             () if self.header_octets < 1_024 => Some("header_octets is at least 1024"),

@@ -2,6 +2,7 @@
 //!
 //! One binary is the daemon and its administration: see `cli` for the commands and `daemon` for what runs.
 
+mod announce;
 mod api;
 mod app;
 mod cli;
@@ -12,16 +13,20 @@ mod daemon;
 mod dns;
 mod doh;
 mod explain;
+mod handshake;
 mod https;
 mod key;
 mod limits;
+mod listen;
 mod logging;
 mod metrics;
 mod ops;
 mod peer;
 mod pki;
 mod public_zone;
+mod seal;
 mod shared;
+mod source;
 mod tls;
 
 use std::process::ExitCode;

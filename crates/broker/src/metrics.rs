@@ -20,16 +20,19 @@ pub enum Transport {
     Udp,
     /// Plain DNS, TCP.
     Tcp,
+    /// DNS over TLS for transfers.
+    Xot,
 }
 
 impl Transport {
-    const ALL: [Self; 3] = [Self::Doh, Self::Udp, Self::Tcp];
+    const ALL: [Self; 4] = [Self::Doh, Self::Udp, Self::Tcp, Self::Xot];
 
     fn label(self) -> &'static str {
         match self {
             Self::Doh => "doh",
             Self::Udp => "udp",
             Self::Tcp => "tcp",
+            Self::Xot => "xot",
         }
     }
 }
@@ -98,6 +101,95 @@ impl Handshake {
     }
 }
 
+/// A label of a metric: one of a few.
+trait Label: Copy + PartialEq + 'static {
+    const ALL: &'static [Self];
+    fn text(self) -> &'static str;
+}
+
+macro_rules! labels {
+    ($(#[$head:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident = $text:literal,)* }) => {
+        $(#[$head])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum $name { $($(#[$doc])* $variant,)* }
+
+        impl Label for $name {
+            const ALL: &'static [Self] = &[$(Self::$variant,)*];
+            fn text(self) -> &'static str {
+                match self { $(Self::$variant => $text,)* }
+            }
+        }
+    };
+}
+
+labels! {
+    /// Which way a transfer went.
+    Direction {
+        /// From a member's primary.
+        In = "in",
+        /// To a replica.
+        Out = "out",
+    }
+}
+
+labels! {
+    /// What a transfer was.
+    TransferKind {
+        /// The whole zone.
+        Whole = "axfr",
+        /// What had changed.
+        Difference = "ixfr",
+        /// Nothing had changed.
+        Current = "current",
+    }
+}
+
+impl TransferKind {
+    /// Its name in logs.
+    pub fn label(self) -> &'static str {
+        self.text()
+    }
+}
+
+labels! {
+    /// What became of an update.
+    UpdateResult {
+        /// It is durable.
+        Done = "done",
+        /// A prerequisite did not hold.
+        Prerequisite = "prerequisite",
+        /// A rule forbids it.
+        Refused = "refused",
+        /// The store failed.
+        Failed = "failed",
+    }
+}
+
+labels! {
+    /// What became of a NOTIFY.
+    Notified {
+        /// From a source of ours.
+        Accepted = "accepted",
+        /// From somebody else.
+        Refused = "refused",
+    }
+}
+
+/// Counters by label.
+struct By<L: Label>(Vec<Counter>, std::marker::PhantomData<L>);
+
+impl<L: Label> Default for By<L> {
+    fn default() -> Self {
+        Self(L::ALL.iter().map(|_| Counter::default()).collect(), std::marker::PhantomData)
+    }
+}
+
+impl<L: Label> By<L> {
+    fn at(&self, label: L) -> &Counter {
+        &self.0[L::ALL.iter().position(|known| *known == label).unwrap_or_default()]
+    }
+}
+
 /// Upper bounds of the latency buckets, in nanoseconds and as Prometheus writes them.
 const BUCKETS: [(u64, &str); 8] = [
     (1_000, "0.000001"),
@@ -133,6 +225,15 @@ pub struct Metrics {
     took: [Counter; BUCKETS.len() + 1],
     took_nanoseconds: Counter,
     handshakes: [Counter; Handshake::ALL.len()],
+    xot_handshakes: [Counter; Handshake::ALL.len()],
+    transfers: [By<TransferKind>; 2],
+    transfer_failures: By<Direction>,
+    transfer_records: By<Direction>,
+    transfer_octets: By<Direction>,
+    transfer_microseconds: By<Direction>,
+    updates: By<UpdateResult>,
+    notifies: By<Notified>,
+    bad_signatures: Counter,
     denials: Counter,
     http_errors: Counter,
     connections: AtomicI64,
@@ -156,6 +257,46 @@ impl Metrics {
     /// Counts a handshake.
     pub fn handshake(&self, result: Handshake) {
         self.handshakes[result as usize].add(1);
+    }
+
+    /// Counts a handshake of XoT.
+    pub fn xot_handshake(&self, result: Handshake) {
+        self.xot_handshakes[result as usize].add(1);
+    }
+
+    /// Counts a transfer.
+    pub fn transferred(
+        &self,
+        direction: Direction,
+        kind: TransferKind,
+        whole: bool,
+        records: u64,
+        octets: u64,
+        took: Duration,
+    ) {
+        if whole {
+            self.transfers[usize::from(direction == Direction::Out)].at(kind).add(1);
+        } else {
+            self.transfer_failures.at(direction).add(1);
+        }
+        self.transfer_records.at(direction).add(records);
+        self.transfer_octets.at(direction).add(octets);
+        self.transfer_microseconds.at(direction).add(took.as_micros() as u64);
+    }
+
+    /// Counts an update.
+    pub fn updated(&self, result: UpdateResult) {
+        self.updates.at(result).add(1);
+    }
+
+    /// Counts a NOTIFY that came.
+    pub fn notified(&self, result: Notified) {
+        self.notifies.at(result).add(1);
+    }
+
+    /// Counts a TSIG signature that is not accepted.
+    pub fn bad_signature(&self) {
+        self.bad_signatures.add(1);
     }
 
     /// Counts a live connection or request that is no longer admitted.
@@ -200,6 +341,7 @@ impl Metrics {
         for (result, counter) in Handshake::ALL.iter().zip(&self.handshakes) {
             page.sample(&format!("result=\"{}\"", result.label()), counter.get());
         }
+        self.render_transfers(&mut page);
         page.one(
             "dnsbroker_denials_total",
             "counter",
@@ -236,6 +378,50 @@ impl Metrics {
         page.one("dnsbroker_zone_serial", "gauge", "Serial of the private zones.", view.zones.serial().get().into());
         page.process();
         page.0
+    }
+
+    fn render_transfers(&self, page: &mut Page) {
+        page.family("dnsbroker_xot_handshakes_total", "counter", "TLS handshakes of XoT by result.");
+        for (result, counter) in Handshake::ALL.iter().zip(&self.xot_handshakes) {
+            page.sample(&format!("result=\"{}\"", result.label()), counter.get());
+        }
+        page.family("dnsbroker_transfers_total", "counter", "Whole zone transfers by direction and kind.");
+        for (direction, kinds) in Direction::ALL.iter().zip(&self.transfers) {
+            for kind in TransferKind::ALL {
+                let labels = format!("direction=\"{}\",kind=\"{}\"", direction.text(), kind.text());
+                page.sample(&labels, kinds.at(*kind).get());
+            }
+        }
+        let directions: [(&'static str, &str, &By<Direction>); 3] = [
+            ("dnsbroker_transfer_failures_total", "Zone transfers that failed.", &self.transfer_failures),
+            ("dnsbroker_transfer_records_total", "Records of zone transfers.", &self.transfer_records),
+            ("dnsbroker_transfer_bytes_total", "Octets of zone transfers.", &self.transfer_octets),
+        ];
+        for (name, help, counters) in directions {
+            page.family(name, "counter", help);
+            for direction in Direction::ALL {
+                page.sample(&format!("direction=\"{}\"", direction.text()), counters.at(*direction).get());
+            }
+        }
+        page.family("dnsbroker_transfer_seconds_total", "counter", "Time spent in zone transfers.");
+        for direction in Direction::ALL {
+            let seconds = self.transfer_microseconds.at(*direction).get() as f64 / 1e6;
+            page.line(&format!("dnsbroker_transfer_seconds_total{{direction=\"{}\"}} {seconds}", direction.text()));
+        }
+        page.family("dnsbroker_updates_total", "counter", "Dynamic updates (RFC 2136) by result.");
+        for result in UpdateResult::ALL {
+            page.sample(&format!("result=\"{}\"", result.text()), self.updates.at(*result).get());
+        }
+        page.family("dnsbroker_notifies_total", "counter", "NOTIFY messages received, by result.");
+        for result in Notified::ALL {
+            page.sample(&format!("result=\"{}\"", result.text()), self.notifies.at(*result).get());
+        }
+        page.one(
+            "dnsbroker_bad_signatures_total",
+            "counter",
+            "TSIG signatures that were not accepted.",
+            self.bad_signatures.get(),
+        );
     }
 
     fn render_took(&self, page: &mut Page) {

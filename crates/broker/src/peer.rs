@@ -1,6 +1,5 @@
 //! Who is at the other end of a connection: one principal, rechecked on each request.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use dnsbroker_ca::identity::{FactsError, IdentityError};
@@ -47,12 +46,25 @@ impl Identity {
     }
 }
 
-/// A member at the other end of a live connection.
-pub struct Peer {
+/// Who is at the other end of a live connection: a member, or where replicas come too, any principal.
+pub struct Peer<W = MemberId> {
+    who: W,
     identity: Identity,
-    member: MemberId,
     /// The generation of admissions under which it was let in; another one means to look again.
     admitted: AtomicU64,
+}
+
+impl Peer<Principal> {
+    /// Lets any principal in.
+    pub fn admit_any(identity: Identity, view: &View, now: i64) -> Result<Self, PeerError> {
+        identity.admit(view, now)?;
+        Ok(Self { who: identity.principal.clone(), identity, admitted: AtomicU64::new(view.generation) })
+    }
+
+    /// The principal.
+    pub fn principal(&self) -> &Principal {
+        &self.who
+    }
 }
 
 impl Peer {
@@ -60,16 +72,18 @@ impl Peer {
     pub fn admit(identity: Identity, view: &View, now: i64) -> Result<Self, PeerError> {
         identity.admit(view, now)?;
         let Principal::Member(member) = identity.principal.clone() else { return Err(Denial::Replica.into()) };
-        Ok(Self { identity, member, admitted: AtomicU64::new(view.generation) })
+        Ok(Self { who: member, identity, admitted: AtomicU64::new(view.generation) })
     }
 
     /// The member.
     pub fn member(&self) -> &MemberId {
-        &self.member
+        &self.who
     }
+}
 
+impl<W> Peer<W> {
     /// Whether it is still let in. Costs a comparison unless something changed.
-    pub fn check(&self, view: &Arc<View>, now: i64) -> Result<(), Denial> {
+    pub fn check(&self, view: &View, now: i64) -> Result<(), Denial> {
         if self.admitted.load(Ordering::Relaxed) == view.generation && now <= self.identity.life.1 {
             return Ok(());
         }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use dnsbroker_federation::MemberId;
+use dnsbroker_federation::{MemberId, Serial};
 use dnsbroker_store::View;
 use tokio::sync::watch;
 
@@ -20,6 +20,8 @@ pub struct Shared {
     pub metrics: Metrics,
     /// Tells live connections that admission may have changed.
     generation: watch::Sender<u64>,
+    /// Tells of new serials of the private zones.
+    serial: watch::Sender<Serial>,
     /// Why changes are not taken.
     trouble: Mutex<Option<String>>,
     members: Mutex<HashMap<MemberId, Arc<Tally>>>,
@@ -62,6 +64,7 @@ impl Shared {
     pub fn new(view: Arc<View>) -> Arc<Self> {
         Arc::new(Self {
             generation: watch::Sender::new(view.generation),
+            serial: watch::Sender::new(view.zones.serial()),
             view: ArcSwap::new(view),
             metrics: Metrics::default(),
             trouble: Mutex::new(None),
@@ -71,14 +74,20 @@ impl Shared {
 
     /// Makes a state visible.
     pub fn publish(&self, view: Arc<View>) {
-        let generation = view.generation;
+        let (generation, serial) = (view.generation, view.zones.serial());
         self.view.store(view);
+        self.serial.send_if_modified(|last| std::mem::replace(last, serial) != serial);
         self.generation.send_if_modified(|last| std::mem::replace(last, generation) != generation);
     }
 
     /// Wakes when a certificate or member that was admitted may no longer be.
     pub fn admissions(&self) -> watch::Receiver<u64> {
         self.generation.subscribe()
+    }
+
+    /// Wakes when the private zones have a new serial.
+    pub fn serials(&self) -> watch::Receiver<Serial> {
+        self.serial.subscribe()
     }
 
     /// A commit failed.

@@ -1,17 +1,20 @@
-//! TLS 1.3 as server: with a required certificate of the federation (DoH), or without one (enrolment).
+//! TLS 1.3: as server with a required certificate of the federation (DoH, XoT) or without one (enrolment), and as client of
+//! members' primaries.
 
 use std::fmt;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use dnsbroker_ca::{Fingerprint, Principal};
 use dnsbroker_federation::DomainName;
 use dnsbroker_store::Denial;
-use rustls::client::danger::HandshakeSignatureValid;
-use rustls::crypto::CryptoProvider;
+use rustls::client::Resumption;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{ServerSessionMemoryCache, WebPkiClientVerifier};
 use rustls::{
-    CertificateError, DigitallySignedStruct, DistinguishedName, OtherError, RootCertStore, ServerConfig,
+    CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, OtherError, RootCertStore, ServerConfig,
     SignatureScheme,
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
@@ -28,6 +31,14 @@ pub struct TlsMaterial {
     pub key: PrivateKeyDer<'static>,
     /// Trust anchors of client certificates.
     pub client_roots: Vec<CertificateDer<'static>>,
+}
+
+impl TlsMaterial {
+    /// The same again: keys are not `Clone`, so that copies are made on purpose.
+    pub fn duplicate(&self) -> Self {
+        let Self { chain, key, client_roots } = self;
+        Self { chain: chain.clone(), key: key.clone_key(), client_roots: client_roots.clone() }
+    }
 }
 
 /// Why TLS cannot be set up.
@@ -52,6 +63,17 @@ pub struct Mutual<'a> {
     pub federation: &'a DomainName,
     /// Sessions that can be resumed.
     pub sessions: usize,
+    /// For members over HTTPS, or for members and replicas over DNS.
+    pub service: Service,
+}
+
+/// What is spoken inside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Service {
+    /// DNS over HTTPS: members only.
+    Doh,
+    /// Zone transfers over TLS (RFC 9103): members and replicas.
+    Xot,
 }
 
 impl TlsSwap {
@@ -95,7 +117,9 @@ fn mutual_config(material: &TlsMaterial, mutual: &Mutual<'_>) -> Result<ServerCo
     // The names of the CAs are left out: each federation member has one certificate for us, and the hint costs octets.
     let chain =
         WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider()).clear_root_hint_subjects().build()?;
-    let verifier = MemberVerifier { chain, shared: Arc::clone(mutual.shared), federation: mutual.federation.clone() };
+    let replicas = mutual.service == Service::Xot;
+    let (shared, federation) = (Arc::clone(mutual.shared), mutual.federation.clone());
+    let verifier = MemberVerifier { chain, shared, federation, replicas };
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_client_cert_verifier(Arc::new(verifier))
@@ -103,8 +127,84 @@ fn mutual_config(material: &TlsMaterial, mutual: &Mutual<'_>) -> Result<ServerCo
     // One ticket of 32 octets that names a session kept here: a stateless ticket would carry the client certificate.
     config.session_storage = ServerSessionMemoryCache::new(mutual.sessions);
     config.send_tls13_tickets = 1;
-    config.alpn_protocols = alpn();
+    config.alpn_protocols = match mutual.service {
+        Service::Doh => alpn(),
+        Service::Xot => vec![DOT.to_vec()],
+    };
     Ok(config)
+}
+
+/// A client of primaries (RFC 9103), with the broker's certificate. Sessions are not resumed: NSD's server fails on it.
+pub fn client_config(material: &TlsMaterial, trust: Trust) -> Result<ClientConfig, TlsError> {
+    let builder = ClientConfig::builder_with_provider(provider()).with_protocol_versions(&[&rustls::version::TLS13])?;
+    let builder = match trust {
+        Trust::Roots(roots) => builder.with_root_certificates(roots),
+        Trust::Pin(pin) => {
+            let algorithms = provider().signature_verification_algorithms;
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(PinVerifier { pin, algorithms }))
+        }
+    };
+    let mut config = builder.with_client_auth_cert(material.chain.clone(), material.key.clone_key())?;
+    config.resumption = Resumption::disabled();
+    config.alpn_protocols = vec![DOT.to_vec()];
+    Ok(config)
+}
+
+/// The ALPN of DNS over TLS.
+const DOT: &[u8] = b"dot";
+
+/// How a primary is verified.
+pub enum Trust {
+    /// Its certificate chains to one of these.
+    Roots(RootCertStore),
+    /// Its key has this SHA-256.
+    Pin(Fingerprint),
+}
+
+/// Believes one key, whoever vouches for it (RFC 7858, section 4.2).
+#[derive(Debug)]
+struct PinVerifier {
+    pin: Fingerprint,
+    algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl ServerCertVerifier for PinVerifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &rustls_pki_types::ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        match dnsbroker_ca::Facts::of(end_entity) {
+            Ok(facts) if facts.key == self.pin => Ok(ServerCertVerified::assertion()),
+            Ok(_) => Err(CertificateError::ApplicationVerificationFailure.into()),
+            Err(_) => Err(CertificateError::BadEncoding.into()),
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, cert, dss, &self.algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, cert, dss, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
 }
 
 fn one_sided_config(material: &TlsMaterial) -> Result<ServerConfig, TlsError> {
@@ -129,6 +229,7 @@ struct MemberVerifier {
     chain: Arc<dyn ClientCertVerifier>,
     shared: Arc<Shared>,
     federation: DomainName,
+    replicas: bool,
 }
 
 impl fmt::Debug for MemberVerifier {
@@ -139,7 +240,11 @@ impl fmt::Debug for MemberVerifier {
 
 impl MemberVerifier {
     fn identify(&self, certificate: &[u8]) -> Result<(), PeerError> {
-        Identity::of(certificate, &self.federation)?.admit(&self.shared.view.load(), now())
+        let identity = Identity::of(certificate, &self.federation)?;
+        if !self.replicas && matches!(identity.principal, Principal::Replica(_)) {
+            return Err(Denial::Replica.into());
+        }
+        identity.admit(&self.shared.view.load(), now())
     }
 }
 

@@ -19,7 +19,8 @@ use crate::serde_as_text;
 use crate::serial::{SerialNumber, SerialNumberError};
 
 /// Whom a certificate speaks for.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Principal {
     /// An operator of the federation.
     Member(MemberId),

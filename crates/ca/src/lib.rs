@@ -35,7 +35,7 @@ pub use authority::{
 };
 pub use csr::{CsrError, MAX_CSR_OCTETS, VerifiedCsr};
 pub use der::DerError;
-pub use identity::{Facts, IdentityError, Principal, ReplicaId, principal};
+pub use identity::{Facts, IdentityError, Principal, ReplicaId, ReplicaIdError, principal};
 pub use key::{Fingerprint, KeyKind, KeyPolicy, KeyType, PublicKey};
 pub use profile::{Profile, ProfileError, Profiles};
 pub use serial::SerialNumber;

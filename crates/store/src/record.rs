@@ -1,9 +1,14 @@
 //! The rows of people and certificates, as they are stored and shown.
 
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use dnsbroker_ca::{Fingerprint, RevocationReason, SerialNumber, TokenHash};
-use dnsbroker_federation::MemberId;
+use dnsbroker_ca::{Fingerprint, Principal, ReplicaId, RevocationReason, SerialNumber, TokenHash};
+use dnsbroker_federation::{DevEui, DomainName, MemberId, NetId, Serial};
+use dnsbroker_zone::transfer::NameForm;
+use dnsbroker_zone::tsig::Algorithm;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Seconds since 1970-01-01 UTC.
@@ -84,6 +89,9 @@ pub struct Certificate {
     /// The member it names; none for the broker's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub member: Option<MemberId>,
+    /// The replica it names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replica: Option<ReplicaId>,
     /// The profile it was made by.
     pub profile: String,
     /// SHA-256 of its public key (SubjectPublicKeyInfo).
@@ -99,6 +107,14 @@ pub struct Certificate {
     pub revoked: Option<Revocation>,
 }
 
+impl Certificate {
+    /// Whom it names; none for the broker's own.
+    pub fn principal(&self) -> Option<Principal> {
+        let member = self.member.clone().map(Principal::Member);
+        member.or_else(|| self.replica.clone().map(Principal::Replica))
+    }
+}
+
 /// The end of a certificate before its time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Revocation {
@@ -106,6 +122,145 @@ pub struct Revocation {
     pub at: Seconds,
     /// Why (RFC 5280, section 5.3.1).
     pub reason: RevocationReason,
+}
+
+/// What a TSIG key allows its holder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Permission {
+    /// To fetch the zones (SOA, AXFR, IXFR), as far as its replica may.
+    Transfer,
+    /// To update its own devices (RFC 2136).
+    Update,
+    /// The broker fetches from the holder's primary with it, and the primary signs its NOTIFYs.
+    Source,
+}
+
+/// A TSIG key (RFC 8945), its secret encrypted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TsigKey {
+    /// Its name, under which both sides know it.
+    pub name: DomainName,
+    /// Its algorithm.
+    pub algorithm: Algorithm,
+    /// Whose it is.
+    pub holder: Principal,
+    /// What it allows.
+    pub allows: BTreeSet<Permission>,
+    /// When it was made.
+    pub created: Seconds,
+    /// The secret under the broker's sealing key.
+    #[serde(serialize_with = "to_base64", deserialize_with = "from_base64")]
+    pub sealed: Vec<u8>,
+}
+
+/// A server that may hold a copy of the private zones.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Replica {
+    /// Its id.
+    pub id: ReplicaId,
+    /// The member whose certificate and keys may fetch as this replica too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub holder: Option<MemberId>,
+    /// The one member whose devices and NetIDs it gets; all where it is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub only: Option<MemberId>,
+    /// How devices are named in what it gets.
+    pub names: NameForm,
+    /// Where it is told of changes.
+    pub notify: Vec<SocketAddr>,
+    /// The TSIG key with which it is told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notify_key: Option<DomainName>,
+    /// Whether it may fetch over plain TCP, where TSIG signs and nothing hides.
+    pub clear_text: bool,
+    /// When it was added.
+    pub since: Seconds,
+}
+
+/// A primary that the devices of one NetID come from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Source {
+    /// The NetID its devices resolve to.
+    pub netid: NetId,
+    /// Who holds that.
+    pub member: MemberId,
+    /// Where the primary answers.
+    pub primary: SocketAddr,
+    /// The zone the devices are in.
+    pub zone: DomainName,
+    /// The TSIG key of both sides.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<DomainName>,
+    /// How its TLS is verified; plain TCP where it is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<SourceTls>,
+    /// What becomes of its devices when it has not been heard for as long as its SOA says.
+    pub on_expiry: OnExpiry,
+    /// When it was added.
+    pub since: Seconds,
+    /// What was transferred last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<Progress>,
+}
+
+/// How a primary's certificate is verified (RFC 9103, section 9.3).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SourceTls {
+    /// It chains to one of these CAs, PEM, and has this name.
+    Ca {
+        /// The name in it.
+        name: DomainName,
+        /// PEM; the federation's own CA where it is empty.
+        ca: String,
+    },
+    /// Its key has this SHA-256 (RFC 7858, section 4.2).
+    Pin(Fingerprint),
+}
+
+/// What becomes of devices whose source has expired (RFC 1035, section 3.3.13).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnExpiry {
+    /// They are served on: a device is where it was until somebody says otherwise.
+    #[default]
+    Keep,
+    /// They are taken out, as a secondary does.
+    Withdraw,
+}
+
+/// What the last transfer of a source came to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// The primary's serial.
+    pub serial: Serial,
+    /// Seconds between looks at the primary's serial.
+    pub refresh: u32,
+    /// Seconds until the next look after a failure.
+    pub retry: u32,
+    /// Seconds without success after which the source has expired.
+    pub expire: u32,
+    /// When it was committed.
+    pub at: Seconds,
+    /// Whether it was a difference.
+    pub incremental: bool,
+    /// Whether the zone has several records for a device: differences cannot be applied then.
+    pub several: bool,
+    /// Records of the transfer.
+    pub records: u64,
+    /// Names with an address or CNAME that are no device.
+    pub strangers: u64,
+    /// The first of them.
+    pub strangers_shown: Vec<String>,
+    /// Devices whose address is none of the NetID's.
+    pub mismatches: u64,
+    /// The first of them.
+    pub mismatches_shown: Vec<DevEui>,
+    /// Devices that another member holds.
+    pub claimed: u64,
+    /// The first of them.
+    pub claims_shown: Vec<DevEui>,
 }
 
 /// The row in the store: a certificate with its octets.

@@ -1,8 +1,11 @@
 //! Why an act was refused: what, which object, and what to do. Each has a stable code for programs.
 
-use dnsbroker_ca::SerialNumber;
+use std::net::SocketAddr;
+
 use dnsbroker_ca::authority::IssueError;
-use dnsbroker_federation::{MemberId, NetId};
+use dnsbroker_ca::{ReplicaId, SerialNumber};
+use dnsbroker_federation::{DevEui, DomainName, MemberId, NetId};
+use dnsbroker_zone::wire::Rcode;
 
 use crate::engine::EngineError;
 use crate::record::Seconds;
@@ -127,6 +130,48 @@ pub enum Refusal {
     /// The CA would not sign.
     #[error("the certificate cannot be issued")]
     Issue(#[source] IssueError),
+    /// No such TSIG key.
+    #[error("there is no TSIG key {0}; `dnsbroker key list` shows those there are")]
+    NoKey(DomainName),
+    /// Made twice.
+    #[error("TSIG key {0} exists already: revoke it first, or choose another name")]
+    KeyExists(DomainName),
+    /// A key that does not go with what it is wanted for.
+    #[error("the TSIG key {0}")]
+    KeyUse(&'static str),
+    /// No such replica.
+    #[error("there is no replica {0}; `dnsbroker replica list` shows those there are")]
+    NoReplica(ReplicaId),
+    /// A member fetches as one replica.
+    #[error("member {member} fetches as replica {replica} already: change that one")]
+    ReplicaHolder {
+        /// The member.
+        member: MemberId,
+        /// Its replica.
+        replica: ReplicaId,
+    },
+    /// No such source.
+    #[error("NetID {0} has no source; `dnsbroker source list` shows those there are")]
+    NoSource(NetId),
+    /// A primary that proves nothing can be anybody.
+    #[error("the source of NetID {0} needs a TSIG key or TLS: by its address alone a primary is not known")]
+    SourceProof(NetId),
+    /// Somebody else's work.
+    #[error("the devices of NetID {netid} come from zone {zone} on {primary}: change them there, or remove the source")]
+    Filled {
+        /// The NetID.
+        netid: NetId,
+        /// The zone.
+        zone: DomainName,
+        /// The primary.
+        primary: SocketAddr,
+    },
+    /// A prerequisite of an update does not hold.
+    #[error("a prerequisite of the update does not hold: {}", .0.mnemonic())]
+    Prerequisite(Rcode),
+    /// Another member holds the device.
+    #[error("device {0} is held by another member of this federation")]
+    Claimed(DevEui),
     /// A text that is too long or has control characters.
     #[error("{field} {problem}")]
     Text {
@@ -166,6 +211,16 @@ impl Refusal {
             Self::NoCertificate(_) => "certificate-unknown",
             Self::AlreadyRevoked(_) => "certificate-revoked",
             Self::Issue(_) => "issue-refused",
+            Self::NoKey(_) => "key-unknown",
+            Self::KeyExists(_) => "key-exists",
+            Self::KeyUse(_) => "key-use",
+            Self::NoReplica(_) => "replica-unknown",
+            Self::ReplicaHolder { .. } => "replica-holder",
+            Self::NoSource(_) => "source-unknown",
+            Self::SourceProof(_) => "source-proof",
+            Self::Filled { .. } => "netid-filled",
+            Self::Prerequisite(_) => "prerequisite",
+            Self::Claimed(_) => "device-claimed",
             Self::Text { .. } => "text-invalid",
             Self::Engine(_) | Self::Row(_) => "store-failed",
         }

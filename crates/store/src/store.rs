@@ -14,7 +14,7 @@ use crate::audit::Head;
 use crate::engine::{Batch, Engine, EngineError, Table};
 use crate::identity::Identity;
 use crate::journal::{Draft, Journal};
-use crate::record::{CertificateRow, Member, Seconds, Token};
+use crate::record::{CertificateRow, Member, Replica, Seconds, Source, Token, TsigKey};
 use crate::transaction::Transaction;
 use crate::view::View;
 
@@ -309,6 +309,15 @@ impl Loaded {
             tokens: rows::<Token>(engine, Table::Tokens)?.into_iter().map(|t| (t.hash, Arc::new(t))).collect(),
             certificates: imbl::HashMap::new(),
             keys: imbl::HashMap::new(),
+            tsig_keys: rows::<TsigKey>(engine, Table::Keys)?
+                .into_iter()
+                .map(|k| (k.name.clone(), Arc::new(k)))
+                .collect(),
+            replicas: rows::<Replica>(engine, Table::Replicas)?
+                .into_iter()
+                .map(|replica| (replica.id.clone(), Arc::new(replica)))
+                .collect(),
+            sources: rows::<Source>(engine, Table::Sources)?.into_iter().map(|s| (s.netid, Arc::new(s))).collect(),
             audit,
             history: journal.history(),
             generation: 0,

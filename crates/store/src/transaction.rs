@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use dnsbroker_federation::MemberId;
+use dnsbroker_federation::{DomainName, MemberId, NetId};
 use dnsbroker_zone::delta::{Delta, DeviceChange, NetworkChange};
 use serde::Serialize;
 use serde_json::Value;
@@ -22,6 +22,10 @@ pub enum Actor {
     Local(u32),
     /// A member, by certificate.
     Member(MemberId),
+    /// A TSIG key, by name.
+    Key(DomainName),
+    /// A member's primary, by the NetID it fills.
+    Source(NetId),
     /// The bearer of an enrolment token, by the token's id.
     Token(String),
     /// The broker itself.
@@ -33,6 +37,8 @@ impl fmt::Display for Actor {
         match self {
             Self::Local(user) => write!(f, "local:{user}"),
             Self::Member(member) => write!(f, "member:{member}"),
+            Self::Key(name) => write!(f, "key:{name}"),
+            Self::Source(netid) => write!(f, "source:{netid}"),
             Self::Token(id) => write!(f, "token:{id}"),
             Self::Broker => f.write_str("broker"),
         }

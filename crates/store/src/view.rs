@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use dnsbroker_ca::{Fingerprint, Principal, SerialNumber, TokenHash};
-use dnsbroker_federation::MemberId;
+use dnsbroker_ca::{Fingerprint, Principal, ReplicaId, SerialNumber, TokenHash};
+use dnsbroker_federation::{DomainName, MemberId, NetId};
 use dnsbroker_zone::zones::Zones;
 use imbl::{HashMap, OrdMap};
 
 use crate::audit::Head;
 use crate::journal::History;
-use crate::record::{Certificate, Member, Seconds, Token};
+use crate::record::{Certificate, Member, Replica, Seconds, Source, Token, TsigKey};
 
 /// One state of the broker. Immutable; cheap to clone.
 #[derive(Clone)]
@@ -24,6 +24,12 @@ pub struct View {
     pub certificates: HashMap<SerialNumber, Arc<Certificate>>,
     /// The certificates of each public key.
     pub keys: HashMap<Fingerprint, Vec<SerialNumber>>,
+    /// TSIG keys by name.
+    pub tsig_keys: OrdMap<DomainName, Arc<TsigKey>>,
+    /// Replicas by id.
+    pub replicas: OrdMap<ReplicaId, Arc<Replica>>,
+    /// Sources by NetID.
+    pub sources: OrdMap<NetId, Arc<Source>>,
     /// The end of the audit.
     pub audit: Head,
     /// The deltas that led here, as far as they are kept.
@@ -53,6 +59,9 @@ pub enum Denial {
     /// The member is suspended.
     #[error("member {0} is suspended")]
     Suspended(MemberId),
+    /// The replica was taken out.
+    #[error("replica {0} is not in this federation")]
+    NoReplica(ReplicaId),
     /// A replica, where only members are served.
     #[error("replicas are not served here")]
     Replica,
@@ -68,15 +77,15 @@ impl Denial {
             Self::Mismatch(..) => "mismatch",
             Self::NoMember(_) => "no-member",
             Self::Suspended(_) => "suspended",
+            Self::NoReplica(_) => "no-replica",
             Self::Replica => "replica",
         }
     }
 }
 
 impl View {
-    /// Whether a certificate speaks for its member now. Asked on each request, not only at the handshake.
+    /// Whether a certificate speaks for its holder now. Asked on each request, not only at the handshake.
     pub fn admit(&self, principal: &Principal, serial: &SerialNumber, now: Seconds) -> Result<(), Denial> {
-        let Principal::Member(id) = principal else { return Err(Denial::Replica) };
         let certificate = self.certificates.get(serial).ok_or(Denial::NotRegistered(*serial))?;
         if certificate.revoked.is_some() {
             return Err(Denial::Revoked(*serial));
@@ -84,13 +93,35 @@ impl View {
         if !(certificate.not_before..=certificate.not_after).contains(&now) {
             return Err(Denial::Expired(*serial));
         }
-        if certificate.member.as_ref() != Some(id) {
-            return Err(Denial::Mismatch(*serial, id.to_string()));
+        if certificate.principal().as_ref() != Some(principal) {
+            return Err(Denial::Mismatch(*serial, principal.to_string()));
         }
-        match self.members.get(id) {
-            None => Err(Denial::NoMember(id.clone())),
-            Some(member) if member.suspended.is_some() => Err(Denial::Suspended(id.clone())),
-            Some(_) => Ok(()),
+        self.admit_principal(principal)
+    }
+
+    /// Whether a member or replica is let in now, however it proved who it is.
+    pub fn admit_principal(&self, principal: &Principal) -> Result<(), Denial> {
+        match principal {
+            Principal::Member(id) => match self.members.get(id) {
+                None => Err(Denial::NoMember(id.clone())),
+                Some(member) if member.suspended.is_some() => Err(Denial::Suspended(id.clone())),
+                Some(_) => Ok(()),
+            },
+            Principal::Replica(id) => match self.replicas.get(id) {
+                None => Err(Denial::NoReplica(id.clone())),
+                Some(replica) => match &replica.holder {
+                    Some(holder) => self.admit_principal(&Principal::Member(holder.clone())),
+                    None => Ok(()),
+                },
+            },
+        }
+    }
+
+    /// The copy of the zones that a principal may fetch, if it may fetch any.
+    pub fn replica_of(&self, principal: &Principal) -> Option<&Arc<Replica>> {
+        match principal {
+            Principal::Replica(id) => self.replicas.get(id),
+            Principal::Member(id) => self.replicas.values().find(|replica| replica.holder.as_ref() == Some(id)),
         }
     }
 

@@ -23,8 +23,22 @@ use crate::zones::Zones;
 pub enum Asker<'a> {
     /// Plain DNS: anybody.
     Public,
+    /// Plain DNS, by a TSIG signature that was verified. It opens no look-ups: TSIG signs and does not hide.
+    Signed,
+    /// A replica, by key or certificate, that may refresh: it gets the SOA of the private zones.
+    Secondary,
     /// DoH: a member of the federation, by its certificate.
     Member(&'a MemberId),
+}
+
+impl Asker<'_> {
+    fn may_see(self, owner: Owner, qtype: RecordType) -> bool {
+        match self {
+            Self::Public | Self::Signed => false,
+            Self::Secondary => matches!(owner, Owner::Apex(_)) && qtype == RecordType::SOA,
+            Self::Member(_) => true,
+        }
+    }
 }
 
 /// What kind of answer it was, for counting.
@@ -118,7 +132,7 @@ pub fn answer(zones: &Zones, asker: Asker<'_>, message: &[u8], out: &mut Vec<u8>
 /// NOTIFY and UPDATE are known and refused on plain DNS, where transfers and updates live; nothing else is known.
 fn opcode_rcode(asker: Asker<'_>, opcode: u8) -> Rcode {
     match (asker, opcode) {
-        (Asker::Public, 4 | 5) => Rcode::REFUSED,
+        (Asker::Public | Asker::Signed | Asker::Secondary, 4 | 5) => Rcode::REFUSED,
         _ => Rcode::NOTIMP,
     }
 }
@@ -136,14 +150,18 @@ fn refusal(asker: Asker<'_>, query: &Query<'_>, owner: Owner, zones: &Zones) -> 
     if query.edns.is_some_and(|edns| edns.version != 0) {
         return Some((Rcode::BADVERS, None));
     }
-    if let Some(signature) = query.signed {
+    if let Some(signature) =
+        query.signed.filter(|kind| *kind != RecordType::TSIG || !matches!(asker, Asker::Signed | Asker::Secondary))
+    {
         return Some((Rcode::NOTAUTH, Some(if signature == RecordType::TSIG { SIGNED } else { SIG0 })));
     }
     if query.qclass != 1 {
         return Some((Rcode::REFUSED, Some(CLASS)));
     }
     match owner.zone() {
-        Some(zone) if zone.is_private() && asker == Asker::Public => return Some((Rcode::REFUSED, Some(PRIVATE))),
+        Some(zone) if zone.is_private() && !asker.may_see(owner, query.qtype) => {
+            return Some((Rcode::REFUSED, Some(PRIVATE)));
+        }
         None if zones.public().at(query.name.as_slice()).is_none() => return Some((Rcode::REFUSED, Some(FOREIGN))),
         _ => {}
     }

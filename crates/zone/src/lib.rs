@@ -19,5 +19,6 @@ pub mod presentation;
 pub mod table;
 pub mod transfer;
 pub mod tsig;
+pub mod update;
 pub mod wire;
 pub mod zones;

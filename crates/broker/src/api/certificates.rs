@@ -11,7 +11,9 @@ use dnsbroker_api::message::{
     Ca, Certificate, Enroll, Enrolment, IssueCertificate, Issued, NewToken, Page, Reason, Token,
 };
 use dnsbroker_api::problem::chain;
-use dnsbroker_ca::{Principal, Profile, RevocationReason, SerialNumber, Subject, TokenSecret, VerifiedCsr};
+use dnsbroker_ca::{
+    Principal, Profile, ReplicaIdError, RevocationReason, SerialNumber, Subject, TokenSecret, VerifiedCsr,
+};
 use dnsbroker_store::act::{self, bearer};
 use dnsbroker_store::record;
 
@@ -81,11 +83,19 @@ pub async fn issue(
     Extension(Caller(actor)): Extension<Caller>,
     body: Body<IssueCertificate>,
 ) -> Result<(StatusCode, Json<Issued>), ApiError> {
-    let Json(IssueCertificate { member, csr }) = body?;
-    let profile = app.pki.profile(Profile::OPERATOR).map_err(unavailable)?;
+    let Json(IssueCertificate { member, replica, csr }) = body?;
+    let (principal, profile) = match (member, replica) {
+        (Some(member), None) => (Principal::Member(member), Profile::OPERATOR),
+        (None, Some(text)) => {
+            let replica = text.parse().map_err(|error: ReplicaIdError| ApiError::parameter("replica", &text, error))?;
+            (Principal::Replica(replica), Profile::REPLICA)
+        }
+        _ => return Err(ApiError::parameter("holder", "", "is either a member or a replica: give one of them")),
+    };
+    let profile = app.pki.profile(profile).map_err(unavailable)?;
     let csr = verified(&csr, &profile)?;
     let issue = act::Issue {
-        subject: Subject::Principal(Principal::Member(member)),
+        subject: Subject::Principal(principal),
         key: csr.public_key().clone(),
         issuer: Arc::clone(&app.pki.issuer),
         profile,
@@ -148,6 +158,7 @@ fn shown(certificate: &record::Certificate) -> Certificate {
     Certificate {
         serial: certificate.serial.to_string(),
         member: certificate.member.clone(),
+        replica: certificate.replica.as_ref().map(ToString::to_string),
         profile: certificate.profile.clone(),
         key: certificate.key.to_string(),
         not_before: Timestamp(certificate.not_before),

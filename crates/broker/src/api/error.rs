@@ -47,7 +47,12 @@ impl From<CommitError> for ApiError {
 
 fn status(refusal: &Refusal) -> StatusCode {
     match refusal {
-        Refusal::NoMember(_) | Refusal::NoNetwork(_) | Refusal::NoCertificate(_) => StatusCode::NOT_FOUND,
+        Refusal::NoMember(_)
+        | Refusal::NoNetwork(_)
+        | Refusal::NoCertificate(_)
+        | Refusal::NoKey(_)
+        | Refusal::NoReplica(_)
+        | Refusal::NoSource(_) => StatusCode::NOT_FOUND,
         Refusal::TokenUnknown | Refusal::TokenUsed | Refusal::TokenExpired { .. } | Refusal::TokenKey => {
             StatusCode::FORBIDDEN
         }
@@ -57,6 +62,10 @@ fn status(refusal: &Refusal) -> StatusCode {
         | Refusal::NetworkHeld { .. }
         | Refusal::NetworkInUse { .. }
         | Refusal::Shrink { .. }
+        | Refusal::KeyExists(_)
+        | Refusal::ReplicaHolder { .. }
+        | Refusal::Filled { .. }
+        | Refusal::Claimed(_)
         | Refusal::AlreadyRevoked(_) => StatusCode::CONFLICT,
         Refusal::Engine(_) | Refusal::Row(_) => StatusCode::SERVICE_UNAVAILABLE,
         _ => StatusCode::UNPROCESSABLE_ENTITY,

@@ -7,6 +7,7 @@
 mod certificates;
 mod devices;
 mod error;
+mod exchange;
 mod members;
 mod path;
 mod zones;
@@ -16,7 +17,7 @@ use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::{StatusCode, Uri};
 use axum::middleware::{Next, from_fn};
 use axum::response::Response;
-use axum::routing::{get, post, put};
+use axum::routing::{delete, get, post, put};
 use dnsbroker_store::Actor;
 
 use crate::app::App;
@@ -51,6 +52,17 @@ pub fn control(app: App) -> Router {
         .route("/api/v1/devices", get(devices::list))
         .route("/api/v1/devices/{deveui}", get(devices::show))
         .route("/api/v1/devices/{deveui}/lookup", get(devices::lookup))
+        .route("/api/v1/keys", get(exchange::keys).post(exchange::create_key))
+        .route("/api/v1/keys/{name}", delete(exchange::revoke_key))
+        .route("/api/v1/replicas", get(exchange::replicas))
+        .route("/api/v1/replicas/{id}", put(exchange::set_replica).delete(exchange::remove_replica))
+        .route("/api/v1/sources", get(exchange::sources))
+        .route(
+            "/api/v1/sources/{netid}",
+            get(exchange::source).put(exchange::set_source).delete(exchange::remove_source),
+        )
+        .route("/api/v1/sources/{netid}/refresh", post(exchange::refresh_source))
+        .route("/api/v1/sources/{netid}/accept", post(exchange::accept_source))
         .route("/api/v1/zones", get(zones::list))
         .route("/api/v1/zones/check", get(zones::check))
         .route("/api/v1/zones/{zone}/export", get(zones::export))

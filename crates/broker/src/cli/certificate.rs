@@ -89,7 +89,7 @@ fn token_table(tokens: &[Token]) -> String {
 
 #[derive(Subcommand)]
 pub(super) enum CertCommand {
-    /// Issue an operator certificate
+    /// Issue a certificate for a member or a replica
     Issue(IssueArgs),
     /// List all certificates
     List,
@@ -110,14 +110,25 @@ pub(super) enum CertCommand {
 
 #[derive(Args)]
 pub(super) struct IssueArgs {
-    /// Whom it is for
-    #[arg(long)]
-    member: MemberId,
+    #[command(flatten)]
+    holder: Holder,
     #[command(flatten)]
     key: KeySource,
     /// Directory for client.pem, ca.pem and, with --new-key, client.key
     #[arg(long)]
     out: PathBuf,
+}
+
+/// Whom a certificate is for.
+#[derive(Args)]
+#[group(required = true, multiple = false)]
+pub(super) struct Holder {
+    /// The member it is for
+    #[arg(long)]
+    pub(super) member: Option<MemberId>,
+    /// The replica it is for
+    #[arg(long)]
+    pub(super) replica: Option<String>,
 }
 
 #[derive(Args)]
@@ -134,10 +145,10 @@ struct KeySource {
 impl CertCommand {
     pub(super) async fn run(self, Context { client, output }: &Context) -> anyhow::Result<()> {
         match self {
-            Self::Issue(IssueArgs { member, key, out }) => {
+            Self::Issue(IssueArgs { holder, key, out }) => {
                 let issued = match key.csr {
-                    Some(file) => issue(client, member, &read_csr(&file)?, &out, None).await?,
-                    None => issue_with_new_key(client, member, &out).await?,
+                    Some(file) => issue(client, holder, &read_csr(&file)?, &out, None).await?,
+                    None => issue_with_new_key(client, holder, &out).await?,
                 };
                 output.print(&issued, |issued| {
                     let Certificate { serial, not_after, .. } = &issued.certificate;
@@ -179,18 +190,18 @@ fn read_csr(file: &Path) -> anyhow::Result<String> {
 }
 
 /// Has a certificate issued for a key made here, and writes both.
-pub(super) async fn issue_with_new_key(client: &Client, member: MemberId, out: &Path) -> anyhow::Result<Issued> {
+pub(super) async fn issue_with_new_key(client: &Client, holder: Holder, out: &Path) -> anyhow::Result<Issued> {
     let key = rcgen::KeyPair::generate().context("cannot make a key")?;
     let mut params = rcgen::CertificateParams::default();
     // The CA takes the key and nothing else from a request.
     params.distinguished_name = rcgen::DistinguishedName::new();
     let csr = params.serialize_request(&key).and_then(|csr| csr.pem()).context("cannot make a certificate request")?;
-    issue(client, member, &csr, out, Some(Zeroizing::new(key.serialize_pem()))).await
+    issue(client, holder, &csr, out, Some(Zeroizing::new(key.serialize_pem()))).await
 }
 
 async fn issue(
     client: &Client,
-    member: MemberId,
+    Holder { member, replica }: Holder,
     csr: &str,
     out: &Path,
     key: Option<Zeroizing<String>>,
@@ -205,7 +216,7 @@ async fn issue(
     if let Some(key) = key {
         write_secret(&out.join("client.key"), key.as_bytes())?;
     }
-    let request = IssueCertificate { member, csr: csr.to_owned() };
+    let request = IssueCertificate { member, replica, csr: csr.to_owned() };
     let issued: Result<Issued, _> = client.post("/api/v1/certificates", &request).await;
     let issued = issued.inspect_err(|_| {
         // A key without a certificate would stand in the way of the next try.
@@ -218,16 +229,17 @@ async fn issue(
 
 fn certificate_table(certificates: &[Certificate]) -> String {
     let row = |certificate: &Certificate| {
-        let member = certificate.member.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string);
+        let replica = || certificate.replica.as_ref().map_or_else(|| "-".to_owned(), |id| format!("replica {id}"));
+        let holder = certificate.member.as_ref().map_or_else(replica, ToString::to_string);
         vec![
             certificate.serial.clone(),
-            member,
+            holder,
             certificate.profile.clone(),
             certificate.not_after.to_string(),
             certificate.state.clone(),
         ]
     };
-    table(&["SERIAL", "MEMBER", "PROFILE", "VALID UNTIL", "STATE"], &certificates.iter().map(row).collect::<Vec<_>>())
+    table(&["SERIAL", "HOLDER", "PROFILE", "VALID UNTIL", "STATE"], &certificates.iter().map(row).collect::<Vec<_>>())
 }
 
 #[derive(Subcommand)]

@@ -21,7 +21,7 @@ use crate::key::write_whole;
 use crate::pki::{Pki, new_passphrase, private_dir};
 
 /// Ports of a broker in service.
-const PORTS: Ports = Ports { dns: 53, doh: 443, api: 8443, metrics: 9153 };
+const PORTS: Ports = Ports { dns: 53, doh: 443, api: 8443, metrics: 9153, xot: 853 };
 
 #[derive(Args)]
 pub(super) struct Init {
@@ -46,7 +46,7 @@ pub(super) struct Init {
     /// Address under which members reach the broker; may be given several times
     #[arg(long)]
     pub(super) address: Vec<IpAddr>,
-    /// Ports N dns, N+1 doh, N+2 api, N+3 metrics instead of 53, 443, 8443, 9153; 0 takes any free ones
+    /// Ports N dns, N+1 doh, N+2 api, N+3 metrics, N+4 xot instead of 53, 443, 8443, 9153, 853; 0 takes any free ones
     #[arg(long, value_name = "N")]
     pub(super) port_base: Option<u16>,
 }
@@ -62,6 +62,7 @@ struct Ports {
     doh: u16,
     api: u16,
     metrics: u16,
+    xot: u16,
 }
 
 impl Ports {
@@ -70,7 +71,7 @@ impl Ports {
             0 => Ok(0),
             _ => base.checked_add(offset).with_context(|| format!("--port-base {base} leaves no room for all ports")),
         };
-        Ok(Self { dns: port(0)?, doh: port(1)?, api: port(2)?, metrics: port(3)? })
+        Ok(Self { dns: port(0)?, doh: port(1)?, api: port(2)?, metrics: port(3)?, xot: port(4)? })
     }
 }
 
@@ -175,6 +176,8 @@ impl Init {
         writeln!(text, "# Devices, for members, over HTTPS with their certificates.\n[doh]\n{}", listen(ports.doh))?;
         writeln!(text, "# A certificate of your own instead of one of the federation's CA:")?;
         writeln!(text, "# certificate = \"fullchain.pem\"\n# key = \"privkey.pem\"\n")?;
+        writeln!(text, "# Zone transfers and updates, for members and replicas, over TLS (RFC 9103).")?;
+        writeln!(text, "[xot]\n{}\n", listen(ports.xot))?;
         writeln!(text, "# Enrolment of operators, over HTTPS.\n[api]\n{}\n", listen(ports.api))?;
         let metrics = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), ports.metrics);
         writeln!(text, "# /metrics, /health and /ready, over plain HTTP: keep it on loopback.")?;

@@ -7,6 +7,7 @@ mod audit;
 mod certificate;
 mod device;
 mod doh_client;
+mod exchange;
 mod init;
 mod member;
 mod output;
@@ -80,6 +81,15 @@ enum Command {
     /// Zones as they are served
     #[command(subcommand)]
     Zone(zone::ZoneCommand),
+    /// Primaries of members that fill their NetIDs by zone transfer
+    #[command(subcommand)]
+    Source(exchange::SourceCommand),
+    /// Servers that may hold a copy of the private zones
+    #[command(subcommand)]
+    Replica(exchange::ReplicaCommand),
+    /// TSIG keys of transfers and updates
+    #[command(subcommand)]
+    Key(exchange::KeyCommand),
     /// The record of every change, chained by hashes
     #[command(subcommand)]
     Audit(audit::AuditCommand),
@@ -108,6 +118,9 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Ca(command) => command.run(&context()).await,
         Command::Device(command) => command.run(&context()).await,
         Command::Zone(command) => command.run(&context()).await,
+        Command::Source(command) => command.run(&context()).await,
+        Command::Replica(command) => command.run(&context()).await,
+        Command::Key(command) => command.run(&context()).await,
         Command::Audit(command) => command.run(&context()).await,
     };
     match result {

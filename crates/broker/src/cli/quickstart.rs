@@ -19,7 +19,7 @@ use hickory_proto::op::{Message, MessageType, OpCode, Query};
 use hickory_proto::rr::{Name, RecordType};
 use serde::Serialize;
 
-use super::certificate::issue_with_new_key;
+use super::certificate::{Holder, issue_with_new_key};
 use super::doh_client::{Identity, resolve};
 use super::init::Init;
 use super::output::Output;
@@ -70,7 +70,7 @@ pub(super) struct Quickstart {
     /// Where the federation shall live; one that is there already is served again
     #[arg(long, default_value = "quickstart")]
     dir: PathBuf,
-    /// Ports N dns, N+1 doh, N+2 api, N+3 metrics on 127.0.0.1; 0 takes any free ones
+    /// Ports N dns, N+1 doh, N+2 api, N+3 metrics, N+4 xot on 127.0.0.1; 0 takes any free ones
     #[arg(long, value_name = "N", default_value_t = 8440)]
     port_base: u16,
     /// Resolve the sample device as a member, print the answer, and end
@@ -217,7 +217,8 @@ async fn certify(client: &Client, sample: &Sample, out: &Path) -> anyhow::Result
             _ => {}
         }
     }
-    issue_with_new_key(client, sample.id.parse()?, out).await?;
+    let holder = Holder { member: Some(sample.id.parse()?), replica: None };
+    issue_with_new_key(client, holder, out).await?;
     Ok(())
 }
 
@@ -242,7 +243,7 @@ fn summary(dir: &Path, daemon: &Daemon) -> anyhow::Result<Summary> {
         broker_name: dotless(names.broker().to_string()),
         dns: first(&listeners.dns, "dns")?,
         doh_url: format!("https://{}/dns-query", doh_address(daemon)?),
-        xot: None,
+        xot: listeners.xot.first().copied(),
         api_url: format!("https://{}", first(&listeners.api, "api")?),
         ui_url: None,
         metrics_url: format!("http://{}/metrics", first(&listeners.metrics, "metrics")?),

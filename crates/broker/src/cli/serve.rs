@@ -114,6 +114,7 @@ fn listeners(config: &Config) -> Vec<String> {
     let sections = [
         ("dns", config.dns.as_ref().map(|section| &section.listen)),
         ("doh", config.doh.as_ref().map(|section| &section.listen)),
+        ("xot", config.xot.as_ref().map(|section| &section.listen)),
         ("api", config.api.as_ref().map(|section| &section.listen)),
         ("metrics", config.metrics.as_ref().map(|section| &section.listen)),
     ];

@@ -29,11 +29,13 @@ fn text(status: &Status) -> String {
          zones       serial {serial}: {devices} devices, {netids} NetIDs, {members} members\n\
          DoH         {} {}\n\
          plain DNS   {}\n\
+         XoT         {}\n\
          API         {} {}\n\
          metrics     {}\n",
         join(&listeners.doh),
         listeners.doh_url,
         join(&listeners.dns),
+        join(&listeners.xot),
         join(&listeners.api),
         listeners.api_url,
         join(&listeners.metrics),

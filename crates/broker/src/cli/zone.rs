@@ -33,6 +33,16 @@ pub(super) enum Names {
     Both,
 }
 
+impl Names {
+    pub(super) fn text(self) -> &'static str {
+        match self {
+            Self::Nibble => "nibble",
+            Self::Flat => "flat",
+            Self::Both => "both",
+        }
+    }
+}
+
 impl ZoneCommand {
     pub(super) async fn run(self, Context { client, output }: &Context) -> anyhow::Result<()> {
         match self {
@@ -41,12 +51,7 @@ impl ZoneCommand {
                 output.print(&zones, |zones| zone_table(&zones.items));
             }
             Self::Export { zone, names } => {
-                let names = match names {
-                    Names::Nibble => "nibble",
-                    Names::Flat => "flat",
-                    Names::Both => "both",
-                };
-                let path = format!("/api/v1/zones/{}/export?names={names}", super::escape(&zone));
+                let path = format!("/api/v1/zones/{}/export?names={}", super::escape(&zone), names.text());
                 client.download(&path, |octets| output.octets(octets)).await?;
             }
             Self::Check => {

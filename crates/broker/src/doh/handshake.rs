@@ -1,12 +1,10 @@
-//! The TLS handshake, and in words why it failed.
+//! The TLS handshake of a member.
 
-use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
-use dnsbroker_store::Denial;
-use rustls::{AlertDescription, CertificateError, HandshakeKind};
+use rustls::HandshakeKind;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
@@ -15,13 +13,11 @@ use tokio_rustls::server::TlsStream;
 
 use super::Doh;
 use crate::committer::now;
+use crate::handshake::{explain, may_log, refusal};
 use crate::metrics::Handshake;
-use crate::peer::{Identity, Peer, PeerError};
+use crate::peer::{Identity, Peer};
 use crate::shared::{Shared, Tally};
-use crate::tls::{cause, is_identity};
 
-/// Failed handshakes that are logged in a second; all are counted.
-const LOGGED_PER_SECOND: u32 = 10;
 /// What a client that speaks plain HTTP gets to read.
 const PLAIN_HTTP: &[u8] = b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\ncontent-length: 45\r\nconnection: close\r\n\r\nThis port speaks HTTPS: the URL is https://.\n";
 
@@ -112,67 +108,6 @@ fn admit(stream: TlsStream<TcpStream>, client: SocketAddr, doh: &Doh) -> Result<
     Ok(Accepted { stream, peer, place, client })
 }
 
-fn refusal(error: &PeerError) -> (Handshake, String) {
-    let result = match error {
-        error if is_identity(error) => Handshake::Identity,
-        PeerError::Denied(Denial::Revoked(_)) => Handshake::Revoked,
-        PeerError::Denied(Denial::Expired(_)) => Handshake::Expired,
-        _ => Handshake::Denied,
-    };
-    (result, error.to_string())
-}
-
-/// The cause in words.
-fn explain(error: &io::Error) -> (Handshake, String) {
-    let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) else {
-        let words = match error.kind() {
-            ErrorKind::UnexpectedEof => "it went away in the middle of the handshake".to_owned(),
-            _ => format!("the connection broke: {error}"),
-        };
-        return (Handshake::Broken, words);
-    };
-    match tls {
-        rustls::Error::NoCertificatesPresented => {
-            (Handshake::NoCertificate, "it presented no client certificate".to_owned())
-        }
-        rustls::Error::InvalidCertificate(error) => explain_certificate(error),
-        rustls::Error::AlertReceived(alert) => match alert {
-            AlertDescription::UnknownCA | AlertDescription::BadCertificate | AlertDescription::CertificateUnknown => (
-                Handshake::Distrust,
-                format!("it does not trust our certificate (alert {alert:?}): has it the right CA?"),
-            ),
-            other => (Handshake::Distrust, format!("it gave up with alert {other:?}")),
-        },
-        rustls::Error::PeerIncompatible(why) => {
-            (Handshake::Protocol, format!("it speaks no TLS 1.3 that we know: {why:?}"))
-        }
-        rustls::Error::InvalidMessage(_) => (Handshake::Protocol, "what it sends is no TLS".to_owned()),
-        rustls::Error::NoApplicationProtocol => {
-            (Handshake::Protocol, "it offers neither h2 nor http/1.1 (ALPN)".to_owned())
-        }
-        other => (Handshake::Protocol, other.to_string()),
-    }
-}
-
-fn explain_certificate(error: &CertificateError) -> (Handshake, String) {
-    if let Some(error) = cause(error) {
-        return refusal(error);
-    }
-    match error {
-        CertificateError::UnknownIssuer => {
-            (Handshake::WrongCa, "its certificate was not issued by this federation's CA".to_owned())
-        }
-        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
-            (Handshake::Expired, "its certificate has expired".to_owned())
-        }
-        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
-            (Handshake::Expired, "its certificate is not valid yet: is its clock, or ours, wrong?".to_owned())
-        }
-        CertificateError::Revoked => (Handshake::Revoked, "its certificate is revoked".to_owned()),
-        other => (Handshake::Identity, format!("its certificate is not good for a client: {other}")),
-    }
-}
-
 /// Whether the first octet is that of an HTTP method; a TLS record begins with 22 (RFC 8446, section 5.1).
 async fn speaks_plain_http(stream: &TcpStream) -> bool {
     let mut first = [0];
@@ -185,15 +120,4 @@ async fn tell_plain_http(mut stream: TcpStream) {
     let _ = stream.try_read(&mut [0; 4_096]);
     let _ = stream.write_all(PLAIN_HTTP).await;
     let _ = stream.shutdown().await;
-}
-
-/// Whether one more failed handshake may be logged in this second.
-fn may_log() -> bool {
-    static SECOND: AtomicU64 = AtomicU64::new(0);
-    static LOGGED: AtomicU32 = AtomicU32::new(0);
-    let second = now() as u64;
-    if SECOND.swap(second, Ordering::Relaxed) != second {
-        LOGGED.store(0, Ordering::Relaxed);
-    }
-    LOGGED.fetch_add(1, Ordering::Relaxed) < LOGGED_PER_SECOND
 }

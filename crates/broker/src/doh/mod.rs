@@ -12,7 +12,6 @@ mod handshake;
 mod request;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use dnsbroker_federation::DomainName;
 use tokio::net::TcpListener;
@@ -21,12 +20,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::limits::Limits;
+use crate::listen::Listen;
 use crate::metrics::Handshake;
 use crate::shared::Shared;
 use crate::tls::TlsSwap;
-
-/// Accepting pauses this long when the system has no more files or memory.
-const PAUSE: Duration = Duration::from_millis(50);
 
 /// What a front needs.
 pub struct Doh {
@@ -43,31 +40,11 @@ pub struct Doh {
 /// Serves until told to stop; answers under way are finished.
 pub async fn serve(listener: TcpListener, doh: Arc<Doh>, stop: CancellationToken) {
     let connections = TaskTracker::new();
-    let slots = Arc::new(Semaphore::new(doh.limits.connections));
     let handshakes = Arc::new(Semaphore::new(doh.limits.handshakes));
-    let mut complaints = Complaints::default();
-    loop {
-        let accepted = tokio::select! {
-            () = stop.cancelled() => break,
-            accepted = listener.accept() => accepted,
-        };
-        let (stream, client) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                if complaints.due() {
-                    tracing::error!(%error, "DoH accepts nobody for a moment");
-                }
-                tokio::time::sleep(PAUSE).await;
-                continue;
-            }
-        };
-        let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else {
-            doh.shared.metrics.handshake(Handshake::Crowded);
-            if complaints.due() {
-                tracing::warn!(%client, limit = doh.limits.connections, "too many DoH connections: closed at once");
-            }
-            continue;
-        };
+    let shared = Arc::clone(&doh.shared);
+    let crowded = move || shared.metrics.handshake(Handshake::Crowded);
+    let mut listen = Listen::new(listener, "DoH", doh.limits.connections).crowded(crowded);
+    while let Some((stream, client, slot)) = listen.next(&stop).await {
         let (doh, handshakes, stop) = (Arc::clone(&doh), Arc::clone(&handshakes), stop.clone());
         connections.spawn(async move {
             let _slot = slot;
@@ -78,18 +55,4 @@ pub async fn serve(listener: TcpListener, doh: Arc<Doh>, stop: CancellationToken
     }
     connections.close();
     connections.wait().await;
-}
-
-/// Lets a log line through once a second, so that a flood does not fill the disk.
-#[derive(Default)]
-struct Complaints(Option<std::time::Instant>);
-
-impl Complaints {
-    fn due(&mut self) -> bool {
-        let due = self.0.is_none_or(|last| last.elapsed() >= Duration::from_secs(1));
-        if due {
-            self.0 = Some(std::time::Instant::now());
-        }
-        due
-    }
 }

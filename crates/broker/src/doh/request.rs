@@ -13,7 +13,7 @@ use bytes::Bytes;
 use dnsbroker_zone::answer::{Asker, Outcome, answer};
 use http::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Incoming};
 use hyper::service::Service;
 
@@ -122,6 +122,9 @@ fn refuse(asking: &Asking, Refused(status, words): Refused) -> Reply {
     response
 }
 
+/// Octets of a body that is too long that are read and thrown away.
+const DISCARDED: usize = 1024 * 1024;
+
 /// The DNS message, if the head of the request has it; none if it is in the body.
 fn read_head(request: &Request<Incoming>) -> Result<Option<Vec<u8>>, Refused> {
     let uri = request.uri();
@@ -193,17 +196,34 @@ fn check_body(request: &Request<Incoming>) -> Result<(), Refused> {
         let words = format!("the body is to be {MEDIA_TYPE}, not {media_type:?}");
         return Err(Refused::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, words));
     }
-    if request.body().size_hint().lower() > MESSAGE as u64 { Err(too_large()) } else { Ok(()) }
+    if request.body().size_hint().lower() > DISCARDED as u64 { Err(too_large()) } else { Ok(()) }
 }
 
 /// The message of a body.
 async fn from_body(asking: &Asking, body: Incoming) -> Result<Bytes, Refused> {
-    match tokio::time::timeout(asking.doh.limits.request(), Limited::new(body, MESSAGE).collect()).await {
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
+    match tokio::time::timeout(asking.doh.limits.request(), collect(body)).await {
+        Ok(Ok(Some(octets))) => Ok(octets.into()),
+        Ok(Ok(None)) => Err(too_large()),
         Ok(Err(_)) => Err(Refused::new(StatusCode::BAD_REQUEST, "the body broke off")),
         Err(_) => Err(Refused::new(StatusCode::REQUEST_TIMEOUT, "the body took too long")),
     }
+}
+
+/// A body, if it can be a message. One that is somewhat too long is read to its end, so that the client is not cut off
+/// while it writes and gets to read why.
+async fn collect(mut body: Incoming) -> Result<Option<Vec<u8>>, hyper::Error> {
+    let (mut octets, mut length) = (Vec::new(), 0);
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame?.into_data() else { continue };
+        length += data.len();
+        if length > DISCARDED {
+            break;
+        }
+        if length <= MESSAGE {
+            octets.extend_from_slice(&data);
+        }
+    }
+    Ok((length <= MESSAGE).then_some(octets))
 }
 
 /// The answer, from one snapshot.

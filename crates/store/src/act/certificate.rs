@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use dnsbroker_ca::{Issued, Principal};
 use dnsbroker_ca::{
-    Issuer, Profile, PublicKey, Request, RevocationReason, SerialNumber, Subject, TokenHash, VerifiedCsr,
+    Issued, Issuer, Principal, Profile, PublicKey, ReplicaId, Request, RevocationReason, SerialNumber, Subject,
+    TokenHash, VerifiedCsr,
 };
 use dnsbroker_federation::MemberId;
 use serde_json::json;
@@ -90,8 +90,10 @@ impl Act for Issue {
     type Done = Enrolled;
 
     fn apply(self, transaction: &mut Transaction<'_>) -> Result<(Enrolled, Option<Note>), Refusal> {
-        if let Subject::Principal(Principal::Member(member)) = &self.subject {
-            transaction.active_member(member)?;
+        match &self.subject {
+            Subject::Principal(Principal::Member(member)) => drop(transaction.active_member(member)?),
+            Subject::Principal(Principal::Replica(replica)) => drop(transaction.replica(replica)?),
+            Subject::Server(_) => {}
         }
         let enrolled = transaction.issue(&self.issuer, &self.profile, self.subject, &self.key, self.serial)?;
         let note = issue_note("certificate.issue", &enrolled.certificate);
@@ -124,7 +126,7 @@ impl Act for Revoke {
 
 fn issue_note(act: &'static str, certificate: &Certificate) -> Note {
     let detail = json!({
-        "member": certificate.member, "profile": certificate.profile, "key": certificate.key,
+        "member": certificate.member, "replica": certificate.replica, "profile": certificate.profile, "key": certificate.key,
         "not_after": certificate.not_after,
     });
     Note::new(act, certificate.serial, detail)
@@ -141,10 +143,10 @@ impl Transaction<'_> {
         Ok(row.certificate)
     }
 
-    /// Revokes what a member still has, and tells how many that were.
-    pub(super) fn revoke_all(&mut self, member: &MemberId, reason: RevocationReason) -> Result<usize, Refusal> {
-        let of_member = |certificate: &&Arc<Certificate>| certificate.member.as_ref() == Some(member);
-        let certificates = self.view.certificates.values().filter(of_member);
+    /// Revokes what a member or replica still has, and tells how many that were.
+    pub(super) fn revoke_all(&mut self, holder: &Principal, reason: RevocationReason) -> Result<usize, Refusal> {
+        let of_holder = |certificate: &&Arc<Certificate>| certificate.principal().as_ref() == Some(holder);
+        let certificates = self.view.certificates.values().filter(of_holder);
         let serials: Vec<_> =
             certificates.filter(|certificate| certificate.revoked.is_none()).map(|known| known.serial).collect();
         for serial in &serials {
@@ -161,17 +163,18 @@ impl Transaction<'_> {
         key: &PublicKey,
         serial: SerialNumber,
     ) -> Result<Enrolled, Refusal> {
-        let member = match &subject {
-            Subject::Principal(Principal::Member(member)) => Some(member.clone()),
-            _ => None,
+        let (member, replica) = match &subject {
+            Subject::Principal(Principal::Member(member)) => (Some(member.clone()), None),
+            Subject::Principal(Principal::Replica(replica)) => (None, Some(replica.clone())),
+            Subject::Server(_) => (None, None),
         };
-        self.check_key(key, member.as_ref())?;
+        self.check_key(key, member.as_ref(), replica.as_ref())?;
         let now: Seconds = self.now();
         let request = Request { profile, subject: &subject, public_key: key, serial, now };
         let Issued { der, serial, not_before, not_after, key } = issuer.issue(&request).map_err(Refusal::Issue)?;
         let profile = profile.name().to_owned();
         let certificate =
-            Certificate { serial, member, profile, key, not_before, not_after, issued: now, revoked: None };
+            Certificate { serial, member, replica, profile, key, not_before, not_after, issued: now, revoked: None };
         let row = CertificateRow { certificate: certificate.clone(), der: der.clone() };
         self.put(Table::Certificates, serial.as_bytes(), &row)?;
         self.view.insert_certificate(certificate.clone());
@@ -179,14 +182,19 @@ impl Transaction<'_> {
         Ok(Enrolled { certificate: Arc::new(certificate), der })
     }
 
-    /// A key that was revoked stays so, and a key speaks for one member only.
-    fn check_key(&self, key: &PublicKey, member: Option<&MemberId>) -> Result<(), Refusal> {
+    /// A key that was revoked stays so, and a key speaks for one holder only.
+    fn check_key(
+        &self,
+        key: &PublicKey,
+        member: Option<&MemberId>,
+        replica: Option<&ReplicaId>,
+    ) -> Result<(), Refusal> {
         let serials = self.view.keys.get(&key.sha256()).into_iter().flatten();
         for certificate in serials.filter_map(|serial| self.view.certificates.get(serial)) {
             if certificate.revoked.as_ref().is_some_and(|revoked| revoked.reason != RevocationReason::Superseded) {
                 return Err(Refusal::Key("a certificate of this key was revoked"));
             }
-            if certificate.member.as_ref() != member {
+            if certificate.member.as_ref() != member || certificate.replica.as_ref() != replica {
                 return Err(Refusal::Key("it is in use by another holder"));
             }
         }

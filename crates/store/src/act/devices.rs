@@ -5,7 +5,6 @@
 
 use dnsbroker_federation::{DevEui, MemberId, NetId, Serial};
 use dnsbroker_zone::delta::DeviceChange;
-use dnsbroker_zone::table::Devices;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -79,10 +78,8 @@ impl Act for Import {
 
     fn apply(self, transaction: &mut Transaction<'_>) -> Result<(Imported, Option<Note>), Refusal> {
         transaction.active_member(&self.member)?;
-        let network = transaction.view.zones.network(self.netid).ok_or(Refusal::NoNetwork(self.netid))?;
-        if network.member != self.member {
-            return Err(Refusal::ForeignNetwork { netid: self.netid, member: self.member });
-        }
+        transaction.own_network(self.netid, &self.member)?;
+        transaction.check_not_filled(self.netid)?;
         let mut planner = Planner::new(&transaction.view, &self.member, self.netid);
         let mut devices = self.devices;
         let listed = devices.len();
@@ -90,14 +87,13 @@ impl Act for Import {
         devices.dedup();
         planner.report.repeated = (listed - devices.len()) as u64;
         match self.mode {
-            Mode::Add => devices.iter().for_each(|&device| planner.add(device)),
-            Mode::Remove => devices.iter().for_each(|&device| planner.remove(device)),
             Mode::Full => planner.full(&devices),
+            mode => devices.iter().for_each(|&device| planner.apply(mode, device)),
         }
-        let Planner { changes, mut report, .. } = planner;
         if self.mode == Mode::Full && !self.allow_shrink {
-            check_shrink(&report, self.netid, transaction.view.zones.devices())?;
+            planner.check_shrink()?;
         }
+        let (changes, mut report) = planner.finish();
         report.dry_run = self.dry_run;
         if self.dry_run || changes.is_empty() {
             report.serial = Some(transaction.view.zones.serial());
@@ -113,16 +109,8 @@ impl Act for Import {
     }
 }
 
-fn check_shrink(report: &Imported, netid: NetId, devices: &Devices) -> Result<(), Refusal> {
-    let held = devices.count(netid);
-    if held >= SHRINK_FLOOR && report.removed * 100 > held * SHRINK_PERCENT {
-        return Err(Refusal::Shrink { netid, removed: report.removed, held, percent: SHRINK_PERCENT });
-    }
-    Ok(())
-}
-
 /// Works out what a list changes.
-struct Planner<'a> {
+pub(super) struct Planner<'a> {
     view: &'a View,
     member: &'a MemberId,
     netid: NetId,
@@ -131,12 +119,35 @@ struct Planner<'a> {
 }
 
 impl<'a> Planner<'a> {
-    fn new(view: &'a View, member: &'a MemberId, netid: NetId) -> Self {
+    pub(super) fn new(view: &'a View, member: &'a MemberId, netid: NetId) -> Self {
         Self { view, member, netid, changes: Vec::new(), report: Imported::default() }
     }
 
-    fn add(&mut self, device: DevEui) {
-        self.place(device, self.view.zones.devices().get(device));
+    /// A full list that drops most devices looks like a mistake.
+    pub(super) fn check_shrink(&self) -> Result<(), Refusal> {
+        let (held, removed) = (self.view.zones.devices().count(self.netid), self.report.removed);
+        if held >= SHRINK_FLOOR && removed * 100 > held * SHRINK_PERCENT {
+            return Err(Refusal::Shrink { netid: self.netid, removed, held, percent: SHRINK_PERCENT });
+        }
+        Ok(())
+    }
+
+    /// The changes, and what they come to.
+    pub(super) fn finish(self) -> (Vec<DeviceChange>, Imported) {
+        (self.changes, self.report)
+    }
+
+    /// Brings changes that were not made in order into it.
+    pub(super) fn sort(&mut self) {
+        self.changes.sort_unstable_by_key(|change| change.device);
+    }
+
+    /// One device of a list that adds or removes.
+    pub(super) fn apply(&mut self, mode: Mode, device: DevEui) {
+        match mode {
+            Mode::Remove => self.remove(device),
+            Mode::Add | Mode::Full => self.place(device, self.view.zones.devices().get(device)),
+        }
     }
 
     fn place(&mut self, device: DevEui, held: Option<NetId>) {
@@ -169,7 +180,7 @@ impl<'a> Planner<'a> {
     }
 
     /// One pass over the sorted list and the whole table.
-    fn full(&mut self, devices: &[DevEui]) {
+    pub(super) fn full(&mut self, devices: &[DevEui]) {
         let view = self.view;
         let mut wanted = devices.iter().copied().peekable();
         for (device, netid) in view.zones.devices().iter() {

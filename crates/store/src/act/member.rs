@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use dnsbroker_ca::RevocationReason;
+use dnsbroker_ca::{Principal, RevocationReason};
 use dnsbroker_federation::MemberId;
 use serde_json::{Value, json};
 
@@ -89,7 +89,13 @@ impl Act for RemoveMember {
         if let Some(network) = held {
             return Err(Refusal::MemberInUse { member: self.id, what: format!("NetID {}", network.netid) });
         }
-        let revoked = transaction.revoke_all(&self.id, RevocationReason::CessationOfOperation)?;
+        let replica = transaction.view.replicas.values().find(|replica| replica.is_of(&self.id));
+        if let Some(replica) = replica {
+            return Err(Refusal::MemberInUse { member: self.id, what: format!("replica {}", replica.id) });
+        }
+        let holder = Principal::Member(self.id.clone());
+        let revoked = transaction.revoke_all(&holder, RevocationReason::CessationOfOperation)?;
+        transaction.forget_keys_of(&holder);
         transaction.forget_tokens_of(&self.id);
         transaction.view.members.remove(&self.id);
         transaction.batch.delete(Table::Members, self.id.as_str());

@@ -5,17 +5,26 @@
 
 mod certificate;
 mod devices;
+mod key;
 mod member;
 mod network;
 mod publish;
+mod replica;
+mod source;
 mod token;
+mod update;
 
 pub use certificate::{Enrol, Enrolled, Issue, Revoke};
 pub use devices::{CLAIMS_SHOWN, Import, Imported, Mode, SHRINK_PERCENT};
+pub use key::{CreateKey, RevokeKey};
 pub use member::{AddMember, RemoveMember, ResumeMember, SuspendMember};
 pub use network::{RemoveNetwork, SetNetwork};
 pub use publish::{PublishPrivate, PublishPublic};
+pub use replica::{MAX_NOTIFY, RemoveReplica, SetReplica};
+pub use source::{RemoveSource, SetSource, TakeTransfer, Withdraw};
 pub use token::{CreateToken, MAX_TOKEN_DAYS, bearer};
+
+pub use update::{Update, Updated};
 
 use crate::refusal::Refusal;
 use crate::transaction::{Note, Transaction};

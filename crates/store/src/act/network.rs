@@ -74,6 +74,7 @@ impl Act for RemoveNetwork {
             0 => {}
             devices => return Err(Refusal::NetworkInUse { netid, devices }),
         }
+        transaction.check_not_filled(netid)?;
         transaction.change_zones(vec![], vec![NetworkChange { before: Some(before), after: None }])?;
         Ok(((), Some(Note::new("netid.remove", netid, Value::Null))))
     }

@@ -33,6 +33,12 @@ pub enum Table {
     Tokens,
     /// Certificates by serial number.
     Certificates,
+    /// TSIG keys by name.
+    Keys,
+    /// Replicas by id.
+    Replicas,
+    /// Sources by NetID.
+    Sources,
     /// Chunks of devices by first device.
     Blocks,
     /// Deltas by sequence number.
@@ -43,12 +49,15 @@ pub enum Table {
 
 impl Table {
     /// All tables.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 11] = [
         Self::Meta,
         Self::Members,
         Self::Networks,
         Self::Tokens,
         Self::Certificates,
+        Self::Keys,
+        Self::Replicas,
+        Self::Sources,
         Self::Blocks,
         Self::Journal,
         Self::Audit,
@@ -61,6 +70,9 @@ impl Table {
             Self::Networks => "networks",
             Self::Tokens => "tokens",
             Self::Certificates => "certificates",
+            Self::Keys => "keys",
+            Self::Replicas => "replicas",
+            Self::Sources => "sources",
             Self::Blocks => "blocks",
             Self::Journal => "journal",
             Self::Audit => "audit",

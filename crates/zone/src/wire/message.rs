@@ -2,7 +2,7 @@
 //!
 //! Counts in the header are hints: nothing is reserved for them, and a message ends where its octets do.
 
-use super::{HEADER, Header, NameBuf, Rcode, RecordType, Section, expand_name, read_name};
+use super::{Edns, HEADER, Header, NameBuf, Rcode, RecordType, Section, expand_name, read_name};
 
 /// Why a message cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -110,6 +110,18 @@ impl<'a> Message<'a> {
             qtype: RecordType(u16::from_be_bytes([fixed[0], fixed[1]])),
             qclass: u16::from_be_bytes([fixed[2], fixed[3]]),
         }))
+    }
+
+    /// What EDNS says in it, if there is any. Options are not looked at.
+    pub fn edns(&self) -> Result<Option<Edns>, MessageError> {
+        for record in self.records()? {
+            let record = record?;
+            if record.rtype == RecordType::OPT && record.section == Section::Additional {
+                let [_, version, flags, _] = record.ttl.to_be_bytes();
+                return Ok(Some(Edns { version, dnssec_ok: flags & 0x80 != 0, payload: record.class, padded: false }));
+            }
+        }
+        Ok(None)
     }
 
     /// Its records, section by section. Octets after the last are an error.

@@ -9,7 +9,7 @@ pub mod rdata;
 mod response;
 
 pub use query::{Edns, Header, Malformed, Query};
-pub use response::{ExtendedError, Response, Section};
+pub use response::{Answerless, ExtendedError, Response, Section};
 
 /// The largest message: the length of a TCP or DoH message has 16 bits.
 pub const MAX_MESSAGE: usize = 65_535;
@@ -74,8 +74,16 @@ impl Rcode {
     pub const NOTIMP: Self = Self(4);
     /// Refused.
     pub const REFUSED: Self = Self(5);
+    /// A name exists that should not (RFC 2136, section 2.2).
+    pub const YXDOMAIN: Self = Self(6);
+    /// An RRset exists that should not.
+    pub const YXRRSET: Self = Self(7);
+    /// An RRset that should exist does not.
+    pub const NXRRSET: Self = Self(8);
     /// Not authoritative or not authorised.
     pub const NOTAUTH: Self = Self(9);
+    /// A name is not within the zone.
+    pub const NOTZONE: Self = Self(10);
     /// EDNS version not known (RFC 6891, section 6.1.3).
     pub const BADVERS: Self = Self(16);
 
@@ -88,7 +96,11 @@ impl Rcode {
             Self::NXDOMAIN => "NXDOMAIN",
             Self::NOTIMP => "NOTIMP",
             Self::REFUSED => "REFUSED",
+            Self::YXDOMAIN => "YXDOMAIN",
+            Self::YXRRSET => "YXRRSET",
+            Self::NXRRSET => "NXRRSET",
             Self::NOTAUTH => "NOTAUTH",
+            Self::NOTZONE => "NOTZONE",
             Self::BADVERS => "BADVERS",
             _ => "OTHER",
         }

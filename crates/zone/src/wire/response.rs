@@ -13,6 +13,25 @@ pub struct ExtendedError {
     pub text: &'static str,
 }
 
+/// What a response without records says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Answerless {
+    /// The response code.
+    pub rcode: Rcode,
+    /// Why, in words.
+    pub error: Option<ExtendedError>,
+    /// AA: set where NOTIFY and UPDATE are done.
+    pub authoritative: bool,
+    /// TC: ask again over TCP.
+    pub truncated: bool,
+}
+
+impl From<Rcode> for Answerless {
+    fn from(rcode: Rcode) -> Self {
+        Self { rcode, error: None, authoritative: false, truncated: false }
+    }
+}
+
 /// Writes one response message.
 pub struct Response<'b> {
     out: &'b mut Vec<u8>,
@@ -37,6 +56,15 @@ pub enum Section {
 }
 
 impl<'b> Response<'b> {
+    /// A response without records.
+    pub fn empty(out: &'b mut Vec<u8>, header: &Header, question: &[u8], edns: Option<Edns>, error: Answerless) {
+        let Answerless { rcode, error, authoritative, truncated } = error;
+        let mut response = Self::new(out, header, question, authoritative);
+        response.out[2] |= u8::from(truncated) << 1;
+        response.set_rcode(rcode);
+        response.finish(edns, error);
+    }
+
     /// Starts a response with the question (if it could be read).
     pub fn new(out: &'b mut Vec<u8>, header: &Header, question: &[u8], authoritative: bool) -> Self {
         out.clear();

@@ -1,0 +1,294 @@
+//! TSIG keys, replicas and sources.
+
+use axum::Extension;
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{Json, State};
+use axum::http::StatusCode;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use dnsbroker_api::Timestamp;
+use dnsbroker_api::exchange::{Key, LastTransfer, NewKey, Replica, SetReplica, SetSource, Source};
+use dnsbroker_api::message::Page;
+use dnsbroker_ca::{Principal, ReplicaId};
+use dnsbroker_federation::{DomainName, NetId};
+use dnsbroker_store::record::{OnExpiry, Permission, SourceTls};
+use dnsbroker_store::{Refusal, View, act, record};
+use dnsbroker_zone::transfer::NameForm;
+use dnsbroker_zone::tsig::Algorithm;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+use serde::de::DeserializeOwned;
+use serde::de::value::{Error as ValueError, StrDeserializer};
+use zeroize::Zeroizing;
+
+use super::{ApiError, At, Caller};
+use crate::app::App;
+use crate::committer::CommitError;
+use crate::key::{KeyError, entropy};
+
+type Body<T> = Result<Json<T>, JsonRejection>;
+
+/// Octets of a secret that is brought: fewer are too easy to guess, more than a block of the hash are of no use.
+const SECRET: std::ops::RangeInclusive<usize> = 16..=128;
+
+/// Reads one of a few words, by the names under which they are stored.
+fn word<T: DeserializeOwned>(parameter: &str, text: &str) -> Result<T, ApiError> {
+    T::deserialize(StrDeserializer::<ValueError>::new(text))
+        .map_err(|error| ApiError::parameter(parameter, text, error))
+}
+
+/// The name under which one of a few words is stored.
+fn name_of(word: &impl serde::Serialize) -> String {
+    match serde_json::to_value(word) {
+        Ok(serde_json::Value::String(name)) => name,
+        _ => String::new(),
+    }
+}
+
+fn failed(error: &KeyError) -> ApiError {
+    ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "key-failed", dnsbroker_api::problem::chain(error))
+}
+
+pub async fn keys(State(app): State<App>) -> Json<Page<Key>> {
+    let items = app.view().tsig_keys.values().map(|key| shown_key(key)).collect();
+    Json(Page { items, next: None })
+}
+
+pub async fn create_key(
+    State(app): State<App>,
+    Extension(Caller(actor)): Extension<Caller>,
+    body: Body<NewKey>,
+) -> Result<(StatusCode, Json<Key>), ApiError> {
+    let Json(NewKey { name, member, replica, allows, algorithm, secret }) = body?;
+    let algorithm: Algorithm =
+        algorithm.parse().map_err(|error| ApiError::parameter("algorithm", &algorithm, error))?;
+    let holder = match (member, replica) {
+        (Some(member), None) => Principal::Member(member),
+        (None, Some(replica)) => Principal::Replica(
+            replica
+                .parse()
+                .map_err(|error: dnsbroker_ca::ReplicaIdError| ApiError::parameter("replica", &replica, error))?,
+        ),
+        _ => return Err(ApiError::parameter("holder", "", "is either a member or a replica: give one of them")),
+    };
+    let allows = allows.iter().map(|text| word::<Permission>("allows", text)).collect::<Result<_, _>>()?;
+    let secret = match secret {
+        Some(text) => brought(&Zeroizing::new(text))?,
+        None => new_secret(algorithm).map_err(|error| failed(&error))?,
+    };
+    let sealed = app.sealer.seal(&name, algorithm, &secret).map_err(|error| failed(&error))?;
+    let key = app.committer.commit(actor, act::CreateKey { name, algorithm, holder, allows, sealed }).await?;
+    Ok((StatusCode::CREATED, Json(Key { secret: Some(STANDARD.encode(&*secret)), ..shown_key(&key) })))
+}
+
+/// The refusal does not repeat what was given: it is a secret.
+fn brought(text: &str) -> Result<Zeroizing<Vec<u8>>, ApiError> {
+    let wrong = |why: &str| ApiError::new(StatusCode::BAD_REQUEST, "parameter-invalid", format!("the secret {why}"));
+    let secret = STANDARD.decode(text.trim()).map(Zeroizing::new).map_err(|_| wrong("is not base64"))?;
+    if SECRET.contains(&secret.len()) { Ok(secret) } else { Err(wrong("does not have 16 to 128 octets")) }
+}
+
+fn new_secret(algorithm: Algorithm) -> Result<Zeroizing<Vec<u8>>, KeyError> {
+    let octets = Zeroizing::new(entropy::<64>()?);
+    Ok(Zeroizing::new(octets[..algorithm.secret_len()].to_vec()))
+}
+
+fn shown_key(key: &record::TsigKey) -> Key {
+    Key {
+        name: key.name.clone(),
+        algorithm: key.algorithm.to_string(),
+        holder: key.holder.to_string(),
+        allows: key.allows.iter().map(name_of).collect(),
+        created: Timestamp(key.created),
+        secret: None,
+    }
+}
+
+pub async fn revoke_key(
+    State(app): State<App>,
+    Extension(Caller(actor)): Extension<Caller>,
+    At(name): At<DomainName>,
+) -> Result<Json<()>, ApiError> {
+    app.committer.commit(actor, act::RevokeKey { name }).await?;
+    Ok(Json(()))
+}
+
+pub async fn replicas(State(app): State<App>) -> Json<Page<Replica>> {
+    let items = app.view().replicas.values().map(|replica| shown_replica(replica)).collect();
+    Json(Page { items, next: None })
+}
+
+pub async fn set_replica(
+    State(app): State<App>,
+    Extension(Caller(actor)): Extension<Caller>,
+    At(id): At<ReplicaId>,
+    body: Body<SetReplica>,
+) -> Result<Json<Replica>, ApiError> {
+    let Json(SetReplica { holder, only, names, notify, notify_key, clear_text }) = body?;
+    let names: NameForm = word("names", &names)?;
+    let set = act::SetReplica { id, holder, only, names, notify, notify_key, clear_text };
+    let replica = app.committer.commit(actor, set).await?;
+    app.announcer.reconcile();
+    Ok(Json(shown_replica(&replica)))
+}
+
+pub async fn remove_replica(
+    State(app): State<App>,
+    Extension(Caller(actor)): Extension<Caller>,
+    At(id): At<ReplicaId>,
+) -> Result<Json<()>, ApiError> {
+    app.committer.commit(actor, act::RemoveReplica { id }).await?;
+    app.announcer.reconcile();
+    Ok(Json(()))
+}
+
+fn shown_replica(replica: &record::Replica) -> Replica {
+    Replica {
+        id: replica.id.to_string(),
+        settings: SetReplica {
+            holder: replica.holder.clone(),
+            only: replica.only.clone(),
+            names: name_of(&replica.names),
+            notify: replica.notify.clone(),
+            notify_key: replica.notify_key.clone(),
+            clear_text: replica.clear_text,
+        },
+        since: Timestamp(replica.since),
+    }
+}
+
+pub async fn sources(State(app): State<App>) -> Json<Page<Source>> {
+    let view = app.view();
+    let items = view.sources.values().map(|source| shown_source(&app, &view, source)).collect();
+    Json(Page { items, next: None })
+}
+
+pub async fn source(State(app): State<App>, At(netid): At<NetId>) -> Result<Json<Source>, ApiError> {
+    shown(&app, netid).map(Json)
+}
+
+fn shown(app: &App, netid: NetId) -> Result<Source, ApiError> {
+    let view = app.view();
+    let known = view.sources.get(&netid).ok_or(CommitError::Refused(Refusal::NoSource(netid)))?;
+    Ok(shown_source(app, &view, known))
+}
+
+pub async fn set_source(
+    State(app): State<App>,
+    Extension(Caller(actor)): Extension<Caller>,
+    At(netid): At<NetId>,
+    body: Body<SetSource>,
+) -> Result<Json<Source>, ApiError> {
+    let Json(SetSource { member, primary, zone, key, tls_name, tls_ca, tls_pin, on_expiry }) = body?;
+    let on_expiry: OnExpiry = word("on_expiry", &on_expiry)?;
+    let tls = source_tls(tls_name, tls_ca, tls_pin)?;
+    app.committer.commit(actor, act::SetSource { netid, member, primary, zone, key, tls, on_expiry }).await?;
+    app.sources.reconcile();
+    shown(&app, netid).map(Json)
+}
+
+fn source_tls(
+    name: Option<DomainName>,
+    ca: Option<String>,
+    pin: Option<String>,
+) -> Result<Option<SourceTls>, ApiError> {
+    let together = |what| ApiError::new(StatusCode::BAD_REQUEST, "parameter-invalid", what);
+    match (name, ca, pin) {
+        (None, None, None) => Ok(None),
+        (Some(name), None, None) => Ok(Some(SourceTls::Ca { name, ca: String::new() })),
+        (Some(name), Some(ca), None) => {
+            let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(ca.as_bytes()).collect();
+            if !read.is_ok_and(|certificates| !certificates.is_empty()) {
+                return Err(together("tls_ca holds no certificate in PEM"));
+            }
+            Ok(Some(SourceTls::Ca { name, ca }))
+        }
+        (None, None, Some(pin)) => {
+            let pin = pin.parse().map_err(|error| ApiError::parameter("tls_pin", &pin, error))?;
+            Ok(Some(SourceTls::Pin(pin)))
+        }
+        (None, Some(_), _) => Err(together("tls_ca needs tls_name: the name in the primary's certificate")),
+        (Some(_), _, Some(_)) => Err(together("tls_pin stands alone: it takes the place of tls_name and tls_ca")),
+    }
+}
+
+pub async fn remove_source(
+    State(app): State<App>,
+    Extension(Caller(actor)): Extension<Caller>,
+    At(netid): At<NetId>,
+) -> Result<Json<()>, ApiError> {
+    app.committer.commit(actor, act::RemoveSource { netid }).await?;
+    app.sources.reconcile();
+    Ok(Json(()))
+}
+
+pub async fn refresh_source(State(app): State<App>, At(netid): At<NetId>) -> Result<Json<Source>, ApiError> {
+    app.sources.notified(netid);
+    shown(&app, netid).map(Json)
+}
+
+pub async fn accept_source(
+    State(app): State<App>,
+    Extension(Caller(actor)): Extension<Caller>,
+    At(netid): At<NetId>,
+) -> Result<Json<Source>, ApiError> {
+    let shown = shown(&app, netid)?;
+    match app.sources.accept(netid) {
+        Some(held) => {
+            tracing::info!(%actor, %netid, serial = %held.serial, "a held transfer is accepted");
+            Ok(Json(shown))
+        }
+        None => {
+            let detail = format!("no transfer of NetID {netid} is held back");
+            Err(ApiError::new(StatusCode::CONFLICT, "source-not-held", detail))
+        }
+    }
+}
+
+fn shown_source(app: &App, view: &View, source: &record::Source) -> Source {
+    let status = app.sources.status(source.netid).unwrap_or_default();
+    let (tls_name, tls_ca, tls_pin) = match &source.tls {
+        None => (None, None, None),
+        Some(SourceTls::Pin(pin)) => (None, None, Some(pin.to_string())),
+        Some(SourceTls::Ca { name, ca }) => (Some(name.clone()), (!ca.is_empty()).then(|| ca.clone()), None),
+    };
+    Source {
+        netid: source.netid,
+        settings: SetSource {
+            member: source.member.clone(),
+            primary: source.primary,
+            zone: source.zone.clone(),
+            key: source.key.clone(),
+            tls_name,
+            tls_ca,
+            tls_pin,
+            on_expiry: name_of(&source.on_expiry),
+        },
+        since: Timestamp(source.since),
+        state: status.state.label().to_owned(),
+        devices: view.zones.devices().count(source.netid),
+        theirs: status.theirs,
+        looked: status.looked.map(Timestamp),
+        succeeded: status.succeeded.map(Timestamp),
+        next: status.next.map(Timestamp),
+        failures: status.failures,
+        error: status.error,
+        held: status.held.map(|held| held.reason),
+        last: source.progress.as_ref().map(last_transfer),
+    }
+}
+
+fn last_transfer(progress: &record::Progress) -> LastTransfer {
+    LastTransfer {
+        serial: progress.serial,
+        at: Timestamp(progress.at),
+        kind: if progress.incremental { "ixfr" } else { "axfr" }.to_owned(),
+        records: progress.records,
+        strangers: progress.strangers,
+        strangers_shown: progress.strangers_shown.clone(),
+        mismatches: progress.mismatches,
+        mismatches_shown: progress.mismatches_shown.clone(),
+        claimed: progress.claimed,
+        claims_shown: progress.claims_shown.clone(),
+    }
+}

@@ -1,0 +1,415 @@
+//! `key`, `replica` and `source`: zone transfers and updates.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use clap::{Args, Subcommand, ValueEnum};
+use dnsbroker_api::exchange::{Key, NewKey, Replica, SetReplica, SetSource, Source};
+use dnsbroker_api::message::Page;
+use dnsbroker_federation::{DomainName, MemberId, NetId};
+use zeroize::Zeroizing;
+
+use super::Context;
+use super::output::table;
+use super::zone::Names;
+
+#[derive(Subcommand)]
+pub(super) enum KeyCommand {
+    /// Make a TSIG key (RFC 8945); its secret is shown once and kept encrypted
+    Create(CreateKey),
+    /// List keys; never their secrets
+    List,
+    /// Make a key worthless, at once
+    Revoke {
+        /// Its name
+        name: DomainName,
+    },
+}
+
+#[derive(Args)]
+pub(super) struct CreateKey {
+    /// Its name: a domain name, under which both sides know it
+    name: DomainName,
+    #[command(flatten)]
+    holder: Holder,
+    /// What it allows: to fetch the zones, to update the member's own devices, to fetch from the member's primary
+    #[arg(long, value_enum, required = true, value_delimiter = ',')]
+    allow: Vec<Allow>,
+    /// hmac-sha256, hmac-sha384 or hmac-sha512
+    #[arg(long, default_value = "hmac-sha256")]
+    algorithm: String,
+    /// A file with the base64 secret that the other side has already; without it a new one is made
+    #[arg(long)]
+    secret_file: Option<PathBuf>,
+}
+
+#[derive(Args)]
+#[group(required = true, multiple = false)]
+struct Holder {
+    /// The member whose it is
+    #[arg(long)]
+    member: Option<MemberId>,
+    /// The replica whose it is
+    #[arg(long)]
+    replica: Option<String>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Allow {
+    /// SOA, AXFR and IXFR of the private zones, as the replica may
+    Transfer,
+    /// RFC 2136 of the member's own devices
+    Update,
+    /// The broker's own requests to the member's primary
+    Source,
+}
+
+impl KeyCommand {
+    pub(super) async fn run(self, Context { client, output }: &Context) -> anyhow::Result<()> {
+        match self {
+            Self::Create(CreateKey { name, holder, allow, algorithm, secret_file }) => {
+                let allows = allow.iter().map(|allow| allow.text().to_owned()).collect();
+                let secret = secret_file.as_deref().map(read_secret).transpose()?;
+                let Holder { member, replica } = holder;
+                let key = NewKey { name, member, replica, allows, algorithm, secret };
+                let key: Key = client.post("/api/v1/keys", &key).await?;
+                output.print(&key, key_text);
+            }
+            Self::List => {
+                let keys: Page<Key> = client.get("/api/v1/keys").await?;
+                output.print(&keys, |keys| key_table(&keys.items));
+            }
+            Self::Revoke { name } => {
+                let () = client.delete(&format!("/api/v1/keys/{}", super::escape(&name.to_string()))).await?;
+                output.print(&serde_json::json!({ "revoked": name }), |_| format!("TSIG key {name} is revoked\n"));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Allow {
+    fn text(self) -> &'static str {
+        match self {
+            Self::Transfer => "transfer",
+            Self::Update => "update",
+            Self::Source => "source",
+        }
+    }
+}
+
+fn read_secret(file: &Path) -> anyhow::Result<String> {
+    let octets = crate::key::read_secret(file)?;
+    let text = std::str::from_utf8(&octets).with_context(|| format!("{} is no text", file.display()))?;
+    Ok(text.trim().to_owned())
+}
+
+/// In the form that BIND, NSD and dig read; Knot's differs little.
+fn key_text(key: &Key) -> String {
+    let name = key.name.to_string();
+    let secret = Zeroizing::new(key.secret.clone().unwrap_or_default());
+    format!(
+        "key \"{}\" {{\n    algorithm {};\n    secret \"{}\";\n}};\n\
+         # The secret is not shown again. For dig and nsupdate: -y {}:{}:SECRET\n",
+        name.trim_end_matches('.'),
+        key.algorithm,
+        &*secret,
+        key.algorithm,
+        name.trim_end_matches('.'),
+    )
+}
+
+fn key_table(keys: &[Key]) -> String {
+    let row = |key: &Key| {
+        let created = key.created.to_string();
+        vec![key.name.to_string(), key.holder.clone(), key.allows.join(","), key.algorithm.clone(), created]
+    };
+    table(&["KEY", "HOLDER", "ALLOWS", "ALGORITHM", "CREATED"], &keys.iter().map(row).collect::<Vec<_>>())
+}
+
+#[derive(Subcommand)]
+pub(super) enum ReplicaCommand {
+    /// Allow a server a copy of the private zones, or change what it may
+    Add(AddReplica),
+    /// List replicas
+    List,
+    /// Take a replica's rights away, with its certificates and keys
+    Remove {
+        /// Its id
+        id: String,
+    },
+}
+
+#[derive(Args)]
+pub(super) struct AddReplica {
+    /// Its id: lower-case letters, digits and hyphens, as it will stand in its certificate
+    id: String,
+    /// The member whose own certificate and keys may fetch as this replica
+    #[arg(long)]
+    holder: Option<MemberId>,
+    #[command(flatten)]
+    extent: Extent,
+    /// How devices are named in what it gets
+    #[arg(long, value_enum, default_value_t = Names::Nibble)]
+    names: Names,
+    /// Where it is told of changes (NOTIFY); may be given several times
+    #[arg(long, value_parser = address)]
+    notify: Vec<SocketAddr>,
+    /// The TSIG key with which it is told
+    #[arg(long)]
+    notify_key: Option<DomainName>,
+    /// Let it fetch over plain TCP with a TSIG key: that signs the zones and does not hide them
+    #[arg(long)]
+    allow_clear_text: bool,
+}
+
+#[derive(Args)]
+#[group(required = true, multiple = false)]
+struct Extent {
+    /// Everybody's devices and NetIDs
+    #[arg(long)]
+    all: bool,
+    /// One member's devices and NetIDs
+    #[arg(long, value_name = "MEMBER")]
+    only: Option<MemberId>,
+}
+
+/// An address with a port, or without one that of DNS.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let with_port = text.parse().or_else(|_| text.parse().map(|ip: std::net::IpAddr| SocketAddr::new(ip, 53)));
+    with_port.map_err(|_| "write an address, or address and port as in 192.0.2.1:5353 or [2001:db8::1]:5353".to_owned())
+}
+
+impl ReplicaCommand {
+    pub(super) async fn run(self, Context { client, output }: &Context) -> anyhow::Result<()> {
+        match self {
+            Self::Add(AddReplica { id, holder, extent, names, notify, notify_key, allow_clear_text }) => {
+                let names = names.text().to_owned();
+                let only = extent.only;
+                let body = SetReplica { holder, only, names, notify, notify_key, clear_text: allow_clear_text };
+                let path = format!("/api/v1/replicas/{}", super::escape(&id));
+                let replica: Replica = client.put(&path, &body).await?;
+                output.print(&replica, |replica| {
+                    let id = &replica.id;
+                    format!(
+                        "replica {id} is set; it needs a certificate (cert issue --replica {id}) or a TSIG key \
+                         (key create NAME --replica {id} --allow transfer)\n"
+                    )
+                });
+            }
+            Self::List => {
+                let replicas: Page<Replica> = client.get("/api/v1/replicas").await?;
+                output.print(&replicas, |replicas| replica_table(&replicas.items));
+            }
+            Self::Remove { id } => {
+                let () = client.delete(&format!("/api/v1/replicas/{}", super::escape(&id))).await?;
+                output.print(&serde_json::json!({ "removed": id }), |_| format!("replica {id} removed\n"));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn replica_table(replicas: &[Replica]) -> String {
+    let row = |replica: &Replica| {
+        let settings = &replica.settings;
+        let notify: Vec<String> = settings.notify.iter().map(ToString::to_string).collect();
+        vec![
+            replica.id.clone(),
+            settings.holder.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string),
+            settings.only.as_ref().map_or_else(|| "all".to_owned(), ToString::to_string),
+            settings.names.clone(),
+            if settings.clear_text { "TLS, TCP with TSIG" } else { "TLS" }.to_owned(),
+            if notify.is_empty() { "-".to_owned() } else { notify.join(",") },
+        ]
+    };
+    let heads = ["REPLICA", "HOLDER", "DEVICES OF", "NAMES", "OVER", "NOTIFY"];
+    table(&heads, &replicas.iter().map(row).collect::<Vec<_>>())
+}
+
+#[derive(Subcommand)]
+pub(super) enum SourceCommand {
+    /// Fill a NetID from a zone on the member's own primary, or change where that is
+    Add(AddSource),
+    /// List sources
+    List,
+    /// Show one source: state, serials, counts, the last error
+    Show {
+        /// The NetID it fills
+        netid: NetId,
+    },
+    /// Ask the primary now
+    Refresh {
+        /// The NetID it fills
+        netid: NetId,
+    },
+    /// Say yes to a transfer that is held back because it would drop most devices
+    Accept {
+        /// The NetID it fills
+        netid: NetId,
+    },
+    /// Let go of the primary; the devices stay as they are
+    Remove {
+        /// The NetID it fills
+        netid: NetId,
+    },
+}
+
+#[derive(Args)]
+pub(super) struct AddSource {
+    /// The NetID that its devices resolve to
+    netid: NetId,
+    /// Who holds that
+    #[arg(long)]
+    member: MemberId,
+    /// Where the primary answers: an address, or address and port
+    #[arg(long, value_parser = address)]
+    primary: SocketAddr,
+    /// The zone whose names are the devices
+    #[arg(long)]
+    zone: DomainName,
+    /// The TSIG key of both sides (key create --allow source)
+    #[arg(long)]
+    key: Option<DomainName>,
+    /// The name in the primary's certificate: fetch over TLS (RFC 9103), with the broker's certificate
+    #[arg(long)]
+    tls_name: Option<DomainName>,
+    /// A file with the CAs of the primary's certificate; without it the federation's CA
+    #[arg(long, requires = "tls_name")]
+    tls_ca: Option<PathBuf>,
+    /// sha256: and 64 hexadecimal digits of the primary's public key, instead of name and CA
+    #[arg(long, conflicts_with_all = ["tls_name", "tls_ca"])]
+    tls_pin: Option<String>,
+    /// What becomes of the devices when the primary is silent for as long as its SOA says
+    #[arg(long, value_enum, default_value_t = OnExpiry::Keep)]
+    on_expiry: OnExpiry,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum OnExpiry {
+    /// They are served on
+    Keep,
+    /// They are taken out
+    Withdraw,
+}
+
+impl SourceCommand {
+    pub(super) async fn run(self, Context { client, output }: &Context) -> anyhow::Result<()> {
+        let path = |netid: NetId| format!("/api/v1/sources/{netid}");
+        match self {
+            Self::Add(AddSource { netid, member, primary, zone, key, tls_name, tls_ca, tls_pin, on_expiry }) => {
+                let read = |file: PathBuf| {
+                    std::fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))
+                };
+                let tls_ca = tls_ca.map(read).transpose()?;
+                let on_expiry = match on_expiry {
+                    OnExpiry::Keep => "keep",
+                    OnExpiry::Withdraw => "withdraw",
+                };
+                let on_expiry = on_expiry.to_owned();
+                let body = SetSource { member, primary, zone, key, tls_name, tls_ca, tls_pin, on_expiry };
+                let source: Source = client.put(&path(netid), &body).await?;
+                output.print(&source, |source| {
+                    let netid = source.netid;
+                    format!("NetID {netid} is filled from {}: see `source show {netid}`\n", source.settings.zone)
+                });
+            }
+            Self::List => {
+                let sources: Page<Source> = client.get("/api/v1/sources").await?;
+                output.print(&sources, |sources| source_table(&sources.items));
+            }
+            Self::Show { netid } => {
+                let source: Source = client.get(&path(netid)).await?;
+                output.print(&source, source_text);
+            }
+            Self::Refresh { netid } => {
+                let source: Source = client.post(&format!("{}/refresh", path(netid)), &()).await?;
+                output.print(&source, |source| format!("{} is asked\n", source.settings.primary));
+            }
+            Self::Accept { netid } => {
+                let source: Source = client.post(&format!("{}/accept", path(netid)), &()).await?;
+                output.print(&source, |_| format!("the transfer of NetID {netid} is fetched again and taken\n"));
+            }
+            Self::Remove { netid } => {
+                let () = client.delete(&path(netid)).await?;
+                output.print(&serde_json::json!({ "removed": netid }), |_| {
+                    format!("NetID {netid} has no source any more; its devices stay\n")
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+fn source_table(sources: &[Source]) -> String {
+    let row = |source: &Source| {
+        vec![
+            source.netid.to_string(),
+            source.settings.member.to_string(),
+            source.settings.zone.to_string(),
+            source.settings.primary.to_string(),
+            source.state.clone(),
+            source.last.as_ref().map_or_else(|| "-".to_owned(), |last| last.serial.to_string()),
+            source.devices.to_string(),
+        ]
+    };
+    let heads = ["NETID", "MEMBER", "ZONE", "PRIMARY", "STATE", "SERIAL", "DEVICES"];
+    table(&heads, &sources.iter().map(row).collect::<Vec<_>>())
+}
+
+fn source_text(source: &Source) -> String {
+    let time = |time: &Option<dnsbroker_api::Timestamp>| time.as_ref().map_or("never".to_owned(), ToString::to_string);
+    let settings = &source.settings;
+    let tls = match (&settings.tls_name, &settings.tls_pin) {
+        (Some(name), _) => format!("TLS, certificate of {name}"),
+        (None, Some(pin)) => format!("TLS, key {pin}"),
+        (None, None) => "TCP".to_owned(),
+    };
+    let key = settings.key.as_ref().map_or_else(|| "no TSIG".to_owned(), |key| format!("TSIG key {key}"));
+    let mut text = format!(
+        "NetID       {} of {}\nzone        {} on {}, {tls}, {key}\nstate       {}\ndevices     {}\n\
+         serial      {} here, {} there\nasked       {}\nanswered    {}\nnext        {}\n",
+        source.netid,
+        settings.member,
+        settings.zone,
+        settings.primary,
+        source.state,
+        source.devices,
+        source.last.as_ref().map_or_else(|| "none".to_owned(), |last| last.serial.to_string()),
+        source.theirs.map_or_else(|| "unknown".to_owned(), |serial| serial.to_string()),
+        time(&source.looked),
+        time(&source.succeeded),
+        time(&source.next),
+    );
+    let mut line = |name: &str, what: &str| text.push_str(&format!("{name:<11} {what}\n"));
+    if let Some(error) = &source.error {
+        line("error", &format!("{error} ({} times)", source.failures));
+    }
+    if let Some(held) = &source.held {
+        line("held", held);
+    }
+    if let Some(last) = &source.last {
+        line("transfer", &format!("{} with {} records, {}", last.kind.to_uppercase(), last.records, last.at));
+        let shown = |names: Vec<String>| names.into_iter().take(5).collect::<Vec<_>>().join(", ");
+        let devices =
+            |devices: &[dnsbroker_federation::DevEui]| shown(devices.iter().map(ToString::to_string).collect());
+        if last.strangers > 0 {
+            line(
+                "warning",
+                &format!("{} names are no DevEUI: {}", last.strangers, shown(last.strangers_shown.clone())),
+            );
+        }
+        if last.mismatches > 0 {
+            let names = devices(&last.mismatches_shown);
+            line("warning", &format!("{} devices have another address than the NetID: {names}", last.mismatches));
+        }
+        if last.claimed > 0 {
+            line(
+                "warning",
+                &format!("{} devices are held by another member: {}", last.claimed, devices(&last.claims_shown)),
+            );
+        }
+    }
+    text
+}

@@ -1,0 +1,251 @@
+//! Messages over a stream (RFC 1035, section 4.2.2; RFC 7766): a length and a message, many at once in any order.
+//!
+//! One task reads, one writes; each transfer and each update that waits for its commit is a task of its own. What is to
+//! be written goes through a short queue, so a reader that stalls holds back its own transfers and nothing else.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use dnsbroker_ca::Principal;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::Desk;
+use super::door::{Caller, Reply};
+use super::transfer::{Sending, Transfer};
+use crate::committer::now;
+use crate::listen::Listen;
+use crate::metrics::Transport;
+use crate::peer::Peer;
+
+/// A connection without a whole message for this long is closed (RFC 7766, section 6.2.3, leaves it to us).
+const TCP_IDLE: Duration = Duration::from_secs(10);
+/// The same for peers with a certificate: a secondary that keeps its connection saves a handshake.
+const XOT_IDLE: Duration = Duration::from_secs(60);
+/// A peer that takes nothing for this long is cut, so that it does not hold a snapshot for ever.
+const WRITE_STALL: Duration = Duration::from_secs(30);
+/// Messages that wait to be written.
+const QUEUE: usize = 16;
+/// Octets that are written at once, at most.
+const BURST: usize = 128 * 1024;
+/// Updates of one connection that wait for their commit.
+const UPDATES: usize = 512;
+/// Transfers of one connection at once.
+const TRANSFERS: usize = 4;
+
+/// Serves plain TCP until told to stop.
+pub(super) async fn serve(listener: TcpListener, desk: Arc<Desk>, stop: CancellationToken) {
+    let connections = TaskTracker::new();
+    let mut listen = Listen::new(listener, "plain DNS", desk.limits.dns_connections);
+    while let Some((stream, address, slot)) = listen.next(&stop).await {
+        let (desk, stop) = (Arc::clone(&desk), stop.clone());
+        connections.spawn(async move {
+            let _slot = slot;
+            if let Err(error) = stream.set_nodelay(true) {
+                tracing::debug!(%address, %error, "the connection is gone already");
+            }
+            Connection { desk, address, peer: None }.run(stream, stop).await;
+        });
+    }
+    connections.close();
+    connections.wait().await;
+}
+
+/// One connection.
+pub(super) struct Connection {
+    pub(super) desk: Arc<Desk>,
+    pub(super) address: SocketAddr,
+    /// Who is at the other end, over TLS.
+    pub(super) peer: Option<Peer<Principal>>,
+}
+
+/// What the tasks of a connection share.
+struct Tasks {
+    out: mpsc::Sender<Vec<u8>>,
+    running: JoinSet<()>,
+    updates: Arc<Semaphore>,
+    transfers: Arc<Semaphore>,
+    busy: Arc<AtomicUsize>,
+}
+
+impl Connection {
+    /// Serves until the peer goes, is idle for too long or no longer let in, or the broker stops.
+    pub(super) async fn run<S: AsyncRead + AsyncWrite + Send + 'static>(self, stream: S, stop: CancellationToken) {
+        let (reader, writer) = tokio::io::split(stream);
+        let (out, queue) = mpsc::channel(QUEUE);
+        let writer = write(writer, queue);
+        let reading = async {
+            let mut tasks = Tasks {
+                out,
+                running: JoinSet::new(),
+                updates: Arc::new(Semaphore::new(UPDATES)),
+                transfers: Arc::new(Semaphore::new(TRANSFERS)),
+                busy: Arc::default(),
+            };
+            if self.read(BufReader::with_capacity(16 * 1024, reader), &mut tasks, stop).await {
+                // The peer has said all it had to say; what it asked for it shall get.
+                while tasks.running.join_next().await.is_some() {}
+            }
+        };
+        tokio::pin!(reading);
+        tokio::pin!(writer);
+        // The writer ends when it fails, or when nobody can write to it any more.
+        tokio::select! {
+            () = &mut reading => drop(tokio::time::timeout(WRITE_STALL, writer).await),
+            () = &mut writer => {}
+        }
+    }
+
+    /// Reads messages. True when the peer ended the connection in good order.
+    async fn read<R: AsyncRead + Unpin>(&self, mut reader: R, tasks: &mut Tasks, stop: CancellationToken) -> bool {
+        let mut admissions = self.desk.shared.admissions();
+        let idle = if self.peer.is_some() { XOT_IDLE } else { TCP_IDLE };
+        let mut message = Vec::new();
+        loop {
+            // One future until it is done: what it has read of a message must not be lost.
+            let mut read = Box::pin(next_message(&mut reader, &mut message));
+            let whole = loop {
+                tokio::select! {
+                    () = stop.cancelled() => return false,
+                    _ = admissions.changed() => if !self.admitted() { return false },
+                    read = tokio::time::timeout(idle, &mut read) => match read {
+                        Ok(Ok(whole)) => break whole,
+                        Ok(Err(_)) => return false,
+                        // A peer that waits for what it asked for is not idle.
+                        Err(_) if tasks.busy.load(Ordering::Relaxed) > 0 => {}
+                        Err(_) => return false,
+                    },
+                }
+            };
+            drop(read);
+            if !whole {
+                return true;
+            }
+            if !self.admitted() || !self.handle(&message, tasks).await {
+                return false;
+            }
+            while tasks.running.try_join_next().is_some() {}
+        }
+    }
+
+    fn admitted(&self) -> bool {
+        let Some(peer) = &self.peer else { return true };
+        match peer.check(&self.desk.shared.view.load(), now()) {
+            Ok(()) => true,
+            Err(denial) => {
+                self.desk.shared.metrics.denied(&denial);
+                tracing::info!(principal = %peer.principal(), cause = %denial, "a live XoT connection is ended");
+                false
+            }
+        }
+    }
+
+    /// Handles one message; false when the connection is of no more use.
+    async fn handle(&self, message: &[u8], tasks: &mut Tasks) -> bool {
+        let caller = Caller {
+            transport: if self.peer.is_some() { Transport::Xot } else { Transport::Tcp },
+            address: self.address,
+            principal: self.peer.as_ref().map(Peer::principal),
+        };
+        match self.desk.receive(message, &caller).await {
+            Reply::Nothing => false,
+            Reply::Message(response) => tasks.out.send(response).await.is_ok(),
+            Reply::Update(update) => {
+                let desk = Arc::clone(&self.desk);
+                let (out, busy) = (tasks.out.clone(), Busy::new(&tasks.busy));
+                let Ok(permit) = Arc::clone(&tasks.updates).acquire_owned().await else { return false };
+                tasks.running.spawn(async move {
+                    let (_busy, _permit) = (busy, permit);
+                    let response = update.done(&desk).await;
+                    // The peer may have gone; the update happened all the same.
+                    let _ = out.send(response).await;
+                });
+                true
+            }
+            Reply::Transfer(transfer) => {
+                let desk = Arc::clone(&self.desk);
+                let (out, busy) = (tasks.out.clone(), Busy::new(&tasks.busy));
+                let transfers = Arc::clone(&tasks.transfers);
+                tasks.running.spawn(async move {
+                    let _busy = busy;
+                    let Ok(_permit) = transfers.acquire_owned().await else { return };
+                    send(*transfer, &desk, &out).await;
+                });
+                true
+            }
+        }
+    }
+}
+
+/// Counts a task that is under way.
+struct Busy(Arc<AtomicUsize>);
+
+impl Busy {
+    fn new(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(count))
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+async fn send(transfer: Transfer, desk: &Desk, out: &mpsc::Sender<Vec<u8>>) {
+    let Ok(mut sending) = tokio::task::spawn_blocking(|| transfer.start()).await else { return };
+    let failure = messages(&mut sending, desk, out).await.err();
+    sending.ended(&desk.shared.metrics, failure);
+}
+
+async fn messages(sending: &mut Sending, desk: &Desk, out: &mpsc::Sender<Vec<u8>>) -> Result<(), &'static str> {
+    loop {
+        let mut message = Vec::with_capacity(17 * 1024);
+        if !sending.next(&desk.shared, &mut message)? {
+            return Ok(());
+        }
+        out.send(message).await.map_err(|_| "the peer went away, or took nothing for too long")?;
+    }
+}
+
+/// Reads one message; false at the end of the stream.
+async fn next_message<R: AsyncRead + Unpin>(reader: &mut R, message: &mut Vec<u8>) -> std::io::Result<bool> {
+    let mut length = [0; 2];
+    if reader.read(&mut length[..1]).await? == 0 {
+        return Ok(false);
+    }
+    reader.read_exact(&mut length[1..]).await?;
+    message.resize(usize::from(u16::from_be_bytes(length)), 0);
+    reader.read_exact(message).await?;
+    Ok(true)
+}
+
+/// Writes what is queued, as much at once as there is.
+async fn write<W: AsyncWrite + Unpin>(mut writer: W, mut queue: mpsc::Receiver<Vec<u8>>) {
+    let mut burst = Vec::with_capacity(BURST);
+    while let Some(first) = queue.recv().await {
+        burst.clear();
+        let mut next = Some(first);
+        while let Some(message) = next {
+            burst.extend_from_slice(&(message.len() as u16).to_be_bytes());
+            burst.extend_from_slice(&message);
+            next = if burst.len() < BURST { queue.try_recv().ok() } else { None };
+        }
+        let written = async {
+            writer.write_all(&burst).await?;
+            writer.flush().await
+        };
+        if !matches!(tokio::time::timeout(WRITE_STALL, written).await, Ok(Ok(()))) {
+            return;
+        }
+    }
+    // The peer may be gone already.
+    let _ = writer.shutdown().await;
+}
