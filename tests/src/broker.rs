@@ -14,6 +14,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::peers::{Finished, output};
+use crate::servers::TsigKey;
 
 /// A start or stop takes this long at most, on a machine that is busy with other tests.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -179,6 +180,26 @@ impl Broker {
     /// Where members ask.
     pub fn doh(&self) -> anyhow::Result<SocketAddr> {
         self.status()?.listeners.doh.first().copied().context("no DoH listener")
+    }
+
+    /// Makes a TSIG key. `holder` is `--member=ID` or `--replica=ID`.
+    pub fn key(&self, name: &str, holder: &str, allow: &str) -> anyhow::Result<TsigKey> {
+        let key = self.json(&["key", "create", name, holder, "--allow", allow])?;
+        let secret = key["secret"].as_str().context("no secret")?.to_owned();
+        Ok(TsigKey { name: name.to_owned(), secret })
+    }
+
+    /// Issues a certificate for a replica with a new key, into a directory that is returned.
+    pub fn replica_certificate(&self, id: &str) -> anyhow::Result<PathBuf> {
+        let count = std::fs::read_dir(&self.path)?.count();
+        let out = self.path.join(format!("replica-{id}-{count}"));
+        self.json(&["cert", "issue", "--replica", id, "--new-key", "--out", &out.to_string_lossy()])?;
+        Ok(out)
+    }
+
+    /// Where transfers go over TLS.
+    pub fn xot(&self) -> anyhow::Result<SocketAddr> {
+        self.status()?.listeners.xot.first().copied().context("no XoT listener")
     }
 
     /// Where everybody asks.

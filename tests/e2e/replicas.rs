@@ -1,0 +1,248 @@
+//! Secondaries of others have what we have, record for record: BIND, Knot and NSD, over TCP with TSIG and over TLS.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use anyhow::ensure;
+use dnsbroker_tests::{Broker, Kind, Server, TsigKey, eventually, serial_of, zone_of};
+
+const ZONES: [&str; 2] = ["deveuis.fed.example", "netids.fed.example"];
+
+fn federation() -> anyhow::Result<Broker> {
+    let broker = Broker::start()?;
+    broker.member("alpine", "600013", "198.51.100.19")?;
+    broker.member("atlantic", "60002d", "192.0.2.45")?;
+    broker.json(&["netid", "set", "60002d", "--member", "atlantic", "--address", "192.0.2.45", "--port", "8444"])?;
+    Ok(broker)
+}
+
+/// What a secondary fetches with.
+enum Over<'a> {
+    Tcp(&'a TsigKey),
+    Tls(&'a Path),
+}
+
+/// Configuration of a secondary of both zones.
+fn secondary(kind: Kind, broker: &Broker, over: &Over<'_>) -> anyhow::Result<String> {
+    let (dns, xot) = (broker.dns()?.port(), broker.xot()?.port());
+    let mut text = String::new();
+    match (kind, over) {
+        (Kind::Bind, Over::Tcp(TsigKey { name, secret })) => {
+            text += &format!("key \"{name}\" {{ algorithm hmac-sha256; secret \"{secret}\"; }};\n");
+            for zone in ZONES {
+                text += &format!(
+                    "zone \"{zone}\" {{ type secondary; file \"{zone}.db\"; \
+                     primaries {{ 127.0.0.1 port {dns} key \"{name}\"; }}; }};\n"
+                );
+            }
+        }
+        (Kind::Bind, Over::Tls(dir)) => {
+            let dir = dir.display();
+            text += &format!(
+                "tls broker {{ ca-file \"{dir}/ca.pem\"; remote-hostname \"broker.fed.example\"; \
+                 cert-file \"{dir}/client.pem\"; key-file \"{dir}/client.key\"; }};\n"
+            );
+            for zone in ZONES {
+                text += &format!(
+                    "zone \"{zone}\" {{ type secondary; file \"{zone}.db\"; \
+                     primaries {{ 127.0.0.1 port {xot} tls broker; }}; }};\n"
+                );
+            }
+        }
+        (Kind::Knot, Over::Tcp(TsigKey { name, secret })) => {
+            text += &format!(
+                "key:\n- id: {name}\n  algorithm: hmac-sha256\n  secret: {secret}\n\
+                 remote:\n- id: broker\n  address: 127.0.0.1@{dns}\n  key: {name}\n\
+                 acl:\n- id: notify\n  address: 127.0.0.1\n  action: notify\n- id: out\n  address: 127.0.0.1\n  \
+                 action: transfer\n- id: signed\n  key: {name}\n  action: notify\nzone:\n"
+            );
+            for zone in ZONES {
+                text +=
+                    &format!("- domain: {zone}\n  file: {zone}.db\n  master: broker\n  acl: [notify, signed, out]\n");
+            }
+        }
+        (Kind::Nsd, over) => {
+            let (port, name, auth) = match over {
+                Over::Tcp(TsigKey { name, secret }) => {
+                    text += &format!("key:\n  name: {name}\n  algorithm: hmac-sha256\n  secret: {secret}\n");
+                    (dns, name.as_str(), "")
+                }
+                Over::Tls(dir) => {
+                    let dir = dir.display();
+                    text += &format!(
+                        "  tls-cert-bundle: \"{dir}/ca.pem\"\ntls-auth:\n  name: broker\n  \
+                         auth-domain-name: broker.fed.example\n  client-cert: \"{dir}/client.pem\"\n  \
+                         client-key: \"{dir}/client.key\"\n"
+                    );
+                    (xot, "NOKEY", " broker")
+                }
+            };
+            for zone in ZONES {
+                text += &format!(
+                    "zone:\n  name: {zone}\n  zonefile: {zone}.db\n  request-xfr: 127.0.0.1@{port} {name}{auth}\n  \
+                     allow-notify: 127.0.0.1 NOKEY\n  allow-notify: 127.0.0.1 {name}\n  provide-xfr: 127.0.0.1 NOKEY\n"
+                );
+            }
+        }
+        _ => anyhow::bail!("{kind:?} does not speak XoT in this release"),
+    }
+    Ok(text)
+}
+
+/// Waits until the secondary has the serial that we have, and compares all records.
+fn assert_equal(kind: Kind, broker: &Broker, server: &Server, key: &TsigKey) -> anyhow::Result<()> {
+    for zone in ZONES {
+        let ours = serial_of(broker.dns()?, zone, Some(key))?;
+        ensure!(ours.is_some(), "we do not answer SOA");
+        eventually(&format!("{kind:?} has serial {ours:?} of {zone}\n{}", server.log()), || {
+            Ok(serial_of(server.address(), zone, None)? == ours)
+        })?;
+        let (own, theirs) = (zone_of(broker.dns()?, zone, Some(key))?, zone_of(server.address(), zone, None)?);
+        ensure!(!own.is_empty(), "we do not transfer {zone}");
+        let (only_own, only_theirs): (Vec<_>, Vec<_>) = (
+            own.iter().filter(|record| !theirs.contains(record)).take(5).collect(),
+            theirs.iter().filter(|record| !own.contains(record)).take(5).collect(),
+        );
+        ensure!(
+            own == theirs,
+            "{kind:?}, {zone}: {} and {} records; ours only {only_own:?}, theirs only {only_theirs:?}",
+            own.len(),
+            theirs.len()
+        );
+    }
+    Ok(())
+}
+
+/// Random devices that come, go and move between NetIDs and members.
+struct Churn<'b> {
+    broker: &'b Broker,
+    random: fastrand::Rng,
+    held: [BTreeSet<u64>; 2],
+}
+
+impl<'b> Churn<'b> {
+    fn new(broker: &'b Broker, seed: u64) -> Self {
+        Self { broker, random: fastrand::Rng::with_seed(seed), held: Default::default() }
+    }
+
+    fn list(&mut self, which: usize, count: usize, full: bool) -> anyhow::Result<()> {
+        let (member, netid) = [("alpine", "600013"), ("atlantic", "60002d")][which];
+        let devices: BTreeSet<u64> = (0..count).map(|_| 0x70b3_d500_0000_0000 | self.random.u64(..20_000)).collect();
+        let text: String = devices.iter().map(|device| format!("{device:016x}\n")).collect();
+        let file = self.broker.path().join(format!("{member}.list"));
+        std::fs::write(&file, text)?;
+        let file = file.to_string_lossy().into_owned();
+        let mut args = vec!["device", "import", "--member", member, "--netid", netid];
+        if full {
+            args.extend(["--full", "--allow-shrink"]);
+        }
+        args.push(&file);
+        self.broker.json(&args)?;
+        self.held[which] = devices;
+        Ok(())
+    }
+
+    /// Some hundred changes in a few serials, NetIDs included.
+    fn round(&mut self) -> anyhow::Result<()> {
+        for _ in 0..3 {
+            let (which, full) = (self.random.usize(..2), self.random.bool());
+            let count = self.random.usize(1..1_500);
+            self.list(which, count, full)?;
+        }
+        let port = self.random.u16(1_000..9_000).to_string();
+        let address = format!("192.0.2.{}", self.random.u8(1..250));
+        self.broker.json(&[
+            "netid",
+            "set",
+            "60002d",
+            "--member",
+            "atlantic",
+            "--address",
+            &address,
+            "--port",
+            &port,
+        ])?;
+        Ok(())
+    }
+}
+
+fn follows(kind: Kind, tls: bool) -> anyhow::Result<()> {
+    if !kind.installed() {
+        return Ok(());
+    }
+    let mut broker = federation()?;
+    let mut server = Server::new(kind)?;
+    let notify = server.address().to_string();
+    broker.json(&["replica", "add", "mirror", "--all", "--allow-clear-text", "--notify", &notify])?;
+    let key = broker.key("mirror-key.fed.example", "--replica=mirror", "transfer")?;
+    if !tls {
+        // NOTIFYs are signed too.
+        let key = ["--notify-key", &key.name];
+        broker.json(
+            &[&["replica", "add", "mirror", "--all", "--allow-clear-text", "--notify", &notify], &key[..]].concat(),
+        )?;
+    }
+    let certificate = broker.replica_certificate("mirror")?;
+    Churn::new(&broker, 1).list(0, 2_000, true)?;
+    let over = if tls { Over::Tls(&certificate) } else { Over::Tcp(&key) };
+    server.start(&secondary(kind, &broker, &over)?)?;
+    assert_equal(kind, &broker, &server, &key)?;
+    let mut rounds = fastrand::Rng::with_seed(7);
+    for round in 0..6 {
+        Churn::new(&broker, rounds.u64(..)).round()?;
+        assert_equal(kind, &broker, &server, &key)?;
+        if round == 2 {
+            // It comes back with its copy, and what it missed comes as a difference.
+            server.stop()?;
+            Churn::new(&broker, rounds.u64(..)).round()?;
+            server.run()?;
+        }
+        if round == 3 {
+            // Ports of the system's choice change with a restart, so the same must be asked for.
+            pin_ports(&broker)?;
+            broker.restart()?;
+        }
+    }
+    let differences =
+        broker.log().lines().filter(|line| line.contains("transfer out") && line.contains("ixfr")).count();
+    ensure!(differences > 0, "{kind:?} never fetched a difference");
+    Ok(())
+}
+
+/// Writes the ports in use into the configuration.
+fn pin_ports(broker: &Broker) -> anyhow::Result<()> {
+    let file = broker.path().join("dnsbroker.toml");
+    let text = std::fs::read_to_string(&file)?;
+    let pin = |text: &str, section: &str, address: std::net::SocketAddr| {
+        let (head, tail) = text.split_once(&format!("[{section}]\n")).unwrap_or((text, ""));
+        format!("{head}[{section}]\n{}", tail.replacen("127.0.0.1:0", &address.to_string(), 1))
+    };
+    let text = pin(&text, "dns", broker.dns()?);
+    std::fs::write(&file, pin(&text, "xot", broker.xot()?))?;
+    Ok(())
+}
+
+#[test]
+fn bind_over_tcp_equals_us_after_random_changes_and_restarts() -> anyhow::Result<()> {
+    follows(Kind::Bind, false)
+}
+
+#[test]
+fn knot_over_tcp_equals_us_after_random_changes_and_restarts() -> anyhow::Result<()> {
+    follows(Kind::Knot, false)
+}
+
+#[test]
+fn nsd_over_tcp_equals_us_after_random_changes_and_restarts() -> anyhow::Result<()> {
+    follows(Kind::Nsd, false)
+}
+
+#[test]
+fn bind_over_tls_with_its_certificate_equals_us_after_random_changes_and_restarts() -> anyhow::Result<()> {
+    follows(Kind::Bind, true)
+}
+
+#[test]
+fn nsd_over_tls_with_its_certificate_equals_us_after_random_changes_and_restarts() -> anyhow::Result<()> {
+    follows(Kind::Nsd, true)
+}
