@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use dnsbroker_tests::{Broker, Kind, Server, TsigKey, eventually, serial_of, zone_of};
 
 const ZONES: [&str; 2] = ["deveuis.fed.example", "netids.fed.example"];
@@ -57,8 +57,7 @@ fn secondary(kind: Kind, broker: &Broker, over: &Over<'_>) -> anyhow::Result<Str
                  action: transfer\n- id: signed\n  key: {name}\n  action: notify\nzone:\n"
             );
             for zone in ZONES {
-                text +=
-                    &format!("- domain: {zone}\n  file: {zone}.db\n  master: broker\n  acl: [notify, signed, out]\n");
+                text += &format!("- domain: {zone}\n  master: broker\n  acl: [notify, signed, out]\n");
             }
         }
         (Kind::Nsd, over) => {
@@ -94,9 +93,10 @@ fn assert_equal(kind: Kind, broker: &Broker, server: &Server, key: &TsigKey) -> 
     for zone in ZONES {
         let ours = serial_of(broker.dns()?, zone, Some(key))?;
         ensure!(ours.is_some(), "we do not answer SOA");
-        eventually(&format!("{kind:?} has serial {ours:?} of {zone}\n{}", server.log()), || {
+        eventually(&format!("{kind:?} has serial {ours:?} of {zone}"), || {
             Ok(serial_of(server.address(), zone, None)? == ours)
-        })?;
+        })
+        .with_context(|| server.log())?;
         let (own, theirs) = (zone_of(broker.dns()?, zone, Some(key))?, zone_of(server.address(), zone, None)?);
         ensure!(!own.is_empty(), "we do not transfer {zone}");
         let (only_own, only_theirs): (Vec<_>, Vec<_>) = (

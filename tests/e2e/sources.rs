@@ -1,1 +1,433 @@
-//! Placeholder.
+//! Devices come from members' own primaries: BIND, Knot, NSD and PowerDNS, over TCP with TSIG and over TLS.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use anyhow::{Context, ensure};
+use dnsbroker_tests::{Broker, Kind, Server, TsigKey, eventually, output, serial_of};
+use serde_json::Value;
+
+const ZONE: &str = "mydevices.example";
+const NETID: &str = "600013";
+
+fn federation() -> anyhow::Result<Broker> {
+    let broker = Broker::start()?;
+    broker.member("alpine", NETID, "198.51.100.19")?;
+    broker.member("atlantic", "60002d", "192.0.2.45")?;
+    Ok(broker)
+}
+
+/// A zone of devices, flat names or nibbles, with names that are no device.
+fn zone(serial: u32, devices: &BTreeSet<u64>) -> String {
+    let mut text = format!(
+        "$ORIGIN {ZONE}.\n$TTL 60\n@ SOA ns hostmaster ( {serial} 3600 5 86400 60 )\n@ NS ns\nns A 127.0.0.1\nwww A 127.0.0.2\n"
+    );
+    for device in devices {
+        // One in three as nibbles, one in three with a CNAME.
+        match device % 3 {
+            0 => {
+                let digits: Vec<String> = format!("{device:016x}").chars().rev().map(String::from).collect();
+                text += &format!("{} A 198.51.100.19\n", digits.join("."));
+            }
+            1 => text += &format!("{device:016x} A 198.51.100.19\n"),
+            _ => text += &format!("{device:016X} CNAME {NETID}.netids.fed.example.\n"),
+        }
+    }
+    text
+}
+
+fn some(range: std::ops::Range<u64>) -> BTreeSet<u64> {
+    range.map(|low| 0x0004_a30b_0000_0000 | low * 7_919).collect()
+}
+
+/// What a primary answers with.
+enum Over<'a> {
+    Tcp(&'a TsigKey),
+    /// Its own certificate and key, the CA it trusts.
+    Tls(&'a Path),
+}
+
+/// Configuration of a primary whose zone is in the file `zone`.
+fn primary(kind: Kind, broker: &Broker, server: &Server, over: &Over<'_>) -> anyhow::Result<String> {
+    let notify = broker.dns()?.port();
+    let dir = server.path().display();
+    Ok(match (kind, over) {
+        (Kind::Bind, Over::Tcp(TsigKey { name, secret })) => format!(
+            "key \"{name}\" {{ algorithm hmac-sha256; secret \"{secret}\"; }};\n\
+             zone \"{ZONE}\" {{ type primary; file \"zone\"; allow-transfer {{ key \"{name}\"; }};\n\
+             ixfr-from-differences yes; also-notify {{ 127.0.0.1 port {notify} key \"{name}\"; }}; notify-delay 0; }};\n"
+        ),
+        (Kind::Bind, Over::Tls(pki)) => format!(
+            "tls own {{ cert-file \"{pki}/server.pem\"; key-file \"{pki}/server.key\"; ca-file \"{pki}/ca.pem\"; }};\n\
+             zone \"{ZONE}\" {{ type primary; file \"zone\"; ixfr-from-differences yes; notify-delay 0;\n\
+             allow-transfer transport tls {{ any; }}; }};\n",
+            pki = pki.display()
+        ),
+        (Kind::Knot, Over::Tcp(TsigKey { name, secret })) => format!(
+            "key:\n- id: {name}\n  algorithm: hmac-sha256\n  secret: {secret}\n\
+             remote:\n- id: broker\n  address: 127.0.0.1@{notify}\n  key: {name}\n\
+             acl:\n- id: out\n  key: {name}\n  action: transfer\n\
+             zone:\n- domain: {ZONE}\n  file: {dir}/zone\n  acl: out\n  notify: broker\n  zonefile-load: difference\n  \
+             zonefile-sync: -1\n  journal-content: changes\n  semantic-checks: off\n"
+        ),
+        (Kind::Nsd, over) => {
+            let (head, provide, name) = match over {
+                Over::Tcp(TsigKey { name, secret }) => (
+                    format!("key:\n  name: {name}\n  algorithm: hmac-sha256\n  secret: {secret}\n"),
+                    format!("  provide-xfr: 127.0.0.1 {name}\n"),
+                    name.clone(),
+                ),
+                Over::Tls(pki) => (
+                    format!(
+                        "  tls-service-key: \"{pki}/server.key\"\n  tls-service-pem: \"{pki}/server.pem\"\n  \
+                         ip-address: 127.0.0.1@{port}\n  tls-port: {port}\n",
+                        pki = pki.display(),
+                        port = std::fs::read_to_string(server.path().join("tls-port"))?
+                    ),
+                    "  provide-xfr: 127.0.0.1 NOKEY\n".to_owned(),
+                    "NOKEY".to_owned(),
+                ),
+            };
+            format!(
+                "{head}zone:\n  name: {ZONE}\n  zonefile: zone\n{provide}  notify: 127.0.0.1@{notify} {name}\n  \
+                 store-ixfr: yes\n  create-ixfr: yes\n"
+            )
+        }
+        (Kind::PowerDns, Over::Tcp(TsigKey { name, .. })) => {
+            format!("# the key {name} is in the database\nalso-notify=127.0.0.1:{notify}\n")
+        }
+        _ => anyhow::bail!("{kind:?} does not speak XoT in this release"),
+    })
+}
+
+/// Puts a new version of the zone in place.
+fn publish(kind: Kind, server: &Server, serial: u32, devices: &BTreeSet<u64>) -> anyhow::Result<()> {
+    server.write("zone", &zone(serial, devices))?;
+    match kind {
+        Kind::PowerDns => {
+            let config = format!("--config-dir={}", server.path().display());
+            let loaded = server.tool("pdnsutil", &[&config, "load-zone", ZONE, "zone"])?;
+            ensure!(loaded.ok, "pdnsutil: {}", loaded.stderr);
+            let kinds = server.tool("pdnsutil", &[&config, "set-kind", ZONE, "primary"])?;
+            ensure!(kinds.ok, "pdnsutil: {}", kinds.stderr);
+            server.tool(
+                "pdns_control",
+                &[&config, &format!("--socket-dir={}", server.path().display()), "notify", ZONE],
+            )?;
+            Ok(())
+        }
+        Kind::Nsd => {
+            let conf = server.path().join("conf");
+            let conf = conf.to_string_lossy().into_owned();
+            let reloaded = server.tool("nsd-control", &["-c", &conf, "reload"])?;
+            ensure!(reloaded.ok, "nsd-control: {}", reloaded.stderr);
+            Ok(())
+        }
+        Kind::Bind | Kind::Knot => server.reload(),
+    }
+}
+
+fn devices(broker: &Broker) -> anyhow::Result<BTreeSet<u64>> {
+    let listed = broker.run(&["device", "list", "--netid", NETID])?;
+    ensure!(listed.ok, "device list: {}", listed.stderr);
+    let hex = |word: &str| (word.len() == 16).then(|| u64::from_str_radix(word, 16).ok()).flatten();
+    Ok(listed.stdout.lines().filter_map(|line| line.split_whitespace().next().and_then(hex)).collect())
+}
+
+fn source(broker: &Broker) -> anyhow::Result<Value> {
+    broker.json(&["source", "show", NETID])
+}
+
+fn assert_devices(broker: &Broker, expected: &BTreeSet<u64>, what: &str) -> anyhow::Result<()> {
+    eventually(what, || Ok(devices(broker)? == *expected))
+        .with_context(|| format!("{}\n{}", source(broker).unwrap_or_default(), broker.log()))
+}
+
+fn set_up(kind: Kind, broker: &Broker, key: &TsigKey, first: &BTreeSet<u64>) -> anyhow::Result<Server> {
+    let mut server = Server::new(kind)?;
+    server.write("zone", &zone(1, first))?;
+    let config = primary(kind, broker, &server, &Over::Tcp(key))?;
+    if kind == Kind::PowerDns {
+        prepare_powerdns(&server, &config, key)?;
+        publish(kind, &server, 1, first)?;
+    }
+    server.start(&config)?;
+    Ok(server)
+}
+
+fn prepare_powerdns(server: &Server, config: &str, key: &TsigKey) -> anyhow::Result<()> {
+    let dir = server.path().display();
+    let schema = ["/usr/share/pdns-backend-sqlite3/schema", "/usr/share/doc/pdns-backend-sqlite3"]
+        .iter()
+        .map(|dir| Path::new(dir).join("schema.sqlite3.sql"))
+        .find(|path| path.exists())
+        .context("no schema of PowerDNS")?;
+    let made = server.tool("sqlite3", &["pdns.sqlite3", &format!(".read {}", schema.display())])?;
+    ensure!(made.ok, "sqlite3: {}", made.stderr);
+    server.write(
+        "pdns.conf",
+        &format!("launch=gsqlite3\ngsqlite3-database={dir}/pdns.sqlite3\nsocket-dir={dir}\n{config}"),
+    )?;
+    let config = format!("--config-dir={dir}");
+    for args in [
+        vec!["create-zone", ZONE],
+        vec!["import-tsig-key", &key.name, "hmac-sha256", &key.secret],
+        vec!["activate-tsig-key", ZONE, &key.name, "primary"],
+    ] {
+        let done = server.tool("pdnsutil", &[&[config.as_str()], &args[..]].concat())?;
+        ensure!(done.ok, "pdnsutil {args:?}: {}{}", done.stdout, done.stderr);
+    }
+    Ok(())
+}
+
+fn add_source(broker: &Broker, server: &Server, more: &[&str]) -> anyhow::Result<()> {
+    let primary = server.address().to_string();
+    let args = ["source", "add", NETID, "--member", "alpine", "--primary", &primary, "--zone", ZONE];
+    broker.json(&[&args, more].concat())?;
+    Ok(())
+}
+
+/// First transfer, change and NOTIFY, IXFR where the primary has it, restarts of both, a wrong key.
+fn follows(kind: Kind) -> anyhow::Result<()> {
+    if !kind.installed() {
+        return Ok(());
+    }
+    let mut broker = federation()?;
+    let key = broker.key("op1.example", "--member=alpine", "source")?;
+    pin_dns_port(&broker)?;
+    let mut held = some(0..500);
+    let mut server = set_up(kind, &broker, &key, &held)?;
+    add_source(&broker, &server, &["--key", &key.name])?;
+    assert_devices(&broker, &held, "the first transfer")?;
+    let shown = source(&broker)?;
+    // ns and www, counted and named, and fatal to nothing.
+    ensure!(shown["last"]["strangers"] == 2, "{shown}");
+    ensure!(shown["last"]["mismatches"] == 0 && shown["state"] == "current", "{shown}");
+
+    held.extend(some(1_000..1_040));
+    held.retain(|device| device % 11 != 0);
+    publish(kind, &server, 2, &held)?;
+    // Its refresh is an hour: only a NOTIFY can tell.
+    assert_devices(&broker, &held, "a change that was notified")?;
+
+    // What a source fills nobody else changes.
+    let refused = broker.run(&["device", "import", "--member", "alpine", "--netid", NETID, "/dev/null"])?;
+    ensure!(!refused.ok && refused.stderr.contains("netid-filled"), "{}", refused.stderr);
+
+    server.stop()?;
+    broker.restart()?;
+    held.extend(some(2_000..2_030));
+    if kind != Kind::Bind {
+        // BIND would find its journal out of step.
+        server.write("zone", &zone(3, &held))?;
+    }
+    eventually("a primary that is away is an error in words", || {
+        Ok(source(&broker)?["error"].as_str().is_some_and(|error| error.contains("no connection")))
+    })?;
+    server.run()?;
+    if matches!(kind, Kind::PowerDns | Kind::Bind) {
+        // It answers before it has read its zones.
+        eventually("the primary has its zone again", || {
+            Ok(serial_of(server.address(), ZONE, Some(&key))?.is_some_and(|serial| serial != 0))
+        })?;
+        publish(kind, &server, 3, &held)?;
+    }
+    broker.json(&["source", "refresh", NETID])?;
+    assert_devices(&broker, &held, "what changed while one of both was away").with_context(|| server.log())?;
+    let log = broker.log();
+    if kind != Kind::PowerDns {
+        ensure!(log.lines().any(|line| line.contains("transfer in") && line.contains("ixfr")), "no IXFR\n{log}");
+    }
+
+    // Another secret under the same name.
+    broker.json(&["key", "revoke", &key.name])?;
+    eventually("a revoked key is an error in words", || {
+        broker.json(&["source", "refresh", NETID])?;
+        Ok(source(&broker)?["error"].as_str().is_some_and(|error| error.contains("was revoked")))
+    })?;
+    broker.key(&key.name, "--member=alpine", "source")?;
+    eventually("a wrong key is an error in words", || {
+        broker.json(&["source", "refresh", NETID])?;
+        Ok(source(&broker)?["error"].as_str().is_some_and(|error| {
+            error.contains("BADSIG") || error.contains("unsigned") || error.contains("closed the connection")
+        }))
+    })
+    .with_context(|| source(&broker).map(|shown| shown.to_string()).unwrap_or_default())?;
+    ensure!(devices(&broker)? == held, "what was there is served on");
+    Ok(())
+}
+
+/// The primaries send NOTIFY to a port that must not change with a restart.
+fn pin_dns_port(broker: &Broker) -> anyhow::Result<()> {
+    let file = broker.path().join("dnsbroker.toml");
+    let text = std::fs::read_to_string(&file)?;
+    let (head, tail) = text.split_once("[dns]\n").context("no [dns]")?;
+    std::fs::write(&file, format!("{head}[dns]\n{}", tail.replacen("127.0.0.1:0", &broker.dns()?.to_string(), 1)))?;
+    Ok(())
+}
+
+#[test]
+fn a_source_on_bind_is_followed() -> anyhow::Result<()> {
+    follows(Kind::Bind)
+}
+
+#[test]
+fn a_source_on_knot_is_followed() -> anyhow::Result<()> {
+    follows(Kind::Knot)
+}
+
+#[test]
+fn a_source_on_nsd_is_followed() -> anyhow::Result<()> {
+    follows(Kind::Nsd)
+}
+
+#[test]
+fn a_source_on_powerdns_is_followed() -> anyhow::Result<()> {
+    follows(Kind::PowerDns)
+}
+
+#[test]
+fn claims_mismatches_and_a_zone_that_shrinks_are_told_and_held() -> anyhow::Result<()> {
+    if !Kind::Bind.installed() {
+        return Ok(());
+    }
+    let broker = federation()?;
+    let key = broker.key("op1.example", "--member=alpine", "source")?;
+    let mut held = some(0..100);
+    let claimed = *held.first().context("a device")?;
+    broker.devices("atlantic", "60002d", &[&format!("{claimed:016x}")])?;
+    let server = set_up(Kind::Bind, &broker, &key, &held)?;
+    // The LNS has moved: what the member's zone says is compared with, and not believed over, the NetID's address.
+    broker.json(&["netid", "set", NETID, "--member", "alpine", "--address", "198.51.100.20"])?;
+    add_source(&broker, &server, &["--key", &key.name])?;
+    let ours: BTreeSet<u64> = held.iter().copied().filter(|device| *device != claimed).collect();
+    assert_devices(&broker, &ours, "all but the device of another member")?;
+    let last = source(&broker)?["last"].clone();
+    ensure!(last["claimed"] == 1 && last["mismatches"].as_u64() > Some(30), "{last}");
+    let shown = broker.run(&["source", "show", NETID])?;
+    ensure!(shown.stdout.contains("held by another member") && shown.stdout.contains("another address"), "{shown:?}");
+
+    held = some(0..10);
+    publish(Kind::Bind, &server, 2, &held)?;
+    eventually("most devices gone is held back", || Ok(source(&broker)?["state"] == "held"))?;
+    let reason = source(&broker)?["held"].as_str().unwrap_or_default().to_owned();
+    ensure!(reason.contains("more than 50 %") && reason.contains("source accept"), "{reason}");
+    ensure!(devices(&broker)? == ours, "nothing has changed");
+    broker.json(&["source", "accept", NETID])?;
+    let ours: BTreeSet<u64> = held.iter().copied().filter(|device| *device != claimed).collect();
+    assert_devices(&broker, &ours, "after an administrator said yes")
+}
+
+/// A certificate for a primary, of a CA of the tests' own, beside the federation's root.
+fn server_pki(broker: &Broker, dir: &Path) -> anyhow::Result<()> {
+    let openssl = |args: &[&str]| -> anyhow::Result<()> {
+        let done = output(std::process::Command::new("openssl").args(args).current_dir(dir))?;
+        ensure!(done.ok, "openssl {args:?}: {}", done.stderr);
+        Ok(())
+    };
+    let key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "7"];
+    openssl(
+        &[&["req", "-x509"], &key[..], &["-subj", "/CN=op CA", "-keyout", "opca.key", "-out", "opca.pem"]].concat(),
+    )?;
+    let names = "subjectAltName=DNS:ns.op1.example";
+    let issue = [
+        "-subj",
+        "/CN=ns.op1.example",
+        "-addext",
+        "basicConstraints=critical,CA:FALSE",
+        "-addext",
+        names,
+        "-CA",
+        "opca.pem",
+        "-CAkey",
+        "opca.key",
+    ];
+    openssl(&[&["req", "-x509"], &key[..], &issue[..], &["-keyout", "server.key", "-out", "server.pem"]].concat())?;
+    std::fs::copy(broker.path().join("ca/root.pem"), dir.join("ca.pem"))?;
+    Ok(())
+}
+
+#[test]
+fn a_source_on_bind_that_wants_our_certificate_gets_it() -> anyhow::Result<()> {
+    if !Kind::Bind.installed() {
+        return Ok(());
+    }
+    let broker = federation()?;
+    let mut server = Server::new(Kind::Bind)?;
+    let pki = server.path().to_owned();
+    server_pki(&broker, &pki)?;
+    let port = dnsbroker_tests::free_port()?;
+    server.options = format!("listen-on port {port} tls own {{ 127.0.0.1; }};");
+    let mut held = some(0..200);
+    server.write("zone", &zone(1, &held))?;
+    server.start(&primary(Kind::Bind, &broker, &server, &Over::Tls(&pki))?)?;
+    let primary = format!("127.0.0.1:{port}");
+    let ca = pki.join("opca.pem");
+    // BIND lets nobody in without a certificate of the federation.
+    let bare = output(std::process::Command::new("dig").args([
+        "@127.0.0.1",
+        "-p",
+        &port.to_string(),
+        "+tls",
+        ZONE,
+        "AXFR",
+        "+time=2",
+        "+tries=1",
+    ]))?;
+    ensure!(!bare.stdout.contains("XFR size"), "{}", bare.stdout);
+    let args = ["source", "add", NETID, "--member", "alpine", "--primary", &primary, "--zone", ZONE];
+    broker.json(&[&args, &["--tls-name", "ns.op1.example", "--tls-ca", &ca.to_string_lossy()][..]].concat())?;
+    assert_devices(&broker, &held, "over mutual TLS").with_context(|| server.log())?;
+    held.extend(some(5_000..5_100));
+    publish(Kind::Bind, &server, 2, &held)?;
+    eventually("the change is there", || {
+        broker.json(&["source", "refresh", NETID])?;
+        Ok(devices(&broker)? == held)
+    })?;
+    ensure!(source(&broker)?["last"]["kind"] == "ixfr", "a difference over TLS");
+    Ok(())
+}
+
+#[test]
+fn a_source_over_tls_is_verified_by_name_or_pin_and_shows_our_certificate() -> anyhow::Result<()> {
+    if !Kind::Nsd.installed() {
+        return Ok(());
+    }
+    let broker = federation()?;
+    let mut server = Server::new(Kind::Nsd)?;
+    let pki = server.path().to_owned();
+    server_pki(&broker, &pki)?;
+    let port = dnsbroker_tests::free_port()?;
+    server.write("tls-port", &port.to_string())?;
+    let mut held = some(0..300);
+    server.write("zone", &zone(1, &held))?;
+    server.start(&primary(Kind::Nsd, &broker, &server, &Over::Tls(&pki))?)?;
+    let primary = format!("127.0.0.1:{port}");
+    let ca = pki.join("opca.pem");
+    let add = |more: &[&str]| {
+        let args = ["source", "add", NETID, "--member", "alpine", "--primary", &primary, "--zone", ZONE];
+        broker.json(&[&args, more].concat())
+    };
+    add(&["--tls-name", "other.op1.example", "--tls-ca", &ca.to_string_lossy()])?;
+    let error = |words: &'static str| {
+        eventually(words, || {
+            Ok(source(&broker)?["error"]
+                .as_str()
+                .is_some_and(|error| error.contains("no TLS") && error.contains(words)))
+        })
+        .with_context(|| source(&broker).map(|shown| shown.to_string()).unwrap_or_default())
+    };
+    error("other.op1.example")?;
+    add(&["--tls-pin", &format!("sha256:{}", "00".repeat(32))])?;
+    error("pinned")?;
+    ensure!(devices(&broker)?.is_empty(), "nothing came from a stranger");
+    add(&["--tls-name", "ns.op1.example", "--tls-ca", &ca.to_string_lossy()])?;
+    assert_devices(&broker, &held, "over TLS")?;
+    // Several connections: NSD's server fails on a session that is resumed.
+    for round in 2..5 {
+        held.extend(some(1_000 * u64::from(round)..1_000 * u64::from(round) + 10));
+        publish(Kind::Nsd, &server, round, &held)?;
+        assert_devices(&broker, &held, "a change over TLS")?;
+    }
+    Ok(())
+}

@@ -84,13 +84,15 @@ pub struct Server {
     args: Vec<String>,
     port: u16,
     child: Option<Child>,
+    /// BIND's statements within `options`.
+    pub options: String,
 }
 
 impl Server {
     /// A directory and a port for a server to come.
     pub fn new(kind: Kind) -> anyhow::Result<Self> {
         let dir = tempfile::Builder::new().prefix(&format!("{}-", kind.program())).tempdir()?;
-        Ok(Self { kind, dir, args: vec![], port: free_port()?, child: None })
+        Ok(Self { kind, dir, args: vec![], port: free_port()?, child: None, options: String::new() })
     }
 
     /// Its directory.
@@ -119,14 +121,16 @@ impl Server {
                     "options {{ directory \"{dir}\"; listen-on port {port} {{ 127.0.0.1; }}; listen-on-v6 {{ none; }};\n\
                      pid-file none; session-keyfile none; recursion no; dnssec-validation no; notify explicit;\n\
                      allow-transfer {{ 127.0.0.1; }}; minimal-responses yes; serial-query-rate 1000;\n\
-                     masterfile-format text; }};\ncontrols {{ }};\n{config}"
+                     masterfile-format text; {} }};\ncontrols {{ }};\n{config}",
+                    self.options
                 ),
                 vec!["-g".to_owned(), "-c".to_owned(), format!("{dir}/conf")],
             ),
             Kind::Knot => (
                 format!(
                     "server:\n  rundir: \"{dir}\"\n  listen: 127.0.0.1@{port}\n  background-workers: 2\n  udp-workers: 1\n\
-                     \x20 tcp-workers: 1\nlog:\n- target: stderr\n  any: info\ndatabase:\n  storage: \"{dir}\"\n{config}"
+                     \x20 tcp-workers: 1\nlog:\n- target: stderr\n  any: info\ndatabase:\n  storage: \"{dir}\"\n\
+                     template:\n- id: default\n  storage: \"{dir}\"\n{config}"
                 ),
                 vec!["-c".to_owned(), format!("{dir}/conf")],
             ),
