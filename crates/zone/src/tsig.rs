@@ -355,6 +355,14 @@ impl Chain {
         append(message, self.key.name.wire(), &self.key.algorithm.wire(), now, mac.as_ref(), error, &other);
     }
 
+    /// Takes a message that is sent unsigned into the next signature, as servers do that sign seldom (RFC 8945,
+    /// section 5.3.1).
+    pub fn cover(&mut self, message: &[u8]) {
+        let (mut context, count) = self.unsigned.take().unwrap_or_else(|| (self.start(), 0));
+        context.update(message);
+        self.unsigned = Some((context, count + 1));
+    }
+
     /// Octets that [`sign`](Self::sign) appends.
     pub fn signature_len(&self) -> usize {
         self.key.name.wire().len() + self.key.algorithm.wire().len() + 10 + 16 + MAX_MAC
@@ -368,12 +376,7 @@ impl Chain {
             if self.first || count == MAX_UNSIGNED {
                 return Err(TsigError::Missing);
             }
-            let mut context = match self.unsigned.take() {
-                Some((context, _)) => context,
-                None => self.start(),
-            };
-            context.update(message.octets());
-            self.unsigned = Some((context, count + 1));
+            self.cover(message.octets());
             return Ok(false);
         };
         if signature.key.as_slice() != self.key.name.wire() {
@@ -505,10 +508,7 @@ mod tests {
                 if signed {
                     server.sign(&mut octets, NOW);
                 } else {
-                    // As a server that signs seldom: it takes what it leaves unsigned into the next signature.
-                    let (mut context, count) = server.unsigned.take().unwrap_or_else(|| (server.start(), 0));
-                    context.update(&octets);
-                    server.unsigned = Some((context, count + 1));
+                    server.cover(&octets);
                 }
                 asker.verify(Message::new(&octets)?, NOW)
             };
