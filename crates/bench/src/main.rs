@@ -6,6 +6,8 @@
 mod answer;
 mod client;
 mod devices;
+mod exchange;
+mod federation;
 mod floor;
 mod handshakes;
 mod latency;
@@ -43,6 +45,8 @@ enum Command {
     Load(load::Load),
     /// Open connections, ask one question on each and close them
     Handshakes(handshakes::Handshakes),
+    /// Zone transfers and updates of the broker, BIND and NSD side by side
+    Exchange(exchange::Exchange),
     /// Make a federation, measure the broker and the floor side by side, and print tables
     Suite(suite::Suite),
 }
@@ -64,6 +68,7 @@ impl Command {
             Self::Floor(command) => server()?.block_on(command.run()),
             Self::Load(command) => client()?.block_on(command.run()),
             Self::Handshakes(command) => client()?.block_on(command.run()),
+            Self::Exchange(command) => client()?.block_on(command.run()),
             Self::Suite(command) => client()?.block_on(command.run()),
         }
     }

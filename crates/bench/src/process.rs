@@ -39,6 +39,20 @@ impl CpuTime {
         Ok(Self(used))
     }
 
+    /// What the process and its children have used up to now: some servers fork.
+    pub fn of_family(pid: u32) -> anyhow::Result<Self> {
+        let mut used = Self::of(pid)?;
+        for entry in fs::read_dir(format!("/proc/{pid}/task"))?.flatten() {
+            // Not every kernel tells of children; then there are none to be counted.
+            let children = fs::read_to_string(entry.path().join("children")).unwrap_or_default();
+            for child in children.split_whitespace().filter_map(|child| child.parse().ok()) {
+                // A child may end while we look.
+                used.0.extend(Self::of_family(child).map(|family| family.0).unwrap_or_default());
+            }
+        }
+        Ok(used)
+    }
+
     /// What was used since `earlier`. The last share of threads that have ended in between is not known.
     pub fn since(&self, earlier: &Self) -> Duration {
         let shares = self.0.iter().map(|(thread, now)| now.saturating_sub(*earlier.0.get(thread).unwrap_or(&0)));

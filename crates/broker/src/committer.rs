@@ -4,7 +4,7 @@
 //! the more there are, the fewer syncs each costs.
 
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use dnsbroker_api::problem::chain;
 use dnsbroker_store::{Act, Actor, Refusal, Settings, Store, Transaction};
@@ -16,6 +16,9 @@ use crate::shared::Shared;
 const QUEUE: usize = 4_096;
 /// Acts of one group at most, so that the first is not kept waiting for ever.
 const GROUP: usize = 1_024;
+
+/// A group waits so long for those that were answered with the last one.
+const GATHER: Duration = Duration::from_micros(200);
 
 /// Why a change was not made.
 #[derive(Debug, thiserror::Error)]
@@ -132,23 +135,48 @@ struct Writer {
 
 impl Writer {
     fn run(mut self, mut messages: mpsc::Receiver<Message>) {
-        while let Some(first) = messages.blocking_recv() {
+        let mut last = 0;
+        loop {
             let mut group = Vec::new();
-            let mut next = Some(first);
-            while let Some(message) = next {
-                match message {
-                    Message::Act(job, fail) => group.push((job, fail)),
-                    Message::Configure(settings, reply) => {
-                        self.commit(std::mem::take(&mut group));
-                        let _ = reply.send(self.configure(*settings));
-                    }
+            self.drain(&mut messages, &mut group);
+            // What came during the last commit, and from whom that one has answered: they are about to ask again, and a
+            // sync that all share beats two in turn.
+            let expected = (group.len() + last).min(GROUP);
+            if group.is_empty() {
+                match messages.blocking_recv() {
+                    Some(first) => self.take(first, &mut group),
+                    None => break,
                 }
-                next = if group.len() < GROUP { messages.try_recv().ok() } else { None };
             }
+            let begun = Instant::now();
+            while group.len() < expected && begun.elapsed() < GATHER {
+                std::thread::yield_now();
+                self.drain(&mut messages, &mut group);
+            }
+            last = group.len();
             self.commit(group);
         }
         if let Err(error) = self.store.checkpoint(now()) {
             tracing::error!(error = chain(&error), "the last checkpoint failed; the next start replays the journal");
+        }
+    }
+
+    /// Takes what is queued, as far as a group may go.
+    fn drain(&mut self, messages: &mut mpsc::Receiver<Message>, group: &mut Vec<(Job, Fail)>) {
+        while group.len() < GROUP
+            && let Ok(message) = messages.try_recv()
+        {
+            self.take(message, group);
+        }
+    }
+
+    fn take(&mut self, message: Message, group: &mut Vec<(Job, Fail)>) {
+        match message {
+            Message::Act(job, fail) => group.push((job, fail)),
+            Message::Configure(settings, reply) => {
+                self.commit(std::mem::take(group));
+                let _ = reply.send(self.configure(*settings));
+            }
         }
     }
 

@@ -3,7 +3,6 @@
 //! Broker and floor take turns within each round, so that whatever else the machine does meets both; ratios are taken
 //! within a round, and medians over the rounds.
 
-mod federation;
 mod figures;
 mod table;
 
@@ -15,12 +14,12 @@ use clap::Args;
 
 use crate::client::{Connector, Method};
 use crate::devices::{devices, strangers};
+use crate::federation::Federation;
 use crate::load::Shape;
 use crate::output;
 use crate::process::{Server, resident};
 use crate::questions::Questions;
 use crate::{handshakes, load};
-use federation::Federation;
 use figures::{HandshakeFigures, LoadFigures, StartFigures, SuiteFigures};
 
 /// Connections and streams of each.

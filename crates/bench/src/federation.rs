@@ -9,6 +9,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use dnsbroker_api::client::Client;
 use dnsbroker_api::message::Status;
 use dnsbroker_federation::{DevEui, DomainName};
@@ -71,6 +73,11 @@ impl Federation {
 
     /// Runs a command of the broker's binary in the directory, where it finds the control socket.
     fn command(&self, arguments: &[&str]) -> anyhow::Result<()> {
+        self.ask(arguments).map(drop)
+    }
+
+    /// The same, and gives what it printed.
+    fn ask(&self, arguments: &[&str]) -> anyhow::Result<Vec<u8>> {
         let output = Command::new(&self.binary)
             .args(arguments)
             .current_dir(self.dir.path())
@@ -80,7 +87,7 @@ impl Federation {
             .with_context(|| format!("cannot run {}", self.binary.display()))?;
         let error = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success(), "dnsbroker {}: {}", arguments.join(" "), error.trim());
-        Ok(())
+        Ok(output.stdout)
     }
 
     /// Starts the daemon and waits until it is ready.
@@ -146,6 +153,33 @@ impl Federation {
         let began = Instant::now();
         self.command(&["device", "import", "--member", "a", "--netid", NETID, "devices"])?;
         Ok(began.elapsed())
+    }
+
+    /// A TSIG key of the member that may transfer everything in clear text and update; gives its secret.
+    pub fn exchange_key(&self, name: &str) -> anyhow::Result<Vec<u8>> {
+        self.command(&["replica", "add", "mirror", "--holder", "a", "--all", "--allow-clear-text"])?;
+        let key = self.ask(&["key", "create", name, "--member", "a", "--allow", "transfer,update", "--json"])?;
+        let key: dnsbroker_api::exchange::Key = serde_json::from_slice(&key)?;
+        Ok(STANDARD.decode(key.secret.context("the key has no secret")?)?)
+    }
+
+    /// A secret as peers read it.
+    pub fn key_text(&self, secret: &[u8]) -> String {
+        STANDARD.encode(secret)
+    }
+
+    /// Writes the zone of devices as text; gives the file.
+    pub fn export(&self) -> anyhow::Result<PathBuf> {
+        let zone = self.ask(&["zone", "export", "deveuis", "--names", "nibble"])?;
+        let path = self.path("deveuis.zone");
+        fs::write(&path, zone)?;
+        Ok(path)
+    }
+
+    /// The daemon's plain DNS.
+    pub fn dns(&self) -> anyhow::Result<SocketAddr> {
+        let addresses = self.status.as_ref().map(|status| status.listeners.dns.as_slice()).unwrap_or_default();
+        addresses.first().copied().context("the daemon has no plain DNS")
     }
 
     /// Octets of the files of the store.
