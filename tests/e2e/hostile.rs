@@ -75,6 +75,7 @@ fn serve(mut stream: TcpStream, script: &Mutex<Script>) -> anyhow::Result<()> {
         let asked =
             Asked { id: [octets[0], octets[1]], qtype: u16::from_be_bytes([octets[at], octets[at + 1]]), octets };
         let steps = script.lock().map_err(|_| anyhow::anyhow!("a script panicked"))?(&asked);
+        let nothing = steps.is_empty();
         for step in steps {
             match step {
                 Step::Send(message) => send(&mut stream, &message)?,
@@ -84,7 +85,7 @@ fn serve(mut stream: TcpStream, script: &Mutex<Script>) -> anyhow::Result<()> {
                 Step::Stall => std::thread::sleep(Duration::from_secs(3_600)),
             }
         }
-        if asked.qtype != SOA {
+        if asked.qtype != SOA || nothing {
             return Ok(());
         }
     }
@@ -209,11 +210,13 @@ fn memory(broker: &Broker) -> anyhow::Result<u64> {
     Ok(line.split_whitespace().next().context("no number")?.parse::<u64>()? * 1024)
 }
 
+type Sends = Box<dyn Fn(&Asked) -> Vec<Step> + Send + Sync>;
+
 /// One mistake of a primary: its name, what it sends for a transfer, and words of the error.
 struct Mistake {
     name: &'static str,
     serial: u32,
-    sends: Box<dyn Fn(&Asked) -> Vec<Step> + Send + Sync>,
+    sends: Sends,
     words: &'static str,
 }
 
@@ -368,8 +371,8 @@ fn each_mistake_of_a_primary_is_told_and_changes_nothing() -> anyhow::Result<()>
 fn a_stream_without_signatures_for_too_long_is_refused() -> anyhow::Result<()> {
     let primary = Primary::start()?;
     let broker = known(&primary, SECRET.1)?;
-    for (unsigned, last_signed, words) in [(98, true, ""), (100, true, "not signed"), (3, false, "not signed")] {
-        let serial = 10 + unsigned as u32;
+    let cases = [(98, true, ""), (100, true, "not signed"), (3, false, "not signed")];
+    for (serial, (unsigned, last_signed, words)) in (10..).zip(cases) {
         primary.play(move |asked| {
             let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs());
             let Some(mut chain) = chain(asked, SECRET.0, now) else { return vec![] };

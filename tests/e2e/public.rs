@@ -5,7 +5,7 @@ use std::net::{TcpStream, UdpSocket};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use dnsbroker_tests::{Broker, Options, nibble_name, peer, query};
+use dnsbroker_tests::{Broker, Options, eventually, nibble_name, peer, query};
 use rustix::process::Signal;
 
 const DEVICE: &str = "0004a30b001c0530";
@@ -201,5 +201,88 @@ fn the_public_zone_follows_the_configuration_at_a_reload() -> anyhow::Result<()>
     broker.signal(Signal::HUP)?;
     std::thread::sleep(Duration::from_millis(300));
     ensure!(serial(&broker)? == before + 1, "a reload without a change takes no serial");
+    Ok(())
+}
+
+#[test]
+fn a_zone_file_of_the_administrator_is_served_and_read_again() -> anyhow::Result<()> {
+    let broker = Broker::start()?;
+    let dns = broker.dns()?;
+    let sample = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../zones/public.zone");
+    let file = broker.path().join("public.zone");
+    let text = std::fs::read_to_string(&sample)?;
+    std::fs::write(&file, &text)?;
+    let config = broker.path().join("dnsbroker.toml");
+    let plain = std::fs::read_to_string(&config)?;
+    std::fs::write(&config, plain.replace("[zones]\n", "[zones]\npublic_file = \"public.zone\"\n"))?;
+    broker.signal(Signal::HUP)?;
+    let ask = |name: &str, kind: &str| -> anyhow::Result<String> {
+        let args = [&format!("@{}", dns.ip()), "-p", &dns.port().to_string(), "+short", name, kind];
+        Ok(peer("dig", &args)?.map(|answer| answer.stdout).unwrap_or_default())
+    };
+    if peer("dig", &["-v"])?.is_none() {
+        return Ok(());
+    }
+    eventually("the file is served", || Ok(ask("mail.fed.example", "A")?.trim() == "192.0.2.25"))?;
+    for (name, kind, wanted) in [
+        ("fed.example", "TXT", "\"The federation of the tutorial\""),
+        ("fed.example", "MX", "10 mail.fed.example."),
+        ("mail.fed.example", "AAAA", "2001:db8::25"),
+        ("www.fed.example", "A", "pages.fed.example."),
+        ("_sip._tcp.fed.example", "SRV", "0 5 5060 pages.fed.example."),
+        ("fed.example", "NS", "broker.fed.example."),
+    ] {
+        ensure!(ask(name, kind)?.trim() == wanted, "{name} {kind}: {}", ask(name, kind)?);
+    }
+    // What is exported loads in the checkers of others.
+    let exported = broker.path().join("exported.zone");
+    std::fs::write(&exported, broker.run(&["zone", "export", "public"])?.stdout)?;
+    let exported = exported.to_string_lossy().into_owned();
+    for (program, args) in [
+        ("named-checkzone", vec!["fed.example", exported.as_str()]),
+        ("kzonecheck", vec!["-o", "fed.example", exported.as_str()]),
+        ("nsd-checkzone", vec!["fed.example", exported.as_str()]),
+    ] {
+        if let Some(checked) = peer(program, &args)? {
+            ensure!(checked.ok, "{program}: {}{}", checked.stdout, checked.stderr);
+        }
+    }
+    // A mistake leaves what was there, and is told with its line.
+    std::fs::write(&file, format!("{text}devil.deveuis A 192.0.2.1\n"))?;
+    broker.signal(Signal::HUP)?;
+    eventually("the mistake is in the log", || Ok(broker.log().contains("private zone")))?;
+    ensure!(broker.log().contains("reload failed"), "{}", broker.log());
+    ensure!(ask("mail.fed.example", "A")?.trim() == "192.0.2.25");
+    let checked = broker.run(&["zone", "check", "--public", "fed.example", &file.to_string_lossy()])?;
+    ensure!(!checked.ok && checked.stderr.contains("line "), "{checked:?}");
+    std::fs::write(&file, text.replace("192.0.2.25", "192.0.2.26"))?;
+    broker.signal(Signal::HUP)?;
+    eventually("the change is served", || Ok(ask("mail.fed.example", "A")?.trim() == "192.0.2.26"))
+}
+
+#[test]
+fn a_zone_file_of_devices_is_imported_in_both_shapes() -> anyhow::Result<()> {
+    let broker = Broker::start()?;
+    broker.member("alpine", "600013", "198.51.100.19")?;
+    let file = broker.path().join("devices.zone");
+    std::fs::write(
+        &file,
+        "$ORIGIN mydevices.example.\n$TTL 60\n@ SOA ns host 1 2 3 4 5\n@ NS ns\nns A 192.0.2.1\n\
+         0004a30b001c0530 A 198.51.100.19\n1.3.5.0.c.1.0.0.b.0.3.a.4.0.0.0 CNAME lns\n",
+    )?;
+    let path = file.to_string_lossy().into_owned();
+    let args = ["zone", "import", "--member", "alpine", "--netid", "600013", "--full", &path];
+    ensure!(broker.json(&args)?["added"] == 2);
+    let listed = broker.run(&["device", "list"])?.stdout;
+    ensure!(listed.contains("0004a30b001c0530") && listed.contains("0004a30b001c0531"), "{listed}");
+    let checked = broker.run(&["zone", "check", &path])?;
+    ensure!(checked.ok && checked.stdout.contains("1 names are no DevEUI: ns.mydevices.example."), "{checked:?}");
+    std::fs::write(&file, "0004a30b001c0530 60 IN A 1.2.3.4\n0004a30b001c0532 60 IN A 1.2.3.400\n")?;
+    let refused = broker.run(&args)?;
+    ensure!(!refused.ok && refused.stderr.contains("line 2"), "{refused:?}");
+    // What we export we read.
+    let exported = broker.run(&["zone", "export", "deveuis", "--names", "both"])?.stdout;
+    std::fs::write(&file, exported)?;
+    ensure!(broker.json(&args)?["unchanged"] == 2);
     Ok(())
 }

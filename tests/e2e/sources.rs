@@ -37,7 +37,7 @@ fn zone(serial: u32, devices: &BTreeSet<u64>) -> String {
 }
 
 fn some(range: std::ops::Range<u64>) -> BTreeSet<u64> {
-    range.map(|low| 0x0004_a30b_0000_0000 | low * 7_919).collect()
+    range.map(|low| 0x0004_a30b_0000_0000 + low * 7_919).collect()
 }
 
 /// What a primary answers with.

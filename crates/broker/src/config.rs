@@ -69,6 +69,8 @@ pub struct ZonesConfig {
     pub labels: ZoneLabels,
     /// TTLs and SOA times, in seconds.
     pub timing: Timing,
+    /// A zone file (RFC 1035) with more names of the public zone.
+    pub public_file: Option<PathBuf>,
 }
 
 /// Where data are kept.

@@ -32,7 +32,7 @@ use crate::seal::Sealer;
 use crate::shared::Shared;
 use crate::source::{self, Sources};
 use crate::tls::{Mutual, Service, TlsMaterial, TlsSwap};
-use crate::{api, dns, https, ops};
+use crate::{api, dns, https, ops, zone_file};
 
 /// How often certificates are looked at.
 const RENEWAL_CHECK: Duration = Duration::from_secs(3_600);
@@ -437,7 +437,14 @@ async fn publish(app: &App) -> anyhow::Result<()> {
         caa: &config.caa,
         ttl: config.zones.timing.ttl,
     };
-    let records = names.records().context("the broker's name is too long for its SVCB record")?;
+    let mut records = names.records().context("the broker's name is too long for its SVCB record")?;
+    if let Some(file) = &config.zones.public_file {
+        let path = config.path(file);
+        let text = zone_file::read(&path).with_context(|| format!("cannot read the public zone {}", path.display()))?;
+        let brought = zone_file::public(&text, &config.namespace()?);
+        let brought = brought.with_context(|| format!("the public zone {} cannot be served", path.display()))?;
+        public_zone::merge(&mut records, brought);
+    }
     let publish = PublishPublic { records: public_zone::fingerprint(&records) };
     let serial = app.committer.commit(Actor::Broker, publish).await.context("cannot publish the public zone")?;
     let settings = settings(&config, PublicZone::new(serial, records))?;

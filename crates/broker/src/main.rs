@@ -28,6 +28,7 @@ mod seal;
 mod shared;
 mod source;
 mod tls;
+mod zone_file;
 
 use std::process::ExitCode;
 

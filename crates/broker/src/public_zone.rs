@@ -62,6 +62,13 @@ impl PublicNames<'_> {
     }
 }
 
+/// Adds records of the administrator. For a name and type that the broker makes by itself, theirs take its place.
+pub fn merge(records: &mut Vec<PublicRecord>, brought: Vec<PublicRecord>) {
+    let same = |a: &PublicRecord, b: &PublicRecord| a.owner == b.owner && a.rtype == b.rtype;
+    records.retain(|own| !brought.iter().any(|other| same(own, other)));
+    records.extend(brought);
+}
+
 /// The octets that tell whether the records are the same as before.
 pub fn fingerprint(records: &[PublicRecord]) -> Vec<u8> {
     let mut octets = Vec::new();

@@ -193,9 +193,9 @@ impl Store {
     /// Makes a finished group durable, then visible.
     pub fn commit(&mut self, finished: Finished) -> Result<Arc<View>, EngineError> {
         let Finished { mut view, mut batch, draft, must_fold } = finished;
-        let mut journal = self.journal.clone();
-        journal.extend(draft, &mut batch);
-        let mut heads = ZonesRow { serial: view.zones.serial(), journal: journal.last, ..self.heads };
+        // In place: after a failed commit all of this is read again.
+        self.journal.extend(draft, &mut batch);
+        let mut heads = ZonesRow { serial: view.zones.serial(), journal: self.journal.last, ..self.heads };
         let mut base = None;
         if must_fold || view.zones.devices().wants_fold() || heads.journal - heads.checkpoint > CHECKPOINT_ENTRIES {
             view.zones = view.zones.folded();
@@ -210,8 +210,8 @@ impl Store {
             heads.checkpoint = heads.journal;
             base = Some(folded);
         }
-        journal.bound(&mut batch, heads.checkpoint);
-        view.history = journal.history();
+        self.journal.bound(&mut batch, heads.checkpoint);
+        view.history = self.journal.history();
         if batch.is_empty() {
             return Ok(self.view());
         }
@@ -226,7 +226,6 @@ impl Store {
             return Err(error);
         }
         self.view = Arc::new(view);
-        self.journal = journal;
         self.heads = heads;
         if let Some(base) = base {
             self.stored_base = base;

@@ -333,6 +333,10 @@ impl Scribe<'_, '_> {
         if wanted == RecordType::ANY {
             wanted = records.first().map_or(wanted, |record| record.rtype);
         }
+        // A name with a CNAME has nothing else; whoever asks follows it (RFC 1034, section 3.6.2).
+        if records.iter().any(|record| record.rtype == RecordType::CNAME) {
+            wanted = RecordType::CNAME;
+        }
         let mut found = false;
         for record in records.iter().filter(|record| record.rtype == wanted) {
             self.response.pointer(QUESTION);

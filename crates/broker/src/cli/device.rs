@@ -206,7 +206,7 @@ fn watched(reader: impl AsyncRead + Send + 'static, bar: Arc<ProgressBar>) -> im
     })
 }
 
-fn report_text(report: &ImportReport) -> String {
+pub(super) fn report_text(report: &ImportReport) -> String {
     let ImportReport { added, moved, removed, unchanged, absent, repeated, claimed, rejected, serial, .. } = report;
     let did = if report.dry_run { "would be: " } else { "" };
     let mut text = format!("{did}{added} added, {moved} moved, {removed} removed, {unchanged} unchanged");
@@ -225,7 +225,7 @@ fn report_text(report: &ImportReport) -> String {
 }
 
 /// Names each row that was not taken, on stderr: nothing is lost silently.
-fn name_trouble(output: Output, report: &ImportReport) {
+pub(super) fn name_trouble(output: Output, report: &ImportReport) {
     for reject in &report.rejects {
         output.note(&format!("line {}: {:?}: {}", reject.line, reject.text, reject.reason));
     }

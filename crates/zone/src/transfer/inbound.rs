@@ -419,7 +419,7 @@ impl<'a> Inbound<'a> {
 }
 
 /// The labels of a name above a zone's apex; none if it is not in the zone.
-fn below<'n>(name: &'n [u8], zone: &[u8]) -> Option<&'n [u8]> {
+pub fn below<'n>(name: &'n [u8], zone: &[u8]) -> Option<&'n [u8]> {
     let at = name.len().checked_sub(zone.len())?;
     if name[at..] != *zone {
         return None;
