@@ -6,6 +6,8 @@
 mod cuts;
 mod layer;
 mod ledger;
+mod transfers;
+mod updater;
 mod writers;
 
 use std::io::Write;

@@ -13,6 +13,7 @@ use dnsbroker_api::client::{Client, ClientError};
 use dnsbroker_api::message::{
     Certificate, Enroll, ImportReport, Issued, Member, Network, NewMember, NewToken, Reason, SetNetwork, Token,
 };
+use dnsbroker_api::problem::Problem;
 use dnsbroker_federation::{DevEui, MemberId, NetId};
 use dnsbroker_tests::Broker;
 use fastrand::Rng;
@@ -20,10 +21,14 @@ use rcgen::{CertificateParams, KeyPair};
 
 use crate::layer::Layer;
 use crate::ledger::{DeviceChange, Devices, Ledger, Ledgers, Outcome, Part, Picture, Roster, RosterChange, Step};
+use crate::updater::{MOST, Unacknowledged, Updater, decode};
 
 /// Those who change devices: member and NetID of each.
 const DEVICE_WRITERS: [(&str, &str); 4] =
     [("atlantic-iot", "60002d"), ("alpine-lora", "600013"), ("city-sensors", "c0002a"), ("harbour-net", "e00123")];
+/// Which of them sends small changes as dynamic updates (RFC 2136), and its key.
+const UPDATER: usize = 3;
+const KEY: &str = "updater.example";
 /// Member and NetIDs of the one who changes everything else.
 const CLERK: &str = "clerk";
 /// After a refusal a writer waits a little: a full disk is not freed sooner by asking.
@@ -63,6 +68,9 @@ pub fn settle(broker: &Broker) -> anyhow::Result<Picture> {
         broker.member(member, netid, &format!("192.0.2.{index}"))?;
     }
     broker.member(CLERK, "600042", "192.0.2.99")?;
+    let (updater, _) = DEVICE_WRITERS[UPDATER];
+    let key = broker.key(KEY, &format!("--member={updater}"), "update")?;
+    std::fs::write(broker.path().join(KEY), key.secret)?;
     block_on(Picture::take(&client(broker)))?
 }
 
@@ -76,12 +84,17 @@ impl Writers {
             layer: layer.cloned(),
             progress: Arc::clone(&progress),
             random: random.fork(),
+            updater: None,
         };
         let mut devices = Vec::new();
         for (number, (member, netid)) in DEVICE_WRITERS.into_iter().enumerate() {
             let (member, netid) = (member.parse()?, netid.parse()?);
             let ledger = Ledger { start: start.devices.get(&netid).cloned().unwrap_or_default(), steps: Vec::new() };
-            let desk = desk(broker.path());
+            let mut desk = desk(broker.path());
+            if number == UPDATER {
+                let secret = decode(&std::fs::read_to_string(broker.path().join(KEY))?)?;
+                desk.updater = Some(Updater::connect(broker.dns()?, KEY, &secret)?);
+            }
             devices.push((netid, std::thread::spawn(move || block_on(desk.devices(number, member, netid, ledger))?)));
         }
         let ledger = Ledger { start: start.roster.clone(), steps: Vec::new() };
@@ -116,6 +129,20 @@ struct Desk {
     layer: Option<Layer>,
     progress: Arc<Progress>,
     random: Rng,
+    updater: Option<Updater>,
+}
+
+/// What became of an update, in the terms of the other writers.
+fn updated(result: Result<(), Unacknowledged>) -> Result<(), ClientError> {
+    result.map_err(|error| match error {
+        Unacknowledged::Refused(words) => {
+            ClientError::Problem(Problem::new(http::StatusCode::CONFLICT, "update-refused", words))
+        }
+        Unacknowledged::Unknown => ClientError::Unreachable {
+            socket: "plain DNS".to_owned(),
+            source: std::io::ErrorKind::ConnectionAborted.into(),
+        },
+    })
 }
 
 impl Desk {
@@ -171,9 +198,18 @@ impl Desk {
             let path = format!("/api/v1/members/{member}/netids/{netid}/devices?format=plain&mode={mode}");
             let body: String = list.iter().map(|device| format!("{device}\n")).collect();
             let sent = self.position();
-            let result: Result<ImportReport, _> =
-                self.client.upload(&path, "text/plain", std::io::Cursor::new(body)).await;
-            if !self.note(&mut ledger, change, sent, result.map(drop)).await {
+            let result = match (&mut self.updater, &change) {
+                (Some(updater), DeviceChange::Add(list)) if list.len() <= MOST => {
+                    updated(updater.send(list, Some(netid)))
+                }
+                (Some(updater), DeviceChange::Remove(list)) if list.len() <= MOST => updated(updater.send(list, None)),
+                _ => {
+                    let report: Result<ImportReport, _> =
+                        self.client.upload(&path, "text/plain", std::io::Cursor::new(body)).await;
+                    report.map(drop)
+                }
+            };
+            if !self.note(&mut ledger, change, sent, result).await {
                 return Ok(ledger);
             }
         }

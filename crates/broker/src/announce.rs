@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use dnsbroker_ca::ReplicaId;
-use dnsbroker_federation::{DomainName, Zone};
+use dnsbroker_federation::{DomainName, Serial, Zone};
 use dnsbroker_store::View;
 use dnsbroker_zone::tsig::{Chain, Key};
 use dnsbroker_zone::wire::message::Message;
@@ -104,32 +104,47 @@ impl Announcer {
         }
     }
 
-    /// Tells of both private zones until each is answered.
+    /// Tells of both private zones until each is answered. A replica may hold one of them only, so what it says to one
+    /// is nothing to the other.
     async fn tell(
         &self,
         address: SocketAddr,
         key: Option<&DomainName>,
-        serials: &mut tokio::sync::watch::Receiver<dnsbroker_federation::Serial>,
+        serials: &mut tokio::sync::watch::Receiver<Serial>,
     ) -> Result<(), Unheard> {
-        let mut reason = String::new();
+        let mut pending = vec![Zone::DevEui, Zone::NetId];
+        let mut refused = Vec::new();
         for (attempt, wait) in WAITS.into_iter().enumerate() {
-            match self.attempt(address, key, wait).await {
-                Ok(()) => return Ok(()),
-                Err(why) => reason = why,
+            let mut unheard = Vec::new();
+            for zone in pending {
+                match self.attempt(address, key, zone, wait).await {
+                    Ok(Response::Taken) => {}
+                    Ok(Response::Refused(words)) => refused.push(words),
+                    Err(why) => unheard.push((zone, why)),
+                }
             }
-            // A newer serial makes this one pointless, but who does not answer is not asked more often for that.
+            let Some((_, why)) = unheard.first() else { break };
             if attempt + 1 == WAITS.len() {
-                break;
+                return Err(Unheard::Failed(why.clone()));
             }
+            pending = unheard.into_iter().map(|(zone, _)| zone).collect();
             tokio::time::sleep(wait).await;
+            // A newer serial makes this one pointless, but who does not answer is not asked more often for that.
             if serials.has_changed().unwrap_or(false) {
                 return Err(Unheard::Overtaken);
             }
         }
-        Err(Unheard::Failed(reason))
+        // A server that holds one of the zones refuses the other, and that is as it should be.
+        if refused.len() == 2 { Err(Unheard::Failed(refused.swap_remove(0))) } else { Ok(()) }
     }
 
-    async fn attempt(&self, address: SocketAddr, key: Option<&DomainName>, wait: Duration) -> Result<(), String> {
+    async fn attempt(
+        &self,
+        address: SocketAddr,
+        key: Option<&DomainName>,
+        zone: Zone,
+        wait: Duration,
+    ) -> Result<Response, String> {
         let view = self.shared.view.load_full();
         let key = match key {
             None => None,
@@ -138,17 +153,17 @@ impl Announcer {
                 Some(self.sealer.unseal(row).map_err(|error| error.to_string())?)
             }
         };
-        for zone in [Zone::NetId, Zone::DevEui] {
-            let exchange = self.exchange(address, &view, zone, key.clone());
-            match tokio::time::timeout(wait, exchange).await {
-                Ok(done) => done?,
-                Err(_) => return Err("it does not answer".to_owned()),
-            }
-        }
-        Ok(())
+        let exchange = self.exchange(address, &view, zone, key);
+        tokio::time::timeout(wait, exchange).await.unwrap_or_else(|_| Err("it does not answer".to_owned()))
     }
 
-    async fn exchange(&self, address: SocketAddr, view: &View, zone: Zone, key: Option<Key>) -> Result<(), String> {
+    async fn exchange(
+        &self,
+        address: SocketAddr,
+        view: &View,
+        zone: Zone,
+        key: Option<Key>,
+    ) -> Result<Response, String> {
         let broken = |error: std::io::Error| format!("it cannot be reached: {error}");
         let socket = UdpSocket::bind(self.from(address)).await.map_err(broken)?;
         socket.connect(address).await.map_err(broken)?;
@@ -169,12 +184,12 @@ impl Announcer {
             }
             // An error may be unsigned; what it says is all that can be done about it.
             if response.rcode() != Rcode::NOERROR {
-                return Err(format!("it answers {}", response.rcode().mnemonic()));
+                return Ok(Response::Refused(format!("it answers {}", response.rcode().mnemonic())));
             }
             if let Some(chain) = &mut chain {
                 chain.verify(response, now().unsigned_abs()).map_err(|error| error.to_string())?;
             }
-            return Ok(());
+            return Ok(Response::Taken);
         }
     }
 
@@ -183,6 +198,14 @@ impl Announcer {
         let any = if address.is_ipv4() { IpAddr::from([0; 4]) } else { IpAddr::from([0_u16; 8]) };
         SocketAddr::new(self.own.iter().find(same_family).copied().unwrap_or(any), 0)
     }
+}
+
+/// What a replica said.
+enum Response {
+    /// It has heard.
+    Taken,
+    /// It will not hear, in words. There is no use in telling it again.
+    Refused(String),
 }
 
 /// Why a replica was not told.
