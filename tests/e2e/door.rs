@@ -5,7 +5,7 @@ use std::net::{TcpStream, UdpSocket};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, ensure};
-use dnsbroker_tests::tls::{Tls, ask, client, connect, credential};
+use dnsbroker_tests::tls::{Odd, Tls, ask, client, connect, credential, stranger};
 use dnsbroker_tests::{Broker, TsigKey, nibble_name};
 use dnsbroker_zone::tsig::{Algorithm, Chain, Key};
 
@@ -306,6 +306,14 @@ fn what_was_allowed_ends_with_the_certificate_on_live_connections_too() -> anyho
     // A replica is no member: DoH does not let it in.
     let doh = connect(broker.doh()?, &client(&broker, Some(credential(&directory)?), &["http/1.1"])?);
     ensure!(doh.and_then(|mut tls| ask(&mut tls, &message(Act::Device, 1))).is_err(), "a replica looks devices up");
+    // The same name in a certificate of somebody else's CA.
+    let uri = ["spiffe://fed.example/replica/mirror"];
+    let forged = stranger(&Odd { uris: &uri, hosts: &[], days: (-1, 1) })?;
+    let forged = connect(broker.xot()?, &client(&broker, Some(forged), &["dot"])?);
+    let forged = forged.and_then(|mut tls| framed(&mut tls, &message(Act::Soa, 1)));
+    ensure!(forged.is_err() && broker.log().contains("XoT handshake failed"), "a stranger is let in");
+    let bare = connect(broker.xot()?, &client(&broker, None, &["dot"])?);
+    ensure!(bare.and_then(|mut tls| framed(&mut tls, &message(Act::Soa, 1))).is_err(), "nobody is let in");
     broker.json(&["replica", "remove", "mirror"])?;
     let ended = framed(&mut live, &message(Act::Soa, 1));
     ensure!(ended.is_err(), "the live connection goes on");

@@ -148,36 +148,11 @@ fn set_up(kind: Kind, broker: &Broker, key: &TsigKey, first: &BTreeSet<u64>) -> 
     server.write("zone", &zone(1, first))?;
     let config = primary(kind, broker, &server, &Over::Tcp(key))?;
     if kind == Kind::PowerDns {
-        prepare_powerdns(&server, &config, key)?;
+        server.prepare_powerdns(&config, ZONE, "create-zone", "primary", key)?;
         publish(kind, &server, 1, first)?;
     }
     server.start(&config)?;
     Ok(server)
-}
-
-fn prepare_powerdns(server: &Server, config: &str, key: &TsigKey) -> anyhow::Result<()> {
-    let dir = server.path().display();
-    let schema = ["/usr/share/pdns-backend-sqlite3/schema", "/usr/share/doc/pdns-backend-sqlite3"]
-        .iter()
-        .map(|dir| Path::new(dir).join("schema.sqlite3.sql"))
-        .find(|path| path.exists())
-        .context("no schema of PowerDNS")?;
-    let made = server.tool("sqlite3", &["pdns.sqlite3", &format!(".read {}", schema.display())])?;
-    ensure!(made.ok, "sqlite3: {}", made.stderr);
-    server.write(
-        "pdns.conf",
-        &format!("launch=gsqlite3\ngsqlite3-database={dir}/pdns.sqlite3\nsocket-dir={dir}\n{config}"),
-    )?;
-    let config = format!("--config-dir={dir}");
-    for args in [
-        vec!["create-zone", ZONE],
-        vec!["import-tsig-key", &key.name, "hmac-sha256", &key.secret],
-        vec!["activate-tsig-key", ZONE, &key.name, "primary"],
-    ] {
-        let done = server.tool("pdnsutil", &[&[config.as_str()], &args[..]].concat())?;
-        ensure!(done.ok, "pdnsutil {args:?}: {}{}", done.stdout, done.stderr);
-    }
-    Ok(())
 }
 
 fn add_source(broker: &Broker, server: &Server, more: &[&str]) -> anyhow::Result<()> {

@@ -159,6 +159,43 @@ impl Server {
         self.run()
     }
 
+    /// Makes PowerDNS's database with a zone and a key. `create` is the command with what it needs beside the zone.
+    pub fn prepare_powerdns(
+        &self,
+        config: &str,
+        zone: &str,
+        create: &str,
+        role: &str,
+        key: &TsigKey,
+    ) -> anyhow::Result<()> {
+        let dir = self.path().display();
+        let schema = ["/usr/share/pdns-backend-sqlite3/schema", "/usr/share/doc/pdns-backend-sqlite3"]
+            .iter()
+            .map(|dir| Path::new(dir).join("schema.sqlite3.sql"))
+            .find(|path| path.exists())
+            .context("no schema of PowerDNS")?;
+        if !self.path().join("pdns.sqlite3").exists() {
+            let made = self.tool("sqlite3", &["pdns.sqlite3", &format!(".read {}", schema.display())])?;
+            ensure!(made.ok, "sqlite3: {}", made.stderr);
+        }
+        self.write(
+            "pdns.conf",
+            &format!("launch=gsqlite3\ngsqlite3-database={dir}/pdns.sqlite3\nsocket-dir={dir}\n{config}"),
+        )?;
+        let config = format!("--config-dir={dir}");
+        let mut words = create.split(' ');
+        let create: Vec<&str> = words.next().into_iter().chain([zone]).chain(words).collect();
+        for args in [
+            create,
+            vec!["import-tsig-key", &key.name, "hmac-sha256", &key.secret],
+            vec!["activate-tsig-key", zone, &key.name, role],
+        ] {
+            let done = self.tool("pdnsutil", &[&[config.as_str()], &args[..]].concat())?;
+            ensure!(done.ok, "pdnsutil {args:?}: {}{}", done.stdout, done.stderr);
+        }
+        Ok(())
+    }
+
     /// Starts it again as it was.
     pub fn run(&mut self) -> anyhow::Result<()> {
         ensure!(self.child.is_none(), "it runs already");
