@@ -31,7 +31,7 @@ fn network(index: usize, address: u8) -> Network {
         netid: netid(index),
         member: member(index),
         addresses: vec![[192, 0, 2, address].into()],
-        port: (address % 2 == 0).then_some(8_444),
+        port: address.is_multiple_of(2).then_some(8_444),
         target: None,
     }
 }
@@ -48,7 +48,7 @@ type Step = (BTreeMap<u16, Option<usize>>, Option<(usize, u8)>);
 
 fn device(low: u16) -> DevEui {
     // Neighbours share most digits, others few.
-    let high = if low % 7 == 0 { 0xa840_4100 } else { 0x0004_a30b };
+    let high = if low.is_multiple_of(7) { 0xa840_4100 } else { 0x0004_a30b };
     DevEui::from_u64(high << 32 | u64::from(low)).expect("valid")
 }
 
