@@ -24,6 +24,8 @@ pub struct Updater {
 pub enum Unacknowledged {
     /// The broker says no.
     Refused(String),
+    /// SERVFAIL: the store takes no changes.
+    StoreFailed,
     /// Nobody says anything: it may have happened or not.
     Unknown,
 }
@@ -41,6 +43,7 @@ impl Updater {
         let exchanged = self.message(devices, netid).and_then(|(message, chain)| self.exchange(&message, chain));
         match exchanged {
             Ok(0) => Ok(()),
+            Ok(2) => Err(Unacknowledged::StoreFailed),
             Ok(rcode) => Err(Unacknowledged::Refused(format!("rcode {rcode}"))),
             Err(_) => Err(Unacknowledged::Unknown),
         }

@@ -138,6 +138,10 @@ fn updated(result: Result<(), Unacknowledged>) -> Result<(), ClientError> {
         Unacknowledged::Refused(words) => {
             ClientError::Problem(Problem::new(http::StatusCode::CONFLICT, "update-refused", words))
         }
+        Unacknowledged::StoreFailed => {
+            let words = "an update was answered with SERVFAIL";
+            ClientError::Problem(Problem::new(http::StatusCode::INSUFFICIENT_STORAGE, "store-full", words))
+        }
         Unacknowledged::Unknown => ClientError::Unreachable {
             socket: "plain DNS".to_owned(),
             source: std::io::ErrorKind::ConnectionAborted.into(),

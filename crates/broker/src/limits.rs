@@ -28,8 +28,12 @@ pub struct Limits {
     pub sessions: usize,
     /// Connections of plain DNS (TCP).
     pub dns_connections: usize,
+    /// The same of one address.
+    pub dns_connections_per_address: usize,
     /// Connections of zone transfers over TLS.
     pub xot_connections: usize,
+    /// The same of one member or replica.
+    pub xot_connections_per_principal: usize,
     /// Records of one transfer from a source.
     pub source_records: u64,
     /// Octets of one transfer from a source.
@@ -51,7 +55,9 @@ impl Default for Limits {
             header_octets: 16 * 1024,
             sessions: 8_192,
             dns_connections: 1_024,
+            dns_connections_per_address: 64,
             xot_connections: 512,
+            xot_connections_per_principal: 32,
             source_records: 20_000_000,
             source_octets: 2 * 1024 * 1024 * 1024,
             nxdomain_per_minute: 60_000,
@@ -86,7 +92,8 @@ impl Limits {
     /// What would make the broker useless, in words.
     pub fn problem(&self) -> Option<&'static str> {
         let zero = [self.connections, self.connections_per_member, self.handshakes, self.sessions].contains(&0)
-            || [self.dns_connections, self.xot_connections].contains(&0);
+            || [self.dns_connections, self.dns_connections_per_address].contains(&0)
+            || [self.xot_connections, self.xot_connections_per_principal].contains(&0);
         let no_time = [self.handshake_seconds, self.idle_seconds, self.request_seconds].contains(&0);
         match () {
             () if zero => Some("numbers of connections, handshakes and sessions are at least 1"),

@@ -1,7 +1,9 @@
 //! Accepting connections, as many as there are places for.
 
+use std::collections::HashMap;
+use std::hash::Hash;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::net::{TcpListener, TcpStream};
@@ -79,5 +81,64 @@ impl Listen {
             self.complained = Some(Instant::now());
         }
         due
+    }
+}
+
+/// Places by who takes them, so that one leaves room for others.
+pub struct Places<K> {
+    limit: usize,
+    taken: Mutex<HashMap<K, usize>>,
+}
+
+/// A place, given back when it is dropped.
+pub struct Place<K: Hash + Eq> {
+    places: Arc<Places<K>>,
+    who: K,
+}
+
+impl<K: Hash + Eq + Clone> Places<K> {
+    /// So many each.
+    pub fn new(limit: usize) -> Arc<Self> {
+        Arc::new(Self { limit, taken: Mutex::default() })
+    }
+
+    /// A place, if there is one left for this one.
+    pub fn take(self: &Arc<Self>, who: K) -> Option<Place<K>> {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = taken.entry(who.clone()).or_default();
+        if *count >= self.limit {
+            return None;
+        }
+        *count += 1;
+        Some(Place { places: Arc::clone(self), who })
+    }
+}
+
+impl<K: Hash + Eq> Drop for Place<K> {
+    fn drop(&mut self) {
+        let mut taken = self.places.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = taken.get(&self.who).map_or(0, |count| count.saturating_sub(1));
+        if left == 0 {
+            taken.remove(&self.who);
+        } else if let Some(count) = taken.get_mut(&self.who) {
+            *count = left;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_has_places_of_its_own_and_gives_them_back() {
+        let places = Places::new(2);
+        let (first, second) = (places.take("a"), places.take("a"));
+        assert!(first.is_some() && second.is_some() && places.take("a").is_none());
+        assert!(places.take("b").is_some(), "another one has room");
+        drop(first);
+        assert!(places.take("a").is_some());
+        drop(second);
+        assert!(places.taken.lock().expect("a lock").is_empty(), "nothing is left of those who have gone");
     }
 }

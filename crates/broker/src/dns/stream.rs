@@ -20,7 +20,7 @@ use super::Desk;
 use super::door::{Caller, Reply};
 use super::transfer::{Sending, Transfer};
 use crate::committer::now;
-use crate::listen::Listen;
+use crate::listen::{Listen, Places};
 use crate::metrics::Transport;
 use crate::peer::Peer;
 
@@ -43,10 +43,15 @@ const TRANSFERS: usize = 4;
 pub(super) async fn serve(listener: TcpListener, desk: Arc<Desk>, stop: CancellationToken) {
     let connections = TaskTracker::new();
     let mut listen = Listen::new(listener, "plain DNS", desk.limits.dns_connections);
+    let places = Places::new(desk.limits.dns_connections_per_address);
     while let Some((stream, address, slot)) = listen.next(&stop).await {
+        let Some(place) = places.take(address.ip()) else {
+            tracing::debug!(%address, "too many connections of one address: closed at once");
+            continue;
+        };
         let (desk, stop) = (Arc::clone(&desk), stop.clone());
         connections.spawn(async move {
-            let _slot = slot;
+            let (_slot, _place) = (slot, place);
             if let Err(error) = stream.set_nodelay(true) {
                 tracing::debug!(%address, %error, "the connection is gone already");
             }

@@ -16,7 +16,7 @@ use super::Desk;
 use super::stream::Connection;
 use crate::committer::now;
 use crate::handshake::{explain, may_log, refusal};
-use crate::listen::Listen;
+use crate::listen::{Listen, Places};
 use crate::metrics::Handshake;
 use crate::peer::{Identity, Peer};
 use crate::tls::TlsSwap;
@@ -39,11 +39,18 @@ pub async fn serve(listener: TcpListener, xot: Arc<Xot>, stop: CancellationToken
     let connections = TaskTracker::new();
     let handshakes = Arc::new(Semaphore::new(HANDSHAKES));
     let mut listen = Listen::new(listener, "XoT", xot.desk.limits.xot_connections);
+    let places = Places::new(xot.desk.limits.xot_connections_per_principal);
     while let Some((stream, address, slot)) = listen.next(&stop).await {
         let (xot, handshakes, stop) = (Arc::clone(&xot), Arc::clone(&handshakes), stop.clone());
+        let places = Arc::clone(&places);
         connections.spawn(async move {
             let _slot = slot;
             if let Some((stream, peer)) = accept(stream, address, &xot, &handshakes).await {
+                let Some(_place) = places.take(peer.principal().clone()) else {
+                    xot.desk.shared.metrics.xot_handshake(Handshake::Crowded);
+                    tracing::warn!(client = %address, principal = %peer.principal(), "too many XoT connections of one");
+                    return;
+                };
                 Connection { desk: Arc::clone(&xot.desk), address, peer: Some(peer) }.run(stream, stop).await;
             }
         });

@@ -27,18 +27,26 @@ const DOUBLINGS: u32 = 6;
 const CLAIMS_AGAIN: Duration = Duration::from_secs(3_600);
 /// A source expires after this many seconds at least.
 const EXPIRE_LEAST: u32 = 60;
-/// Two looks are this far apart, however many NOTIFYs come.
+/// Two looks are this far apart, however many NOTIFYs come; after looks that brought nothing, up to 64 times that.
 const APART: Duration = Duration::from_millis(20);
 
 /// Runs until the source is taken out or changed.
 pub(super) async fn run(netid: NetId, desk: Arc<Desk>, means: Arc<Means>) {
-    let mut task =
-        Task { netid, desk, means, failures: 0, succeeded: Instant::now(), whole_at: Instant::now(), withdrawn: false };
+    let mut task = Task {
+        netid,
+        desk,
+        means,
+        failures: 0,
+        succeeded: Instant::now(),
+        whole_at: Instant::now(),
+        withdrawn: false,
+        fruitless: 0,
+    };
     loop {
         let Some(source) = task.source() else { return };
         let outcome = task.look(&source).await;
         let wait = task.settle(&source, outcome).await;
-        tokio::time::sleep(APART).await;
+        tokio::time::sleep(APART * (1 << task.fruitless.min(DOUBLINGS))).await;
         // A NOTIFY that came meanwhile is remembered.
         let _ = tokio::time::timeout(wait, task.desk.wake.notified()).await;
     }
@@ -53,6 +61,8 @@ struct Task {
     /// When the whole zone was last fetched.
     whole_at: Instant,
     withdrawn: bool,
+    /// Looks in a row that brought nothing new.
+    fruitless: u32,
 }
 
 /// What one look came to.
@@ -72,6 +82,7 @@ impl Task {
 
     /// One look at the primary.
     async fn look(&mut self, source: &Source) -> Outcome {
+        self.fruitless = self.fruitless.saturating_add(1);
         self.desk.change(|status| {
             status.looked = Some(now());
             status.next = None;
@@ -155,7 +166,7 @@ impl Task {
                     mismatches = tally.mismatches, added, moved, removed, claimed,
                     seconds = started.elapsed().as_secs_f64(), "transfer in"
                 );
-                self.withdrawn = false;
+                (self.withdrawn, self.fruitless) = (false, 0);
                 Outcome::Current(serial)
             }
             Err(CommitError::Refused(shrink @ Refusal::Shrink { .. })) => {
