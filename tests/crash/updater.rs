@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{bail, ensure};
 use dnsbroker_federation::{DevEui, DomainName, NetId};
 use dnsbroker_zone::tsig::{Algorithm, Chain, Key};
 use dnsbroker_zone::wire::message::Message;
@@ -91,20 +91,4 @@ impl Updater {
         }
         Ok(answer.rcode().0)
     }
-}
-
-/// Octets of base64.
-pub fn decode(base64: &str) -> anyhow::Result<Vec<u8>> {
-    const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let (mut octets, mut bits, mut held) = (Vec::new(), 0_u32, 0);
-    for letter in base64.trim().trim_end_matches('=').bytes() {
-        let value = ALPHABET.iter().position(|known| *known == letter).context("not base64")?;
-        bits = bits << 6 | value as u32;
-        held += 6;
-        if held >= 8 {
-            held -= 8;
-            octets.push((bits >> held) as u8);
-        }
-    }
-    Ok(octets)
 }

@@ -15,13 +15,13 @@ use dnsbroker_api::message::{
 };
 use dnsbroker_api::problem::Problem;
 use dnsbroker_federation::{DevEui, MemberId, NetId};
-use dnsbroker_tests::Broker;
+use dnsbroker_tests::{Broker, decode};
 use fastrand::Rng;
 use rcgen::{CertificateParams, KeyPair};
 
 use crate::layer::Layer;
 use crate::ledger::{DeviceChange, Devices, Ledger, Ledgers, Outcome, Part, Picture, Roster, RosterChange, Step};
-use crate::updater::{MOST, Unacknowledged, Updater, decode};
+use crate::updater::{MOST, Unacknowledged, Updater};
 
 /// Those who change devices: member and NetID of each.
 const DEVICE_WRITERS: [(&str, &str); 4] =

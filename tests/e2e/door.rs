@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, ensure};
 use dnsbroker_tests::tls::{Odd, Tls, ask, client, connect, credential, stranger};
-use dnsbroker_tests::{Broker, TsigKey, nibble_name};
+use dnsbroker_tests::{Broker, TsigKey, decode, nibble_name};
 use dnsbroker_zone::tsig::{Algorithm, Chain, Key};
 
 const DEVICE: &str = "0004a30b001c0530";
@@ -135,24 +135,6 @@ fn sign(message: &mut Vec<u8>, signed: Signed, key: &TsigKey) -> anyhow::Result<
         Chain::request(Key::new(key_name.parse()?, Algorithm::HmacSha256, &secret), message, now);
     }
     Ok(())
-}
-
-fn decode(base64: &str) -> anyhow::Result<Vec<u8>> {
-    let value = |octet: u8| {
-        let alphabet = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-        alphabet.iter().position(|letter| *letter == octet).context("not base64")
-    };
-    let mut octets = Vec::new();
-    let (mut bits, mut held) = (0_u32, 0);
-    for letter in base64.trim_end_matches('=').bytes() {
-        bits = bits << 6 | value(letter)? as u32;
-        held += 6;
-        if held >= 8 {
-            held -= 8;
-            octets.push((bits >> held) as u8);
-        }
-    }
-    Ok(octets)
 }
 
 fn framed<S: Read + Write>(stream: &mut S, message: &[u8]) -> anyhow::Result<Vec<u8>> {

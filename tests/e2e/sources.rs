@@ -293,6 +293,38 @@ fn claims_mismatches_and_a_zone_that_shrinks_are_told_and_held() -> anyhow::Resu
     assert_devices(&broker, &ours, "after an administrator said yes")
 }
 
+#[test]
+fn kills_in_the_midst_of_transfers_leave_one_version_of_the_zone_and_it_whole() -> anyhow::Result<()> {
+    if !Kind::Nsd.installed() {
+        return Ok(());
+    }
+    let mut broker = federation()?;
+    let key = broker.key("op1.example", "--member=alpine", "source")?;
+    pin_dns_port(&broker)?;
+    let mut random = fastrand::Rng::new();
+    let mut versions = vec![BTreeSet::new(), some(0..5_000)];
+    let server = set_up(Kind::Nsd, &broker, &key, &versions[1])?;
+    add_source(&broker, &server, &["--key", &key.name])?;
+    assert_devices(&broker, &versions[1], "the first transfer")?;
+    for serial in 2..12 {
+        // Now a few, now many: differences and whole zones.
+        let mut next = versions[versions.len() - 1].clone();
+        let start = random.u64(0..20_000);
+        next.extend(some(start..start + random.u64(1..3_000)));
+        let every = random.u64(3..50);
+        next.retain(|device| device % every != 0);
+        publish(Kind::Nsd, &server, serial, &next)?;
+        versions.push(next);
+        std::thread::sleep(std::time::Duration::from_millis(random.u64(0..120)));
+        broker.kill()?;
+        broker.serve()?;
+        let found = devices(&broker)?;
+        ensure!(versions.contains(&found), "{} devices, which no version of the zone has", found.len());
+        assert_devices(&broker, &versions[versions.len() - 1], "after a kill").with_context(|| server.log())?;
+    }
+    Ok(())
+}
+
 /// A certificate for a primary, of a CA of the tests' own, beside the federation's root.
 fn server_pki(broker: &Broker, dir: &Path) -> anyhow::Result<()> {
     let openssl = |args: &[&str]| -> anyhow::Result<()> {

@@ -6,5 +6,5 @@ mod servers;
 pub mod tls;
 
 pub use broker::{Broker, Options};
-pub use peers::{Finished, nibble_name, output, peer, query};
+pub use peers::{Finished, decode, nibble_name, output, peer, query};
 pub use servers::{Kind, PATIENCE, Server, TsigKey, eventually, free_port, serial_of, zone_of};

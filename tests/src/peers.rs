@@ -60,3 +60,19 @@ pub fn query(id: u16, opcode: u8, name: &str, qtype: u16, class: u16) -> Vec<u8>
     message.extend(class.to_be_bytes());
     message
 }
+
+/// Octets of base64.
+pub fn decode(base64: &str) -> anyhow::Result<Vec<u8>> {
+    const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let (mut octets, mut bits, mut held) = (Vec::new(), 0_u32, 0);
+    for letter in base64.trim().trim_end_matches('=').bytes() {
+        let value = ALPHABET.iter().position(|known| *known == letter).context("not base64")?;
+        bits = bits << 6 | value as u32;
+        held += 6;
+        if held >= 8 {
+            held -= 8;
+            octets.push((bits >> held) as u8);
+        }
+    }
+    Ok(octets)
+}
