@@ -25,6 +25,8 @@ use crate::committer::{Committer, now};
 use crate::config::Config;
 use crate::control::Control;
 use crate::doh::{self, Doh};
+use crate::limits::TRANSFERS;
+use crate::listen::Places;
 use crate::logging::Logging;
 use crate::pki::{Pki, brought, server_names};
 use crate::public_zone::{self, PublicNames};
@@ -140,6 +142,7 @@ impl Daemon {
             engine: Arc::clone(&app.engine),
             sealer: Arc::clone(&app.sealer),
             sources: Arc::clone(&app.sources),
+            sending: Places::new(TRANSFERS),
             limits: limits.clone(),
         });
         for sockets in bound.dns {

@@ -73,6 +73,8 @@ pub const ERROR_RESETS: usize = 256;
 pub const STREAM_WINDOW: u32 = 128 * 1024;
 /// Octets of one connection in flight.
 pub const CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// Transfers of one replica at once: both zones, and those of a secondary that has just been restarted.
+pub const TRANSFERS: usize = 8;
 /// Octets of a DNS message (RFC 8484, section 6).
 pub const MESSAGE: usize = 65_535;
 /// Octets of a request's target: as long as hyper takes one. Messages that do not fit go by POST.

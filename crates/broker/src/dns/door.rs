@@ -84,6 +84,7 @@ const NOT_ADMITTED: &str = "the holder of the key is suspended or has left the f
 const NO_UPDATE: &str = "updates need a TSIG key or certificate of a member that allows them";
 const NO_NOTIFY: &str = "NOTIFY is taken from a configured source only, signed where it has a key";
 const CLEAR_TEXT: &str = "this replica may fetch over TLS only (XoT)";
+const CROWDED: &str = "this replica has too many transfers under way";
 const UDP_TRANSFER: &str = "AXFR is not defined over UDP";
 
 impl Desk {
@@ -205,7 +206,12 @@ impl Desk {
             tracing::warn!(client = %caller.address, replica = %replica.id, "transfer refused: {CLEAR_TEXT}");
             return Reply::Message(envelope.empty(refusal(Rcode::REFUSED, 18, CLEAR_TEXT)));
         }
+        let Some(place) = self.sending.take(replica.id.clone()) else {
+            tracing::warn!(client = %caller.address, replica = %replica.id, "transfer refused: {CROWDED}");
+            return Reply::Message(envelope.empty(refusal(Rcode::REFUSED, 0, CROWDED)));
+        };
         let transfer = Transfer {
+            _place: place,
             view: Arc::clone(view),
             engine: Arc::clone(&self.engine),
             replica: Arc::clone(replica),

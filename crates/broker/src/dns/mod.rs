@@ -21,12 +21,14 @@ pub mod xot;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use dnsbroker_ca::ReplicaId;
 use dnsbroker_store::engine::Engine;
 use tokio::net::{TcpListener, UdpSocket};
 use tokio_util::sync::CancellationToken;
 
 use crate::committer::Committer;
 use crate::limits::Limits;
+use crate::listen::Places;
 use crate::seal::Sealer;
 use crate::shared::Shared;
 use crate::source::Sources;
@@ -46,6 +48,8 @@ pub struct Desk {
     pub sealer: Arc<Sealer>,
     /// Where NOTIFYs go.
     pub sources: Arc<Sources>,
+    /// Transfers under way, by replica: each holds a snapshot, and a difference in memory.
+    pub sending: Arc<Places<ReplicaId>>,
     /// Bounds.
     pub limits: Limits,
 }

@@ -36,8 +36,6 @@ const QUEUE: usize = 16;
 const BURST: usize = 128 * 1024;
 /// Updates of one connection that wait for their commit.
 const UPDATES: usize = 512;
-/// Transfers of one connection at once.
-const TRANSFERS: usize = 4;
 
 /// Serves plain TCP until told to stop.
 pub(super) async fn serve(listener: TcpListener, desk: Arc<Desk>, stop: CancellationToken) {
@@ -75,7 +73,6 @@ struct Tasks {
     out: mpsc::Sender<Vec<u8>>,
     running: JoinSet<()>,
     updates: Arc<Semaphore>,
-    transfers: Arc<Semaphore>,
     busy: Arc<AtomicUsize>,
 }
 
@@ -90,7 +87,6 @@ impl Connection {
                 out,
                 running: JoinSet::new(),
                 updates: Arc::new(Semaphore::new(UPDATES)),
-                transfers: Arc::new(Semaphore::new(TRANSFERS)),
                 busy: Arc::default(),
             };
             if self.read(BufReader::with_capacity(16 * 1024, reader), &mut tasks, stop).await {
@@ -176,10 +172,8 @@ impl Connection {
             Reply::Transfer(transfer) => {
                 let desk = Arc::clone(&self.desk);
                 let (out, busy) = (tasks.out.clone(), Busy::new(&tasks.busy));
-                let transfers = Arc::clone(&tasks.transfers);
                 tasks.running.spawn(async move {
                     let _busy = busy;
-                    let Ok(_permit) = transfers.acquire_owned().await else { return };
                     send(*transfer, &desk, &out).await;
                 });
                 true

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
+use dnsbroker_ca::ReplicaId;
 use dnsbroker_federation::{DomainName, Serial, Zone};
 use dnsbroker_store::engine::Engine;
 use dnsbroker_store::record::Replica;
@@ -13,11 +14,12 @@ use dnsbroker_zone::wire::message::Message;
 use dnsbroker_zone::wire::{RecordType, Section};
 
 use super::envelope::Envelope;
+use crate::listen::Place;
 use crate::metrics::{Direction, Metrics, TransferKind};
 use crate::shared::Shared;
 
 /// Changes that are put together for one IXFR at most; more is sent as AXFR.
-const MAX_CHANGES: usize = 500_000;
+const MAX_CHANGES: usize = 200_000;
 
 /// What is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +49,7 @@ impl Asked {
 
 /// A transfer that is allowed.
 pub(super) struct Transfer {
+    pub(super) _place: Place<ReplicaId>,
     pub(super) view: Arc<View>,
     pub(super) engine: Arc<dyn Engine>,
     pub(super) replica: Arc<Replica>,
