@@ -95,7 +95,15 @@ fn assert_equal(kind: Kind, broker: &Broker, server: &Server, key: &TsigKey) -> 
     for zone in ZONES {
         let ours = serial_of(broker.dns()?, zone, Some(key))?;
         ensure!(ours.is_some(), "we do not answer SOA");
+        let mut looks = 0;
         eventually(&format!("{kind:?} has serial {ours:?} of {zone}"), || {
+            looks += 1;
+            if kind == Kind::Nsd && looks % 20 == 0 {
+                // NSD 4.6.1 opens a connection for each zone at its start and forgets its certificate on one of them;
+                // that zone then waits for the next retry, or for this.
+                let conf = server.path().join("conf");
+                server.tool("nsd-control", &["-c", &conf.to_string_lossy(), "transfer", zone])?;
+            }
             Ok(serial_of(server.address(), zone, None)? == ours)
         })
         .with_context(|| server.log())?;

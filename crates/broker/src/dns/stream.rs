@@ -1,7 +1,7 @@
 //! Messages over a stream (RFC 1035, section 4.2.2; RFC 7766): a length and a message, many at once in any order.
 //!
-//! One task reads, one writes; each transfer and each update that waits for its commit is a task of its own. What is to
-//! be written goes through a short queue, so a reader that stalls holds back its own transfers and nothing else.
+//! One task reads, one writes, one answers updates as their commits are done; each transfer is a task of its own. What
+//! is to be written goes through a short queue, so a reader that stalls holds back its own transfers and nothing else.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -9,15 +9,17 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use dnsbroker_ca::Principal;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::Desk;
-use super::door::{Caller, Reply};
+use super::door::{Caller, Reply, WaitingUpdate};
 use super::transfer::{Sending, Transfer};
 use crate::committer::now;
 use crate::listen::{Listen, Places};
@@ -72,7 +74,8 @@ pub(super) struct Connection {
 struct Tasks {
     out: mpsc::Sender<Vec<u8>>,
     running: JoinSet<()>,
-    updates: Arc<Semaphore>,
+    /// Updates that wait for their commit.
+    updates: mpsc::Sender<(WaitingUpdate, Busy)>,
     busy: Arc<AtomicUsize>,
 }
 
@@ -83,15 +86,15 @@ impl Connection {
         let (out, queue) = mpsc::channel(QUEUE);
         let writer = write(writer, queue);
         let reading = async {
-            let mut tasks = Tasks {
-                out,
-                running: JoinSet::new(),
-                updates: Arc::new(Semaphore::new(UPDATES)),
-                busy: Arc::default(),
-            };
+            let (updates, waiting) = mpsc::channel(UPDATES);
+            let mut running = JoinSet::new();
+            running.spawn(answer_updates(waiting, Arc::clone(&self.desk), out.clone()));
+            let mut tasks = Tasks { out, running, updates, busy: Arc::default() };
             if self.read(BufReader::with_capacity(16 * 1024, reader), &mut tasks, stop).await {
                 // The peer has said all it had to say; what it asked for it shall get.
-                while tasks.running.join_next().await.is_some() {}
+                let Tasks { mut running, out, updates, .. } = tasks;
+                drop((out, updates));
+                while running.join_next().await.is_some() {}
             }
         };
         tokio::pin!(reading);
@@ -157,18 +160,7 @@ impl Connection {
         match self.desk.receive(message, &caller).await {
             Reply::Nothing => false,
             Reply::Message(response) => tasks.out.send(response).await.is_ok(),
-            Reply::Update(update) => {
-                let desk = Arc::clone(&self.desk);
-                let (out, busy) = (tasks.out.clone(), Busy::new(&tasks.busy));
-                let Ok(permit) = Arc::clone(&tasks.updates).acquire_owned().await else { return false };
-                tasks.running.spawn(async move {
-                    let (_busy, _permit) = (busy, permit);
-                    let response = update.done(&desk).await;
-                    // The peer may have gone; the update happened all the same.
-                    let _ = out.send(response).await;
-                });
-                true
-            }
+            Reply::Update(update) => tasks.updates.send((*update, Busy::new(&tasks.busy))).await.is_ok(),
             Reply::Transfer(transfer) => {
                 let desk = Arc::clone(&self.desk);
                 let (out, busy) = (tasks.out.clone(), Busy::new(&tasks.busy));
@@ -177,6 +169,31 @@ impl Connection {
                     send(*transfer, &desk, &out).await;
                 });
                 true
+            }
+        }
+    }
+}
+
+/// Answers updates as their commits are done. One task for all: a group's answers go out together.
+async fn answer_updates(
+    mut waiting: mpsc::Receiver<(WaitingUpdate, Busy)>,
+    desk: Arc<Desk>,
+    out: mpsc::Sender<Vec<u8>>,
+) {
+    let mut pending = FuturesUnordered::new();
+    let mut open = true;
+    while open || !pending.is_empty() {
+        tokio::select! {
+            update = waiting.recv(), if open && pending.len() < UPDATES => match update {
+                Some((update, busy)) => pending.push(async {
+                    let _busy = busy;
+                    update.done(&desk).await
+                }),
+                None => open = false,
+            },
+            Some(response) = pending.next(), if !pending.is_empty() => {
+                // The peer may have gone; the update happened all the same.
+                let _ = out.send(response).await;
             }
         }
     }

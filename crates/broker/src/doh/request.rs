@@ -94,7 +94,21 @@ impl Service<Request<Incoming>> for Responder {
                 };
                 Replying::Later(Box::pin(body))
             }
-            Err(refused) => Replying::Now(Some(refuse(asking, refused))),
+            Err(refused) if request.body().size_hint().upper() == Some(0) => {
+                Replying::Now(Some(refuse(asking, refused)))
+            }
+            Err(refused) => {
+                let asking = Arc::clone(asking);
+                let body = async move {
+                    let body = request.into_body();
+                    if body.size_hint().lower() <= DISCARDED as u64 {
+                        // Left unread it would cost the client the connection, and perhaps the answer.
+                        let _ = from_body(&asking, body).await;
+                    }
+                    refuse(&asking, refused)
+                };
+                Replying::Later(Box::pin(body))
+            }
         }
     }
 }
@@ -196,7 +210,7 @@ fn check_body(request: &Request<Incoming>) -> Result<(), Refused> {
         let words = format!("the body is to be {MEDIA_TYPE}, not {media_type:?}");
         return Err(Refused::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, words));
     }
-    if request.body().size_hint().lower() > DISCARDED as u64 { Err(too_large()) } else { Ok(()) }
+    if request.body().size_hint().lower() > MESSAGE as u64 { Err(too_large()) } else { Ok(()) }
 }
 
 /// The message of a body.
