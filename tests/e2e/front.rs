@@ -37,18 +37,6 @@ fn assert_served(broker: &Broker, id: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Waits for a line of the log.
-fn assert_logged(broker: &Broker, words: &str) -> anyhow::Result<()> {
-    let begun = Instant::now();
-    while !broker.log().contains(words) {
-        let log = broker.log();
-        let failures: Vec<&str> = log.lines().filter(|line| line.contains("WARN") || line.contains("ERROR")).collect();
-        ensure!(begun.elapsed() < Duration::from_secs(5), "the log lacks {words:?}:\n{}", failures.join("\n"));
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    Ok(())
-}
-
 #[test]
 fn the_servers_preference_decides_the_protocol() -> anyhow::Result<()> {
     let broker = federation("")?;
@@ -107,7 +95,7 @@ fn who_is_not_let_in_is_told_in_the_log_and_why() -> anyhow::Result<()> {
             .and_then(|config| connect(broker.doh()?, &config))
             .and_then(|mut tls| ask(&mut tls, &lookup()));
         ensure!(served.is_err(), "{words}: got {served:?}");
-        assert_logged(&broker, words)?;
+        broker.assert_logged(words)?;
     }
     assert_served(&broker, "atlantic")
 }
@@ -137,7 +125,7 @@ fn revocation_and_suspension_end_live_connections_within_a_second() -> anyhow::R
     ensure!(ask(&mut live, &lookup())?.0 == 200, "served before");
     broker.json(&["member", "suspend", "alpine", "--reason", "has not paid"])?;
     ended_within(&mut live, Duration::from_secs(1))?;
-    assert_logged(&broker, "member alpine is suspended")?;
+    broker.assert_logged("member alpine is suspended")?;
     ensure!(
         member(&broker, "alpine").and_then(|mut tls| ask(&mut tls, &lookup())).is_err(),
         "a suspended member is out"
@@ -170,7 +158,7 @@ fn a_resumed_session_is_refused_after_revocation() -> anyhow::Result<()> {
     broker.json(&["cert", "revoke", alpine["serial"].as_str().context("serial")?])?;
     let third = connect(broker.doh()?, &config).and_then(|mut tls| ask(&mut tls, &lookup()));
     ensure!(third.is_err(), "a revoked certificate was resumed: {third:?}");
-    assert_logged(&broker, "revoked")
+    broker.assert_logged("revoked")
 }
 
 #[test]
@@ -280,7 +268,7 @@ fn a_client_that_goes_away_at_any_step_hurts_nobody() -> anyhow::Result<()> {
     plain.read_to_string(&mut text)?;
     ensure!(text.starts_with("HTTP/1.1 400") && text.contains("This port speaks HTTPS"), "{text:?}");
     assert_served(&broker, "atlantic")?;
-    assert_logged(&broker, "it took longer than 1 seconds")?;
+    broker.assert_logged("it took longer than 1 seconds")?;
     ensure!(!broker.log().contains("panicked"), "{}", broker.log());
     Ok(())
 }
@@ -307,7 +295,7 @@ fn one_member_cannot_take_the_places_of_others() -> anyhow::Result<()> {
     let (mut first, mut second) = (member(&broker, "alpine")?, member(&broker, "alpine")?);
     ensure!(ask(&mut first, &lookup())?.0 == 200 && ask(&mut second, &lookup())?.0 == 200, "two places");
     ensure!(member(&broker, "alpine").and_then(|mut tls| ask(&mut tls, &lookup())).is_err(), "no third place");
-    assert_logged(&broker, "member alpine has 2 connections already")?;
+    broker.assert_logged("member alpine has 2 connections already")?;
     assert_served(&broker, "atlantic")?;
     let mut refused = None;
     for number in 0..20 {
@@ -397,7 +385,7 @@ fn a_brought_certificate_is_taken_without_a_restart_and_open_connections_go_on()
     // A new one of the broker's own CA, as if the administrator had brought it.
     std::fs::remove_file(broker.path().join("ca/server.pem"))?;
     broker.signal(Signal::HUP)?;
-    assert_logged(&broker, "the broker's certificate is a new one")?;
+    broker.assert_logged("the broker's certificate is a new one")?;
     ensure!(ask(&mut live, &lookup())?.0 == 200, "an open connection goes on");
     let fresh = member(&broker, "atlantic")?;
     ensure!(fresh.conn.peer_certificates().context("no certificate")?[0] != before, "the next one gets the new");
@@ -420,6 +408,6 @@ fn a_brought_certificate_is_taken_without_a_restart_and_open_connections_go_on()
     }
     std::fs::write(&file, "federation = 7")?;
     broker.signal(Signal::HUP)?;
-    assert_logged(&broker, "reload failed")?;
+    broker.assert_logged("reload failed")?;
     assert_served(&broker, "alpine")
 }

@@ -133,6 +133,21 @@ impl Broker {
         std::fs::read_to_string(self.path.join("log")).unwrap_or_default()
     }
 
+    /// Waits until the daemon has logged these words: a line may come after the answer it is about.
+    pub fn assert_logged(&self, words: &str) -> anyhow::Result<()> {
+        let begun = Instant::now();
+        while !self.log().contains(words) {
+            if begun.elapsed() > Duration::from_secs(5) {
+                let log = self.log();
+                let trouble: Vec<&str> =
+                    log.lines().filter(|line| line.contains("WARN") || line.contains("ERROR")).collect();
+                bail!("the log lacks {words:?}:\n{}", trouble.join("\n"));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+
     /// The daemon's process id.
     pub fn pid(&self) -> anyhow::Result<u32> {
         Ok(self.daemon.as_ref().context("it does not run")?.id())
