@@ -128,10 +128,12 @@ fn publish(kind: Kind, server: &Server, serial: u32, devices: &BTreeSet<u64>) ->
 }
 
 fn devices(broker: &Broker) -> anyhow::Result<BTreeSet<u64>> {
-    let listed = broker.run(&["device", "list", "--netid", NETID])?;
-    ensure!(listed.ok, "device list: {}", listed.stderr);
+    // One snapshot, whatever comes in meanwhile; a list would be several pages.
+    let listed = broker.run(&["zone", "export", "deveuis", "--names", "flat"])?;
+    ensure!(listed.ok, "zone export: {}", listed.stderr);
     let hex = |word: &str| (word.len() == 16).then(|| u64::from_str_radix(word, 16).ok()).flatten();
-    Ok(listed.stdout.lines().filter_map(|line| line.split_whitespace().next().and_then(hex)).collect())
+    let ours = listed.stdout.lines().filter(|line| line.contains(NETID));
+    Ok(ours.filter_map(|line| line.split_whitespace().next().and_then(hex)).collect())
 }
 
 fn source(broker: &Broker) -> anyhow::Result<Value> {
