@@ -6,6 +6,7 @@ pub mod client;
 pub mod exchange;
 pub mod listing;
 pub mod message;
+pub mod operator;
 pub mod problem;
 mod timestamp;
 

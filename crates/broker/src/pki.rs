@@ -135,6 +135,7 @@ impl Pki {
                 serial: SerialNumber::from_entropy(entropy()?),
                 not_before: now - BACKDATE,
                 not_after: now - BACKDATE + days * DAY,
+                pointers: None,
             })
         };
         let root_key = SoftwareKey::generate()?;
@@ -207,6 +208,7 @@ impl Pki {
         let key = SoftwareKey::generate()?;
         let issue = Issue {
             subject: Subject::Server(names.to_vec()),
+            server_of: None,
             key: key.public_key().clone(),
             issuer: Arc::clone(&self.issuer),
             profile: self.profile(Profile::BROKER_SERVER)?,

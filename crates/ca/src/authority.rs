@@ -5,11 +5,12 @@
 //! certificate is read back before it leaves: same key and same issuer, octet for octet, and a good signature.
 //!
 //! No name constraints are written: rustls-webpki rejects every URI name under a CA that constrains URIs, and every
-//! certificate under one that constrains directory names.
+//! certificate under one that constrains directory names; members may have network servers under names of their own.
 
 mod crl;
 mod encode;
 mod leaf;
+mod pointers;
 
 use std::fmt;
 
@@ -28,8 +29,9 @@ use crate::serial::SerialNumber;
 use crate::signature;
 use crate::signer::{SignError, Signer};
 
-pub use crl::{RevocationReason, Revoked};
+pub use crl::{CrlError, RevocationReason, Revoked, read_crl};
 pub use leaf::{Issued, MAX_SERVER_NAMES, Request, ServerName, Subject};
+pub use pointers::Pointers;
 
 /// The name of a CA: the common name, and all of the subject. 1 to 64 characters (RFC 5280, appendix A.1,
 /// ub-common-name).
@@ -47,6 +49,8 @@ pub struct CaRequest {
     pub not_before: i64,
     /// Last second of validity, since 1970-01-01 UTC. For an issuing CA no later than the root's.
     pub not_after: i64,
+    /// For an issuing CA: where the root's list of revoked CAs is.
+    pub pointers: Option<Pointers>,
 }
 
 /// The root: its certificate and the way to its key.
@@ -173,7 +177,27 @@ pub fn create_issuing(root: &Root, request: &CaRequest, public_key: &PublicKey) 
     }
     let mut parameters = ca_parameters(request, public_key, 0)?;
     parameters.use_authority_key_identifier_extension = true;
+    if let Some(pointers) = &request.pointers {
+        parameters.crl_distribution_points = pointers.distribution_points();
+        parameters.custom_extensions.extend(pointers.authority_info_access());
+    }
     root.0.certify(&parameters, public_key)
+}
+
+/// A request (PKCS #10, in DER) for the certificate of an issuing CA, to be carried to where the root's key is.
+pub fn request_issuing(signer: &dyn Signer, federation: &DomainName) -> Result<Vec<u8>, IssueError> {
+    let mut parameters = CertificateParams::default();
+    parameters.distinguished_name = DistinguishedName::new();
+    let name = CaName::of(federation, &format!("issuing {}", ca_id(signer.public_key())))?;
+    parameters.distinguished_name.push(DnType::CommonName, name.0);
+    let key = encode::Key::new(signer);
+    Ok(key.result(parameters.serialize_request(&key))?.der().to_vec())
+}
+
+/// The short name of a CA in URLs and lists: the first 8 hexadecimal digits of its key identifier. It stays when its
+/// certificate is renewed with the same key.
+pub fn ca_id(key: &PublicKey) -> String {
+    key.identifier()[..4].iter().map(|octet| format!("{octet:02x}")).collect()
 }
 
 impl Root {
@@ -194,6 +218,18 @@ impl Root {
     /// Serial number, times and fingerprints of its certificate.
     pub fn facts(&self) -> &Facts {
         &self.0.facts
+    }
+
+    /// Its short name, as [`ca_id`].
+    pub fn id(&self) -> String {
+        ca_id(self.0.signer.public_key())
+    }
+
+    /// With what its CRLs say of where they are.
+    #[must_use]
+    pub fn with_pointers(mut self, pointers: Option<Pointers>) -> Self {
+        self.0.pointers = pointers;
+        self
     }
 }
 
@@ -221,6 +257,51 @@ impl Issuer {
     pub fn federation(&self) -> &DomainName {
         &self.federation
     }
+
+    /// Its short name, as [`ca_id`].
+    pub fn id(&self) -> String {
+        ca_id(self.public_key())
+    }
+
+    /// With what its certificates say of where its CRL and OCSP responder are.
+    #[must_use]
+    pub fn with_pointers(mut self, pointers: Option<Pointers>) -> Self {
+        self.authority.pointers = pointers;
+        self
+    }
+
+    pub(crate) fn subject(&self) -> &[u8] {
+        &self.authority.subject
+    }
+
+    pub(crate) fn public_key(&self) -> &PublicKey {
+        self.authority.signer.public_key()
+    }
+
+    /// Signs octets that are no certificate: the algorithm's identifier in DER, and the signature.
+    pub(crate) fn sign(&self, message: &[u8]) -> Result<(Vec<u8>, Vec<u8>), IssueError> {
+        Ok((signature::identifier(self.public_key()), self.authority.signer.sign(message)?))
+    }
+}
+
+/// Whether `certificate` (DER) is that of an issuing CA below `root`, for this key: what is looked at before a
+/// certificate that was signed elsewhere is used.
+pub fn check_issuing(certificate: &[u8], root: &[u8], key: &PublicKey) -> Result<Facts, IssueError> {
+    let lacks = |what| IssueError::NotCa { what };
+    let parse = |der| X509Certificate::from_der(der).map(|(_, parsed)| parsed).map_err(|_| lacks("it is damaged"));
+    let (parsed, anchor) = (parse(certificate)?, parse(root)?);
+    if PublicKey::from_spki_der(parsed.public_key().raw)? != *key {
+        return Err(IssueError::OtherKey);
+    }
+    if parsed.issuer().as_raw() != anchor.subject().as_raw() {
+        return Err(lacks("another CA than this federation's root issued it"));
+    }
+    match parsed.basic_constraints() {
+        Ok(Some(constraints)) if constraints.value.ca && constraints.value.path_len_constraint == Some(0) => {}
+        _ => return Err(lacks("it is not the certificate of a CA of path length 0")),
+    }
+    verified(certificate, &PublicKey::from_spki_der(anchor.public_key().raw)?)?;
+    Ok(Facts::of(certificate)?)
 }
 
 impl fmt::Debug for Root {
@@ -245,6 +326,7 @@ struct Authority {
     name: DistinguishedName,
     key_identifier: Vec<u8>,
     self_issued: bool,
+    pointers: Option<Pointers>,
 }
 
 impl Authority {
@@ -268,7 +350,7 @@ impl Authority {
             .filter(|name| encode::name_octets(name).is_some_and(|octets| octets == subject))
             .ok_or(lacks("its subject is of a form that we cannot write; use a common name alone"))?;
         let self_issued = parsed.issuer().as_raw() == subject;
-        Ok(Self { facts, signer, name, key_identifier, self_issued, subject, certificate })
+        Ok(Self { facts, signer, name, key_identifier, self_issued, subject, certificate, pointers: None })
     }
 
     /// Signs, and reads back what was signed.
@@ -336,7 +418,7 @@ fn verified(der: &[u8], signer: &PublicKey) -> Result<(), IssueError> {
     }
 }
 
-fn moment(seconds: i64) -> Result<OffsetDateTime, IssueError> {
+pub(crate) fn moment(seconds: i64) -> Result<OffsetDateTime, IssueError> {
     match seconds {
         0..=LAST_SECOND => OffsetDateTime::from_unix_timestamp(seconds).map_err(|_| IssueError::Time { seconds }),
         _ => Err(IssueError::Time { seconds }),

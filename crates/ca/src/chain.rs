@@ -2,7 +2,11 @@
 
 use pem::{EncodeConfig, LineEnding, Pem};
 
+use x509_parser::certificate::X509Certificate;
+use x509_parser::prelude::FromDer;
+
 use crate::der::{DerError, Signed};
+use crate::key::Fingerprint;
 
 /// Why a file is not a chain of certificates.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -76,6 +80,50 @@ fn certificate(block: Pem, number: usize) -> Result<Vec<u8>, ChainError> {
     Ok(block.into_contents())
 }
 
+/// What others are to trust: a CA, or a server's own certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Anchor {
+    /// Whether it is a CA.
+    pub is_ca: bool,
+    /// SHA-256 of its public key.
+    pub key: Fingerprint,
+}
+
+/// Why a file holds no anchors.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AnchorError {
+    /// Not certificates in PEM.
+    #[error("the file {0}")]
+    Chain(#[from] ChainError),
+    /// Not a certificate after all.
+    #[error("the {number}. certificate of the file cannot be read")]
+    Certificate {
+        /// Counted from one.
+        number: usize,
+    },
+    /// Over [`MAX_ANCHORS`].
+    #[error("there are {count} certificates; publish {MAX_ANCHORS} at most")]
+    Count {
+        /// How many there are.
+        count: usize,
+    },
+}
+
+/// Reads certificates in PEM that others are to trust.
+pub fn anchors(pem: &[u8]) -> Result<Vec<Anchor>, AnchorError> {
+    let certificates = from_pem(pem)?;
+    if certificates.len() > MAX_ANCHORS {
+        return Err(AnchorError::Count { count: certificates.len() });
+    }
+    let read = |(der, number): (&Vec<u8>, usize)| {
+        let (_, parsed) = X509Certificate::from_der(der).map_err(|_| AnchorError::Certificate { number })?;
+        Ok(Anchor { is_ca: parsed.is_ca(), key: Fingerprint::of(parsed.public_key().raw) })
+    };
+    certificates.iter().zip(1..).map(read).collect()
+}
+
+/// Anchors of one NetID at most: they all go into one answer.
+pub const MAX_ANCHORS: usize = 8;
 /// The longest file that is read.
 pub const MAX_CHAIN_OCTETS: usize = 128 * 1024;
 /// The most certificates in a file: no path is this long, but a bundle of anchors may be.

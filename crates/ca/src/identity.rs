@@ -197,6 +197,9 @@ impl Principal {
             return Err(IdentityError::Foreign { found: shortened(domain) });
         }
         let (kind, id) = path.split_once('/').ok_or(IdentityError::Path)?;
+        if kind == "gateway" {
+            return Err(IdentityError::Kind { found: kind.to_owned() });
+        }
         if kind.is_empty() || id.is_empty() || id.contains('/') {
             return Err(IdentityError::Path);
         }

@@ -14,6 +14,8 @@
 //! | [`authority`] | root, issuing CA, leaves and CRLs |
 //! | [`serial`] | serial numbers of certificates |
 //! | [`token`] | one-time enrolment tokens |
+//! | [`ocsp`] | online certificate status |
+//! | [`pkcs7`] | certificates as EST sends them |
 //! | [`chain`] | certificates as PEM |
 //! | [`signer`] | where the private key is: in memory, or in a module (PKCS#11) |
 
@@ -23,6 +25,8 @@ pub mod csr;
 mod der;
 pub mod identity;
 pub mod key;
+pub mod ocsp;
+pub mod pkcs7;
 pub mod profile;
 pub mod serial;
 mod signature;
@@ -30,9 +34,11 @@ pub mod signer;
 pub mod token;
 
 pub use authority::{
-    CaName, CaRequest, Issued, Issuer, Request, RevocationReason, Revoked, Root, ServerName, Subject, create_issuing,
-    create_root,
+    CaName, CaRequest, Issued, Issuer, Pointers, Request, RevocationReason, Revoked, Root, ServerName, Subject, ca_id,
+    check_issuing, create_issuing, create_root, request_issuing,
 };
+pub use authority::{CrlError, read_crl};
+pub use chain::{Anchor, AnchorError, anchors};
 pub use csr::{CsrError, MAX_CSR_OCTETS, VerifiedCsr};
 pub use der::DerError;
 pub use identity::{Facts, IdentityError, Principal, ReplicaId, ReplicaIdError, principal};

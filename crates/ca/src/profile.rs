@@ -29,6 +29,8 @@ pub enum NameKind {
     Member,
     /// One replica, as a URI.
     Replica,
+    /// One gateway of a member, as a URI.
+    Gateway,
     /// DNS names of a server.
     Dns,
     /// Addresses of a server.
@@ -89,7 +91,8 @@ pub enum ProfileError {
     },
     /// A certificate names one principal, or a server.
     #[error(
-        "the profile {name} mixes names; give [\"member\"] or [\"replica\"] alone, or \"dns\" and \"ip\" for a server"
+        "the profile {name} mixes names; give [\"member\"], [\"replica\"] or [\"gateway\"] alone, or \"dns\" and \"ip\" for a \
+         server"
     )]
     Names {
         /// The profile.
@@ -120,6 +123,10 @@ impl Profile {
     pub const BROKER_SERVER: &'static str = "broker-server";
     /// The profile of replicas.
     pub const REPLICA: &'static str = "replica";
+    /// The profile of members' network and application servers.
+    pub const LNS: &'static str = "lns";
+    /// The profile of members' gateways.
+    pub const GATEWAY: &'static str = "gateway";
 
     /// Reads a file of `certs/profiles`. Unknown fields are refused by name.
     pub fn from_toml(text: &str) -> Result<Self, ProfileError> {
@@ -208,7 +215,8 @@ impl File {
         check_list(&name, "names", &self.names)?;
         check_list(&name, "extended_key_usages", &self.extended_key_usages)?;
         check_list(&name, "key_types", &self.key_types)?;
-        let principal = self.names.iter().any(|kind| matches!(kind, NameKind::Member | NameKind::Replica));
+        let principal =
+            self.names.iter().any(|kind| matches!(kind, NameKind::Member | NameKind::Replica | NameKind::Gateway));
         if principal && self.names.len() > 1 {
             return Err(ProfileError::Names { name });
         }
@@ -275,10 +283,12 @@ pub const MAX_BACKDATE: Seconds = Seconds(DAY);
 const MIN_VALIDITY: Seconds = Seconds(60);
 const DAY: i64 = 86_400;
 const UNITS: [(char, i64); 5] = [('s', 1), ('m', 60), ('h', 3_600), ('d', DAY), ('w', 7 * DAY)];
-const BUILTIN: [&str; 3] = [
+const BUILTIN: [&str; 5] = [
     include_str!("../../../certs/profiles/operator.toml"),
     include_str!("../../../certs/profiles/broker-server.toml"),
     include_str!("../../../certs/profiles/replica.toml"),
+    include_str!("../../../certs/profiles/lns.toml"),
+    include_str!("../../../certs/profiles/gateway.toml"),
 ];
 
 #[cfg(test)]
@@ -291,7 +301,10 @@ mod tests {
     fn the_built_in_profiles_are_whole() {
         let profiles = Profiles::builtin().expect("they are tested here");
         let names: Vec<_> = profiles.iter().map(Profile::name).collect();
-        assert_eq!(names, [Profile::BROKER_SERVER, Profile::OPERATOR, Profile::REPLICA]);
+        assert_eq!(
+            names,
+            [Profile::BROKER_SERVER, Profile::GATEWAY, Profile::LNS, Profile::OPERATOR, Profile::REPLICA]
+        );
         let operator = profiles.get(Profile::OPERATOR).expect("built in");
         assert_eq!((operator.validity().get(), operator.backdate().get()), (14 * DAY, 300));
         assert_eq!(operator.names(), [NameKind::Member]);

@@ -57,6 +57,17 @@ pub(crate) fn verify(key: &PublicKey, signed: &Signed<'_>) -> Result<bool, Algor
     Ok(key.verify(signed.message.raw, signed.signature).is_ok())
 }
 
+/// The `AlgorithmIdentifier`, in DER, of what a [`Signer`](crate::Signer) with this key makes.
+pub(crate) fn identifier(key: &PublicKey) -> Vec<u8> {
+    let content: &[u8] = match key.key_type().kind() {
+        KeyKind::P256 => &[0x06, 8, 0x2A, 0x86, 0x48, 0xCE, 0x3D, 0x04, 0x03, 0x02],
+        KeyKind::P384 => &[0x06, 8, 0x2A, 0x86, 0x48, 0xCE, 0x3D, 0x04, 0x03, 0x03],
+        KeyKind::Ed25519 => &[0x06, 3, 0x2B, 0x65, 0x70],
+        KeyKind::Rsa => &[0x06, 9, 0x2A, 0x86, 0x48, 0x86, 0xF7, 0x0D, 0x01, 0x01, 0x0B, 0x05, 0x00],
+    };
+    [&[der::SEQUENCE, content.len() as u8], content].concat()
+}
+
 fn algorithm(key: KeyType, identifier: &[u8]) -> Result<&'static dyn VerificationAlgorithm, AlgorithmError> {
     let mut identifier = Reader::new(identifier).sequence()?;
     let oid = der::dotted(identifier.expect(der::OID)?.content);

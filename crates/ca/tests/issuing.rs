@@ -10,9 +10,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use dnsbroker_ca::authority::IssueError;
 use dnsbroker_ca::identity::{Facts, principal};
 use dnsbroker_ca::key::PolicyError;
+use dnsbroker_ca::ocsp::{OcspRequest, OcspRequestError, Status};
 use dnsbroker_ca::{
-    CaName, Issued, Issuer, KeyType, Principal, Profile, PublicKey, Request, RevocationReason, Revoked, Root,
-    SerialNumber, ServerName, SignError, Signer, Subject, chain, create_issuing, create_root,
+    CaName, CrlError, Issued, Issuer, KeyPolicy, KeyType, Principal, Profile, PublicKey, Request, RevocationReason,
+    Revoked, Root, SerialNumber, ServerName, SignError, Signer, Subject, VerifiedCsr, chain, check_issuing,
+    create_issuing, create_root, pkcs7, read_crl, request_issuing,
 };
 use rcgen::SignatureAlgorithm;
 use support::{DAY, Federation, MemorySigner, NOW, ca_request, domain, have, member, run, succeed};
@@ -132,7 +134,7 @@ fn certificates_are_small() {
     let federation = p256();
     let leaf = federation.issue_member(&key(&rcgen::PKCS_ECDSA_P256_SHA256), NOW).der.len();
     let issuing = federation.issuer.certificate().len();
-    assert!(leaf <= 445 && issuing <= 420, "leaf {leaf}, issuing {issuing}");
+    assert!(leaf <= 575 && issuing <= 490, "leaf {leaf}, issuing {issuing}");
 }
 
 #[test]
@@ -223,6 +225,142 @@ fn revoked_certificates_are_on_the_list_and_refused_by_openssl() {
     if have("certtool") {
         let text = succeed(directory, "certtool", &["--crl-info", "--infile=revoked.pem"]);
         assert!(text.contains("Revoked certificates (2)"), "{text}");
+    }
+}
+
+/// As `openssl ocsp` asks for a leaf.
+const OCSP_REQUEST: [&str; 7] = ["ocsp", "-issuer", "issuing.pem", "-cert", "leaf.pem", "-reqout", "ask.der"];
+
+#[test]
+fn what_is_known_of_a_certificate_is_told_to_openssl() {
+    if !have("openssl") {
+        return;
+    }
+    let directory = tempfile::tempdir().expect("a directory");
+    let directory = directory.path();
+    let (federation, stranger) = (p256(), p256());
+    let leaf = federation.issue_member(&key(&rcgen::PKCS_ECDSA_P256_SHA256), NOW);
+    write(directory, &federation, &leaf);
+    let revoked = Status::Revoked { at: NOW, reason: RevocationReason::KeyCompromise };
+    for (digest, nonce) in [("-sha1", "-nonce"), ("-sha256", "-no_nonce")] {
+        let ask = ["ocsp", digest, "-issuer", "issuing.pem", "-cert", "leaf.pem", nonce, "-reqout", "ask.der"];
+        succeed(directory, "openssl", &ask);
+        let request = OcspRequest::read(&fs::read(directory.join("ask.der")).expect("a request")).expect("a request");
+        assert_eq!(request.is_cacheable(), nonce == "-no_nonce");
+        assert!(request.is_for(&federation.issuer) && !request.is_for(&stranger.issuer));
+        for (status, words) in [
+            (Status::Good, "leaf.pem: good"),
+            (revoked, "Reason: keyCompromise"),
+            (Status::Unknown, "leaf.pem: unknown"),
+        ] {
+            let told = |serial: &SerialNumber| if *serial == leaf.serial { status } else { Status::Unknown };
+            let answer = federation.issuer.ocsp(&request, told, NOW, NOW + DAY).expect("an answer");
+            fs::write(directory.join("answer.der"), answer).expect("a file");
+            let now = NOW.to_string();
+            let look =
+                ["ocsp", digest, "-no_nonce", "-issuer", "issuing.pem", "-cert", "leaf.pem", "-reqin", "ask.der"];
+            let more =
+                ["-respin", "answer.der", "-CAfile", "root.pem", "-attime", &now, "-validity_period", "999999999"];
+            let text = succeed(directory, "openssl", &[&look[..], &more].concat());
+            assert!(text.contains("Response verify OK") && text.contains(words), "{text}");
+            assert!(!text.contains("WARNING"), "{text}");
+        }
+    }
+}
+
+#[test]
+fn ocsp_requests_that_are_none_are_refused_with_the_reason() {
+    assert!(matches!(OcspRequest::read(b""), Err(OcspRequestError::Structure(_))));
+    assert_eq!(OcspRequest::read(&[0x30, 4, 0x30, 2, 0x30, 0]), Err(OcspRequestError::Count { count: 0 }));
+    let federation = p256();
+    if !have("openssl") {
+        return;
+    }
+    let directory = tempfile::tempdir().expect("a directory");
+    let directory = directory.path();
+    write(directory, &federation, &federation.issue_member(&key(&rcgen::PKCS_ECDSA_P256_SHA256), NOW));
+    succeed(directory, "openssl", &[&OCSP_REQUEST[..], &["-sha384", "-cert", "leaf.pem"]].concat());
+    let ask = |file| fs::read(directory.join(file)).expect("a request");
+    assert_eq!(OcspRequest::read(&ask("ask.der")), Err(OcspRequestError::Digest));
+    let many = ["-cert", "leaf.pem"].repeat(17);
+    let many = [&["ocsp", "-issuer", "issuing.pem", "-reqout", "many.der"][..], &many].concat();
+    succeed(directory, "openssl", &many);
+    assert_eq!(OcspRequest::read(&ask("many.der")), Err(OcspRequestError::Count { count: 17 }));
+    let whole = ask("many.der");
+    for length in 0..whole.len() {
+        assert!(OcspRequest::read(&whole[..length]).is_err(), "cut to {length} octets");
+    }
+}
+
+#[test]
+fn certificates_for_est_are_read_by_openssl() {
+    if !have("openssl") {
+        return;
+    }
+    let directory = tempfile::tempdir().expect("a directory");
+    let directory = directory.path();
+    let federation = p256();
+    let certificates = [federation.root.certificate(), federation.issuer.certificate()];
+    fs::write(directory.join("certs.p7"), pkcs7::certs_only(certificates)).expect("a file");
+    let text = succeed(directory, "openssl", &["pkcs7", "-inform", "DER", "-in", "certs.p7", "-print_certs", "-noout"]);
+    assert!(text.contains("fed.example root") && text.contains("fed.example issuing 1"), "{text}");
+}
+
+#[test]
+fn an_issuing_ca_is_renewed_or_replaced_by_a_request_that_is_carried_to_the_root() {
+    let federation = p256();
+    let signer = MemorySigner::new(&rcgen::PKCS_ECDSA_P256_SHA256);
+    let request = request_issuing(&signer, &domain()).expect("a request");
+    let csr = VerifiedCsr::new(&request, &KeyPolicy::default()).expect("its own key signed it");
+    assert_eq!(csr.public_key(), signer.public_key());
+    let root = federation.root.certificate();
+    let signed = create_issuing(&federation.root, &ca_request("issuing 2", 5, NOW, 30), csr.public_key());
+    let signed = signed.expect("a certificate");
+    assert!(check_issuing(&signed, root, csr.public_key()).is_ok());
+    let issuing = federation.issuer.certificate();
+    assert_eq!(check_issuing(issuing, root, csr.public_key()).map(|_| ()), Err(IssueError::OtherKey));
+    let leaf = federation.issue_member(csr.public_key(), NOW).der;
+    assert!(check_issuing(&leaf, root, csr.public_key()).is_err(), "a leaf is no CA");
+    assert!(check_issuing(&signed, p256().root.certificate(), csr.public_key()).is_err(), "another root's");
+}
+
+#[test]
+fn a_list_is_read_back_by_who_knows_its_ca() {
+    let (federation, stranger) = (p256(), p256());
+    let reasons = [RevocationReason::Unspecified, RevocationReason::CertificateHold, RevocationReason::KeyCompromise];
+    let revoked: Vec<Revoked> = (1..)
+        .zip(reasons)
+        .map(|(n, reason)| Revoked { serial: SerialNumber::from_entropy([n; 16]), at: NOW, reason })
+        .collect();
+    let list = federation.issuer.crl(revoked.clone(), 77, NOW, NOW + DAY).expect("a list");
+    assert_eq!(read_crl(&list, federation.issuer.certificate()), Ok((77, revoked)));
+    assert_eq!(read_crl(&list, stranger.issuer.certificate()), Err(CrlError::Issuer));
+    let mut damaged = list.clone();
+    damaged[100] ^= 1;
+    assert!(read_crl(&damaged, federation.issuer.certificate()).is_err());
+    assert_eq!(read_crl(b"", federation.issuer.certificate()), Err(CrlError::Malformed));
+}
+
+#[test]
+fn gateways_and_network_servers_are_named_as_their_profiles_say() {
+    let federation = p256();
+    let key = key(&rcgen::PKCS_ECDSA_P256_SHA256);
+    let gateway = Subject::Gateway {
+        member: "op1".parse().expect("an id"),
+        gateway: "ac1f09fffe000001".parse().expect("a name"),
+    };
+    let issued = issue(&federation, Profile::GATEWAY, &gateway, &key).expect("a certificate");
+    assert!(principal(&issued.der, &domain()).is_err(), "a gateway speaks for nobody at the broker");
+    assert!(issue(&federation, Profile::OPERATOR, &gateway, &key).is_err());
+    let lns = Subject::Server(vec![ServerName::Dns("60002d.netids.fed.example".parse().expect("a name"))]);
+    let issued = issue(&federation, Profile::LNS, &lns, &key).expect("a certificate");
+    assert!(principal(&issued.der, &domain()).is_err(), "a server speaks for nobody at the broker");
+    if have("openssl") {
+        let directory = tempfile::tempdir().expect("a directory");
+        write(directory.path(), &federation, &issued);
+        for purpose in ["sslserver", "sslclient"] {
+            openssl_verify(directory.path(), NOW, &["-purpose", purpose]);
+        }
     }
 }
 
@@ -344,5 +482,12 @@ fn what_is_signed_passes_pkilint() {
         }
         let findings = succeed(directory, "lint_crl", &["lint", "-t", "CRL", "-p", "PKIX", "-s", "NOTICE", "list.der"]);
         assert_eq!(findings.trim(), "", "the list of {algorithm:?}");
+        succeed(directory, "openssl", &OCSP_REQUEST);
+        let request = fs::read(directory.join("ask.der")).expect("a request");
+        let request = OcspRequest::read(&request).expect("a request");
+        let answer = federation.issuer.ocsp(&request, |_| Status::Good, NOW, NOW + DAY).expect("an answer");
+        fs::write(directory.join("answer.der"), answer).expect("a file");
+        let findings = succeed(directory, "lint_ocsp_response", &["lint", "-s", "NOTICE", "answer.der"]);
+        assert_eq!(findings.trim(), "", "the answer of {algorithm:?}");
     }
 }

@@ -26,6 +26,12 @@ pub struct Member {
     /// Since when, and why, it is suspended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suspended: Option<Suspension>,
+    /// Until when a certificate that has expired may still be renewed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grace: Option<Seconds>,
+    /// Names outside the federation that its servers' certificates may have.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub names: BTreeSet<DomainName>,
 }
 
 /// A member that is not answered for the time being.
@@ -92,8 +98,23 @@ pub struct Certificate {
     /// The replica it names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replica: Option<ReplicaId>,
+    /// The member's gateway it names: it speaks for nobody at the broker.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<MemberId>,
+    /// The names of a server: it speaks for nobody at the broker.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub names: Vec<String>,
     /// The profile it was made by.
     pub profile: String,
+    /// The issuing CA, by its id.
+    #[serde(default)]
+    pub ca: String,
+    /// The certificate that it renews.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub renews: Option<SerialNumber>,
+    /// The first of the certificates that were renewed one after the other; this one where it is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lineage: Option<SerialNumber>,
     /// SHA-256 of its public key (SubjectPublicKeyInfo).
     pub key: Fingerprint,
     /// First second of its life.
@@ -108,11 +129,56 @@ pub struct Certificate {
 }
 
 impl Certificate {
-    /// Whom it names; none for the broker's own.
+    /// Whom it speaks for; nobody for servers and gateways.
     pub fn principal(&self) -> Option<Principal> {
+        if self.gateway.is_some() || !self.names.is_empty() {
+            return None;
+        }
         let member = self.member.clone().map(Principal::Member);
         member.or_else(|| self.replica.clone().map(Principal::Replica))
     }
+
+    /// Whether it belongs to a member or replica, speaking for it or not.
+    pub fn belongs_to(&self, holder: &Principal) -> bool {
+        match holder {
+            Principal::Member(member) => self.member.as_ref() == Some(member),
+            Principal::Replica(replica) => self.replica.as_ref() == Some(replica),
+        }
+    }
+
+    /// The first certificate of its lineage.
+    pub fn lineage(&self) -> SerialNumber {
+        self.lineage.unwrap_or(self.serial)
+    }
+
+    /// When it is to be renewed: at two thirds of its life.
+    pub fn renew_at(&self) -> Seconds {
+        self.not_before + (self.not_after - self.not_before) / 3 * 2
+    }
+}
+
+/// The last list of revoked certificates of one CA.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CrlHead {
+    /// The CA's id.
+    pub ca: String,
+    /// Its number, which never goes back (RFC 5280, section 5.2.3).
+    pub number: u64,
+    /// When it was made.
+    pub this_update: Seconds,
+    /// When the next will be there at the latest.
+    pub next_update: Seconds,
+}
+
+/// What the servers of a NetID are trusted by, where that is not the federation's CA.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Anchors {
+    /// The NetID.
+    pub netid: NetId,
+    /// Certificates, PEM: CAs, or the servers' own.
+    pub pem: String,
+    /// When they were published.
+    pub since: Seconds,
 }
 
 /// The end of a certificate before its time.

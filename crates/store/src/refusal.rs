@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use dnsbroker_ca::authority::IssueError;
-use dnsbroker_ca::{ReplicaId, SerialNumber};
+use dnsbroker_ca::{AnchorError, ReplicaId, SerialNumber};
 use dnsbroker_federation::{DevEui, DomainName, MemberId, NetId};
 use dnsbroker_zone::wire::Rcode;
 
@@ -127,6 +127,76 @@ pub enum Refusal {
     /// Once is enough.
     #[error("certificate {0} is revoked already")]
     AlreadyRevoked(SerialNumber),
+    /// Nothing to revoke.
+    #[error("no certificate {0} is good that could be revoked")]
+    NothingToRevoke(String),
+    /// The one that is to be renewed is revoked.
+    #[error("certificate {0} is revoked and cannot be renewed: ask the federation's administrator for a token")]
+    RenewRevoked(SerialNumber),
+    /// Before two thirds of its life.
+    #[error("certificate {serial} is not due for renewal yet: that comes after two thirds of its life")]
+    RenewEarly {
+        /// Which.
+        serial: SerialNumber,
+        /// When it is.
+        at: Seconds,
+    },
+    /// After its end, and nobody allowed that.
+    #[error(
+        "certificate {0} has expired: ask the federation's administrator for a token, or to open a grace period \
+         (`dnsbroker member grace`)"
+    )]
+    RenewLate(SerialNumber),
+    /// Many keys for one certificate.
+    #[error("certificate {serial} was renewed {count} times already: renew the latest of them")]
+    RenewOften {
+        /// Which.
+        serial: SerialNumber,
+        /// How often.
+        count: usize,
+    },
+    /// A grace period that is none.
+    #[error("a grace period ends after now, and within {days} days")]
+    Grace {
+        /// The most.
+        days: i64,
+    },
+    /// A name within the federation needs no approval and gets none.
+    #[error("{0} is a name of this federation: names of the member's NetIDs may be used unasked, others not at all")]
+    FederationName(DomainName),
+    /// One name, one member.
+    #[error("{name} is approved for member {member} already")]
+    NameHeld {
+        /// The name.
+        name: DomainName,
+        /// Who has it.
+        member: MemberId,
+    },
+    /// A server's name that is not the member's.
+    #[error(
+        "{name} is neither the name of a NetID of member {member} nor approved for it: \
+         `dnsbroker member approve {member} {name}` approves it"
+    )]
+    ForeignName {
+        /// The name.
+        name: DomainName,
+        /// Who asked.
+        member: MemberId,
+    },
+    /// The profile is for somebody else.
+    #[error("profile {profile} is not for a {holder}")]
+    ProfileHolder {
+        /// The profile.
+        profile: String,
+        /// Who it was asked for.
+        holder: &'static str,
+    },
+    /// No certificates, or damaged ones.
+    #[error("the anchors cannot be published")]
+    Anchors(#[source] AnchorError),
+    /// An anchor without a port has no TLSA record.
+    #[error("NetID {0} has no port, so that its anchors have no name: `dnsbroker netid set {0} ... --port P` first")]
+    NoPort(NetId),
     /// The CA would not sign.
     #[error("the certificate cannot be issued")]
     Issue(#[source] IssueError),
@@ -209,7 +279,16 @@ impl Refusal {
             Self::TokenLife { .. } => "token-life",
             Self::Key(_) => "key-refused",
             Self::NoCertificate(_) => "certificate-unknown",
-            Self::AlreadyRevoked(_) => "certificate-revoked",
+            Self::AlreadyRevoked(_) | Self::RenewRevoked(_) => "certificate-revoked",
+            Self::NothingToRevoke(_) => "certificate-unknown",
+            Self::RenewEarly { .. } => "renewal-early",
+            Self::RenewLate(_) => "certificate-expired",
+            Self::RenewOften { .. } => "renewal-repeated",
+            Self::Grace { .. } => "grace-invalid",
+            Self::FederationName(_) | Self::NameHeld { .. } | Self::ForeignName { .. } => "name-refused",
+            Self::ProfileHolder { .. } => "profile-refused",
+            Self::NoPort(_) => "netid-port",
+            Self::Anchors(_) => "anchors-invalid",
             Self::Issue(_) => "issue-refused",
             Self::NoKey(_) => "key-unknown",
             Self::KeyExists(_) => "key-exists",

@@ -14,7 +14,7 @@ use crate::audit::Head;
 use crate::engine::{Batch, Engine, EngineError, Table};
 use crate::identity::Identity;
 use crate::journal::{Draft, Journal};
-use crate::record::{CertificateRow, Member, Replica, Seconds, Source, Token, TsigKey};
+use crate::record::{Anchors, CertificateRow, CrlHead, Member, Replica, Seconds, Source, Token, TsigKey};
 use crate::transaction::Transaction;
 use crate::view::View;
 
@@ -23,6 +23,7 @@ const CHECKPOINT_ENTRIES: u64 = 20_000;
 
 const ZONES_KEY: &[u8] = b"zones";
 const AUDIT_KEY: &[u8] = b"audit";
+pub(crate) const CRLS_KEY: &[u8] = b"crls";
 pub(crate) const PUBLIC_KEY: &[u8] = b"public";
 pub(crate) const PRIVATE_KEY: &[u8] = b"private";
 
@@ -317,6 +318,12 @@ impl Loaded {
                 .map(|replica| (replica.id.clone(), Arc::new(replica)))
                 .collect(),
             sources: rows::<Source>(engine, Table::Sources)?.into_iter().map(|s| (s.netid, Arc::new(s))).collect(),
+            anchors: rows::<Anchors>(engine, Table::Anchors)?.into_iter().map(|a| (a.netid, Arc::new(a))).collect(),
+            crls: head::<Vec<CrlHead>>(engine, CRLS_KEY)?
+                .unwrap_or_default()
+                .into_iter()
+                .map(|crl| (crl.ca.clone(), crl))
+                .collect(),
             audit,
             history: journal.history(),
             generation: 0,

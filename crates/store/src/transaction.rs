@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use dnsbroker_federation::{DomainName, MemberId, NetId};
+use dnsbroker_federation::{DomainName, MemberId, NetId, Serial};
 use dnsbroker_zone::delta::{Delta, DeviceChange, NetworkChange};
 use serde::Serialize;
 use serde_json::Value;
@@ -158,8 +158,13 @@ impl<'e> Transaction<'e> {
 
     /// Takes a serial for what is not in a delta: times and names of the zones. Secondaries fetch them whole.
     pub(crate) fn break_history(&mut self) {
+        self.break_history_at(self.view.zones.serial().next());
+    }
+
+    /// Goes on from a serial that no delta leads to.
+    pub(crate) fn break_history_at(&mut self, serial: Serial) {
         self.draft.break_off();
-        self.view.zones = self.view.zones.at(self.view.zones.serial().next());
+        self.view.zones = self.view.zones.at(serial);
         self.must_fold = true;
     }
 

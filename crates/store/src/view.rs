@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use dnsbroker_ca::{Fingerprint, Principal, ReplicaId, SerialNumber, TokenHash};
+use dnsbroker_ca::{Fingerprint, Principal, ReplicaId, RevocationReason, Revoked, SerialNumber, TokenHash};
 use dnsbroker_federation::{DomainName, MemberId, NetId};
 use dnsbroker_zone::zones::Zones;
 use imbl::{HashMap, OrdMap};
 
 use crate::audit::Head;
 use crate::journal::History;
-use crate::record::{Certificate, Member, Replica, Seconds, Source, Token, TsigKey};
+use crate::record::{Anchors, Certificate, CrlHead, Member, Replica, Seconds, Source, Token, TsigKey};
 
 /// One state of the broker. Immutable; cheap to clone.
 #[derive(Clone)]
@@ -30,6 +30,10 @@ pub struct View {
     pub replicas: OrdMap<ReplicaId, Arc<Replica>>,
     /// Sources by NetID.
     pub sources: OrdMap<NetId, Arc<Source>>,
+    /// Trust anchors by NetID.
+    pub anchors: OrdMap<NetId, Arc<Anchors>>,
+    /// The last revocation list of each CA.
+    pub crls: OrdMap<String, CrlHead>,
     /// The end of the audit.
     pub audit: Head,
     /// The deltas that led here, as far as they are kept.
@@ -125,6 +129,40 @@ impl View {
         }
     }
 
+    /// Why and since when a certificate of ours is not good, apart from its time: revoked, or its member suspended.
+    pub fn revoked(&self, certificate: &Certificate) -> Option<Revoked> {
+        let serial = certificate.serial;
+        if let Some(revoked) = &certificate.revoked {
+            return Some(Revoked { serial, at: revoked.at, reason: revoked.reason });
+        }
+        let member = self.members.get(certificate.member.as_ref()?)?;
+        let suspended = member.suspended.as_ref()?;
+        // A certificate is not on hold before it was there.
+        let at = suspended.since.max(certificate.issued);
+        Some(Revoked { serial, at, reason: RevocationReason::CertificateHold })
+    }
+
+    /// What is on the revocation list of a CA. Certificates stay on it for some time after their end, so that each has
+    /// been on a list that was made after it (RFC 5280, section 3.3).
+    pub fn revoked_of(&self, ca: &str, now: Seconds) -> Vec<Revoked> {
+        let listed = self.certificates.values().filter(|certificate| {
+            certificate.ca == ca && certificate.not_after >= now.saturating_sub(LISTED_AFTER_END)
+        });
+        let mut revoked: Vec<Revoked> = listed.filter_map(|certificate| self.revoked(certificate)).collect();
+        revoked.sort_by_key(|entry| (entry.at, entry.serial));
+        revoked
+    }
+
+    /// The certificate among several of one holder that ends last and is good now.
+    pub fn current_certificate(&self, holder: &Principal, now: Seconds) -> Option<&Arc<Certificate>> {
+        let good = |certificate: &&Arc<Certificate>| {
+            certificate.revoked.is_none()
+                && certificate.not_after >= now
+                && certificate.principal().as_ref() == Some(holder)
+        };
+        self.certificates.values().filter(good).max_by_key(|certificate| certificate.not_after)
+    }
+
     /// Remembers a certificate, new or changed.
     pub(crate) fn insert_certificate(&mut self, certificate: Certificate) {
         let serials = self.keys.entry(certificate.key).or_default();
@@ -134,3 +172,6 @@ impl View {
         self.certificates.insert(certificate.serial, Arc::new(certificate));
     }
 }
+
+/// Seconds that a revoked certificate stays listed after its end: 30 days.
+const LISTED_AFTER_END: Seconds = 30 * 86_400;

@@ -8,6 +8,7 @@
 //! | JSON of the networks that changed          (all big-endian; ffffffff is "none")
 //! ```
 
+use std::fmt;
 use std::net::IpAddr;
 
 use dnsbroker_federation::{DevEui, DomainName, MemberId, NetId, Serial};
@@ -40,6 +41,39 @@ pub struct Network {
     /// The name in the LNS's certificate, published as the SRV target; the NetID's own name otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<DomainName>,
+    /// What its servers are trusted by, where that is not the federation's CA; published when the port is known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tlsa: Vec<Tlsa>,
+}
+
+/// A TLSA record by the SHA-256 of a public key: selector 1, matching type 1 (RFC 6698, section 2.1). It is as good as
+/// the channel it comes by, which is not DNSSEC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Tlsa {
+    /// 2 for a CA (DANE-TA), 3 for the server's own certificate (DANE-EE).
+    usage: u8,
+    /// SHA-256 of the SubjectPublicKeyInfo.
+    key: [u8; 32],
+}
+
+impl Tlsa {
+    /// Of a public key.
+    pub fn of_key(is_ca: bool, sha256: [u8; 32]) -> Self {
+        Self { usage: if is_ca { 2 } else { 3 }, key: sha256 }
+    }
+
+    /// RDATA.
+    pub fn rdata(&self) -> Vec<u8> {
+        [&[self.usage, 1, 1], &self.key[..]].concat()
+    }
+}
+
+impl fmt::Display for Tlsa {
+    /// As in a zone file.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} 1 1 ", self.usage)?;
+        self.key.iter().try_for_each(|octet| write!(f, "{octet:02x}"))
+    }
 }
 
 /// A NetID that came, went or has other data.
@@ -161,6 +195,7 @@ mod tests {
             addresses: vec!["192.0.2.7".parse().expect("valid"), "2001:db8::7".parse().expect("valid")],
             port: Some(8080),
             target: Some("lns.atlantic.example".parse().expect("valid")),
+            tlsa: vec![Tlsa::of_key(true, [7; 32])],
         }
     }
 

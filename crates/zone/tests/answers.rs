@@ -31,6 +31,7 @@ fn network(netid: &str, member: &str, addresses: &[&str], port: Option<u16>) -> 
         addresses: addresses.iter().map(|a| a.parse().expect("valid")).collect(),
         port,
         target: None,
+        tlsa: vec![],
     }
 }
 

@@ -33,6 +33,7 @@ fn network(index: usize, address: u8) -> Network {
         addresses: vec![[192, 0, 2, address].into()],
         port: address.is_multiple_of(2).then_some(8_444),
         target: None,
+        tlsa: vec![],
     }
 }
 

@@ -195,6 +195,7 @@ fn zones() -> Zones {
         addresses: addresses.iter().map(|address| address.parse().expect("an address")).collect(),
         port,
         target: None,
+        tlsa: vec![],
     };
     let networks = [
         network("60002d", "atlantic-iot", ["192.0.2.7", "192.0.2.8", "2001:db8::7"], None),

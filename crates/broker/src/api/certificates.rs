@@ -96,6 +96,7 @@ pub async fn issue(
     let csr = verified(&csr, &profile)?;
     let issue = act::Issue {
         subject: Subject::Principal(principal),
+        server_of: None,
         key: csr.public_key().clone(),
         issuer: Arc::clone(&app.pki.issuer),
         profile,
@@ -145,7 +146,7 @@ pub async fn revoke(
 ) -> Result<Json<Certificate>, ApiError> {
     let Json(Reason { reason }) = body?;
     let reason: RevocationReason = reason.parse().map_err(|error| ApiError::parameter("reason", &reason, error))?;
-    let certificate = app.committer.commit(actor, act::Revoke { serial, reason }).await?;
+    let certificate = app.committer.commit(actor, act::Revoke { serial, reason, of: None }).await?;
     Ok(Json(shown(&certificate)))
 }
 

@@ -80,7 +80,7 @@ pub async fn set_network(
     body: Body<SetNetwork>,
 ) -> Result<Json<Network>, ApiError> {
     let Json(SetNetwork { member, addresses, port, target }) = body?;
-    let network = delta::Network { netid, member, addresses, port, target };
+    let network = delta::Network { netid, member, addresses, port, target, tlsa: vec![] };
     let network = app.committer.commit(actor, act::SetNetwork { network }).await?;
     Ok(Json(shown_network(&app.view(), &network)))
 }

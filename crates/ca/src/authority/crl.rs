@@ -3,9 +3,17 @@
 use std::fmt;
 use std::str::FromStr;
 
-use rcgen::{CertificateRevocationListParams, KeyIdMethod, RevokedCertParams};
+use rcgen::{
+    CertificateRevocationListParams, CrlDistributionPoint, CrlIssuingDistributionPoint, CrlScope, KeyIdMethod,
+    RevokedCertParams,
+};
+
+use x509_parser::certificate::X509Certificate;
+use x509_parser::prelude::FromDer;
+use x509_parser::revocation_list::CertificateRevocationList;
 
 use super::{Authority, IssueError, Issuer, Root, encode, moment, verified};
+use crate::key::PublicKey;
 use crate::serde_as_text;
 use crate::serial::SerialNumber;
 
@@ -90,7 +98,10 @@ impl Authority {
             this_update: moment(this_update)?,
             next_update: moment(next_update)?,
             crl_number: number.into(),
-            issuing_distribution_point: None,
+            issuing_distribution_point: self.pointers.as_ref().map(|pointers| CrlIssuingDistributionPoint {
+                distribution_point: CrlDistributionPoint { uris: vec![pointers.crl.clone()] },
+                scope: Some(if self.self_issued { CrlScope::CaCertsOnly } else { CrlScope::UserCertsOnly }),
+            }),
             revoked_certs: revoked.into_iter().map(entry).collect::<Result<_, _>>()?,
             key_identifier_method: KeyIdMethod::PreSpecified(self.key_identifier.clone()),
         };
@@ -122,6 +133,59 @@ fn code(reason: RevocationReason) -> Option<rcgen::RevocationReason> {
         RevocationReason::CertificateHold => Some(rcgen::RevocationReason::CertificateHold),
         RevocationReason::PrivilegeWithdrawn => Some(rcgen::RevocationReason::PrivilegeWithdrawn),
     }
+}
+
+impl RevocationReason {
+    /// `CRLReason` (section 5.3.1); none where it is not said.
+    pub(crate) fn code(self) -> Option<u8> {
+        match self {
+            Self::Unspecified => None,
+            Self::KeyCompromise => Some(1),
+            Self::AffiliationChanged => Some(3),
+            Self::Superseded => Some(4),
+            Self::CessationOfOperation => Some(5),
+            Self::CertificateHold => Some(6),
+            Self::PrivilegeWithdrawn => Some(9),
+        }
+    }
+
+    fn from_code(code: u8) -> Self {
+        let known = REASONS.iter().find(|(reason, _)| reason.code() == Some(code));
+        known.map_or(Self::Unspecified, |(reason, _)| *reason)
+    }
+}
+
+/// A list that was signed by `issuer` (a CA certificate in DER): its number and its entries.
+pub fn read_crl(list: &[u8], issuer: &[u8]) -> Result<(u64, Vec<Revoked>), CrlError> {
+    let (rest, crl) = CertificateRevocationList::from_der(list).map_err(|_| CrlError::Malformed)?;
+    let (_, ca) = X509Certificate::from_der(issuer).map_err(|_| CrlError::Malformed)?;
+    if !rest.is_empty() {
+        return Err(CrlError::Malformed);
+    }
+    let key = PublicKey::from_spki_der(ca.public_key().raw).map_err(|_| CrlError::Malformed)?;
+    if crl.issuer().as_raw() != ca.subject().as_raw() || verified(list, &key).is_err() {
+        return Err(CrlError::Issuer);
+    }
+    let number = crl.crl_number().and_then(|number| u64::try_from(number).ok()).ok_or(CrlError::Malformed)?;
+    let mut entries = Vec::new();
+    for entry in crl.iter_revoked_certificates() {
+        let serial = SerialNumber::from_der_content(entry.raw_serial()).map_err(|_| CrlError::Malformed)?;
+        let reason =
+            entry.reason_code().map_or(RevocationReason::Unspecified, |(_, code)| RevocationReason::from_code(code.0));
+        entries.push(Revoked { serial, at: entry.revocation_date.timestamp(), reason });
+    }
+    Ok((number, entries))
+}
+
+/// Why a list is of no use.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CrlError {
+    /// Not a CRL, or one without a number.
+    #[error("this is no certificate revocation list in DER, or it is damaged")]
+    Malformed,
+    /// Another CA's, or with a wrong signature.
+    #[error("the list was not signed by this CA")]
+    Issuer,
 }
 
 impl FromStr for RevocationReason {

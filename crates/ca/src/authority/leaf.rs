@@ -4,7 +4,7 @@
 
 use std::net::IpAddr;
 
-use dnsbroker_federation::DomainName;
+use dnsbroker_federation::{DomainName, MemberId};
 use rcgen::{
     CertificateParams, CustomExtension, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose,
     SanType,
@@ -36,6 +36,13 @@ pub struct Request<'a> {
 pub enum Subject {
     /// A member or replica.
     Principal(Principal),
+    /// A gateway of a member. It speaks for nobody here, only to its own network server.
+    Gateway {
+        /// Whose it is.
+        member: MemberId,
+        /// Its name among the member's, by the rule of member ids; its EUI, for example.
+        gateway: MemberId,
+    },
     /// A server, by each name that clients call it.
     Server(Vec<ServerName>),
 }
@@ -81,6 +88,10 @@ impl Issuer {
         parameters.extended_key_usages = profile.extended_key_usages().iter().copied().map(purpose).collect();
         parameters.use_authority_key_identifier_extension = true;
         parameters.custom_extensions = vec![subject_key_identifier(request.public_key)];
+        if let Some(pointers) = &self.authority.pointers {
+            parameters.crl_distribution_points = pointers.distribution_points();
+            parameters.custom_extensions.extend(pointers.authority_info_access());
+        }
         let der = self.authority.certify(&parameters, request.public_key)?;
         Ok(Issued { der, serial: request.serial, not_before, not_after, key: request.public_key.sha256() })
     }
@@ -107,6 +118,12 @@ impl Issuer {
                 };
                 allowed(profile, kind, text)?;
                 let uri = principal.uri(&self.federation);
+                Ok(vec![SanType::URI(uri.try_into().map_err(encode)?)])
+            }
+            Subject::Gateway { member, gateway } => {
+                allowed(profile, NameKind::Gateway, "gateway")?;
+                let federation = self.federation.to_string();
+                let uri = format!("spiffe://{}/gateway/{member}/{gateway}", federation.trim_end_matches('.'));
                 Ok(vec![SanType::URI(uri.try_into().map_err(encode)?)])
             }
             Subject::Server(names) => match names.len() {

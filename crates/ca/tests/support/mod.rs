@@ -7,8 +7,8 @@ use std::process::{Command, Output};
 
 use dnsbroker_ca::profile::Profile;
 use dnsbroker_ca::{
-    CaName, CaRequest, Issued, Issuer, Principal, Profiles, PublicKey, Request, Root, SerialNumber, SignError, Signer,
-    Subject, create_issuing, create_root,
+    CaName, CaRequest, Issued, Issuer, Pointers, Principal, Profiles, PublicKey, Request, Root, SerialNumber,
+    SignError, Signer, Subject, create_issuing, create_root,
 };
 use dnsbroker_federation::DomainName;
 use rcgen::{KeyPair, PublicKeyData, SignatureAlgorithm, SigningKey};
@@ -64,10 +64,14 @@ impl Federation {
         let request = ca_request("root", 1, now, 3650);
         let root = create_root(&request, &root_key).expect("a root");
         let root = Root::new(root, Box::new(root_key)).expect("a root");
+        let published = pointers(&root.id()).offline();
+        let root = root.with_pointers(Some(published.clone()));
         let issuing_key = MemorySigner::new(algorithm);
-        let request = ca_request("issuing 1", 2, now, 365);
+        let request = CaRequest { pointers: Some(published), ..ca_request("issuing 1", 2, now, 365) };
         let issuing = create_issuing(&root, &request, issuing_key.public_key()).expect("an issuing CA");
         let issuer = Issuer::new(issuing, Box::new(issuing_key), domain).expect("an issuing CA");
+        let published = pointers(&issuer.id());
+        let issuer = issuer.with_pointers(Some(published));
         Self { root, issuer, profiles: Profiles::builtin().expect("profiles") }
     }
 
@@ -101,7 +105,13 @@ pub fn ca_request(role: &str, serial: u8, now: i64, days: i64) -> CaRequest {
         serial: SerialNumber::from_entropy([serial; 16]),
         not_before: now - 3_600,
         not_after: now - 3_600 + days * DAY,
+        pointers: None,
     }
+}
+
+/// Where a CA publishes.
+pub fn pointers(id: &str) -> Pointers {
+    Pointers::below("http://broker.fed.example", id)
 }
 
 /// Whether a tool is installed. Says so when it is not, since the test then shows nothing.

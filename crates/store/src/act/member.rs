@@ -1,14 +1,15 @@
 //! Members come, are suspended, resume and leave.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use dnsbroker_ca::{Principal, RevocationReason};
-use dnsbroker_federation::MemberId;
+use dnsbroker_federation::{DomainName, MemberId, Owner};
 use serde_json::{Value, json};
 
 use super::{Act, check_text};
 use crate::engine::Table;
-use crate::record::{Member, Suspension};
+use crate::record::{Member, Seconds, Suspension};
 use crate::refusal::Refusal;
 use crate::transaction::{Note, Transaction};
 
@@ -29,7 +30,8 @@ impl Act for AddMember {
             return Err(Refusal::MemberExists(self.id));
         }
         let note = Note::new("member.add", &self.id, json!({ "name": self.name }));
-        let member = Member { id: self.id, name: self.name, since: transaction.now(), suspended: None };
+        let (id, name, since) = (self.id, self.name, transaction.now());
+        let member = Member { id, name, since, suspended: None, grace: None, names: BTreeSet::new() };
         Ok((transaction.write_member(member)?, Some(note)))
     }
 }
@@ -73,6 +75,70 @@ impl Act for ResumeMember {
     }
 }
 
+/// Lets a member renew a certificate that has expired, for some time.
+pub struct OpenGrace {
+    /// Which.
+    pub id: MemberId,
+    /// Until when; none ends it.
+    pub until: Option<Seconds>,
+}
+
+impl Act for OpenGrace {
+    type Done = Arc<Member>;
+
+    fn apply(self, transaction: &mut Transaction<'_>) -> Result<(Self::Done, Option<Note>), Refusal> {
+        let member = transaction.active_member(&self.id)?;
+        let last = transaction.now() + MAX_GRACE_DAYS * 86_400;
+        if self.until.is_some_and(|until| until <= transaction.now() || until > last) {
+            return Err(Refusal::Grace { days: MAX_GRACE_DAYS });
+        }
+        let note = Note::new("member.grace", &self.id, json!({ "until": self.until }));
+        Ok((transaction.write_member(Member { grace: self.until, ..Member::clone(&member) })?, Some(note)))
+    }
+}
+
+/// Approves a name outside the federation for the certificates of a member's servers, or takes that back.
+pub struct ApproveName {
+    /// Of which.
+    pub id: MemberId,
+    /// The name.
+    pub name: DomainName,
+    /// Whether it may be used from now on.
+    pub approved: bool,
+}
+
+impl Act for ApproveName {
+    type Done = Arc<Member>;
+
+    fn apply(self, transaction: &mut Transaction<'_>) -> Result<(Self::Done, Option<Note>), Refusal> {
+        let member = transaction.member(&self.id)?;
+        let names = transaction.view.zones.names();
+        if self.approved && names.owner(self.name.wire()) != Owner::Outside {
+            return Err(Refusal::FederationName(self.name));
+        }
+        let other = transaction.view.members.values().find(|other| other.id != self.id && other.names.contains(&self.name));
+        if let Some(other) = other.filter(|_| self.approved) {
+            return Err(Refusal::NameHeld { name: self.name, member: other.id.clone() });
+        }
+        let mut changed = Member::clone(&member);
+        let did = if self.approved { changed.names.insert(self.name.clone()) } else { changed.names.remove(&self.name) };
+        if !did {
+            return Ok((member, None));
+        }
+        if changed.names.len() > MAX_NAMES {
+            return Err(Refusal::Text { field: "the list of approved names", problem: "has more than 64" });
+        }
+        let act = if self.approved { "member.name.approve" } else { "member.name.withdraw" };
+        let note = Note::new(act, &self.id, json!({ "name": self.name }));
+        Ok((transaction.write_member(changed)?, Some(note)))
+    }
+}
+
+/// The longest grace for expired certificates, in days.
+pub const MAX_GRACE_DAYS: i64 = 30;
+/// Names of one member's servers that can be approved.
+pub const MAX_NAMES: usize = 64;
+
 /// Removes an operator that holds nothing any more. Its certificates are revoked and its tokens gone, so that neither
 /// comes back with a later member of the same id.
 pub struct RemoveMember {
@@ -100,7 +166,7 @@ impl Act for RemoveMember {
         transaction.view.members.remove(&self.id);
         transaction.batch.delete(Table::Members, self.id.as_str());
         transaction.admission_changes();
-        Ok(((), Some(Note::new("member.remove", &self.id, json!({ "revoked": revoked })))))
+        Ok(((), Some(Note::new("member.remove", &self.id, json!({ "revoked": revoked.len() })))))
     }
 }
 

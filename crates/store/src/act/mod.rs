@@ -3,6 +3,7 @@
 //! An act checks every rule first and changes afterwards; a [`Transaction`] takes back what a refused act has done all
 //! the same, so that a mistake here cannot leave half a change.
 
+mod anchor;
 mod certificate;
 mod devices;
 mod key;
@@ -14,10 +15,11 @@ mod source;
 mod token;
 mod update;
 
-pub use certificate::{Enrol, Enrolled, Issue, Revoke};
+pub use anchor::SetAnchors;
+pub use certificate::{Enrol, Enrolled, Issue, NumberCrl, Recall, Renew, Renewer, Revoke, RevokeAll, Which};
 pub use devices::{CLAIMS_SHOWN, Import, Imported, Mode, SHRINK_PERCENT};
 pub use key::{CreateKey, RevokeKey};
-pub use member::{AddMember, RemoveMember, ResumeMember, SuspendMember};
+pub use member::{AddMember, ApproveName, OpenGrace, RemoveMember, ResumeMember, SuspendMember};
 pub use network::{RemoveNetwork, SetNetwork};
 pub use publish::{PublishPrivate, PublishPublic};
 pub use replica::{MAX_NOTIFY, RemoveReplica, SetReplica};

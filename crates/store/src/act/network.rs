@@ -23,13 +23,15 @@ impl Act for SetNetwork {
     type Done = Network;
 
     fn apply(self, transaction: &mut Transaction<'_>) -> Result<(Network, Option<Note>), Refusal> {
-        let network = self.network;
+        let mut network = self.network;
         transaction.member(&network.member)?;
         check_addresses(&network)?;
         let before = transaction.view.zones.network(network.netid).cloned();
         if before.as_ref().is_some_and(|before| before.member != network.member) {
             return Err(Refusal::NetworkHeld { netid: network.netid });
         }
+        // Anchors are published apart, and stay.
+        network.tlsa = before.as_ref().map(|before| before.tlsa.clone()).unwrap_or_default();
         if before.as_ref() == Some(&network) {
             return Ok((network, None));
         }
@@ -75,6 +77,7 @@ impl Act for RemoveNetwork {
             devices => return Err(Refusal::NetworkInUse { netid, devices }),
         }
         transaction.check_not_filled(netid)?;
+        transaction.forget_anchors(netid);
         transaction.change_zones(vec![], vec![NetworkChange { before: Some(before), after: None }])?;
         Ok(((), Some(Note::new("netid.remove", netid, Value::Null))))
     }

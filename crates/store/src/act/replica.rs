@@ -95,7 +95,7 @@ impl Act for RemoveReplica {
         transaction.view.replicas.remove(&self.id);
         transaction.batch.delete(Table::Replicas, self.id.as_str());
         transaction.admission_changes();
-        Ok(((), Some(Note::new("replica.remove", &self.id, json!({ "revoked": revoked })))))
+        Ok(((), Some(Note::new("replica.remove", &self.id, json!({ "revoked": revoked.len() })))))
     }
 }
 

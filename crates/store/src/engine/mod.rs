@@ -39,6 +39,8 @@ pub enum Table {
     Replicas,
     /// Sources by NetID.
     Sources,
+    /// Trust anchors by NetID.
+    Anchors,
     /// Chunks of devices by first device.
     Blocks,
     /// Deltas by sequence number.
@@ -49,7 +51,7 @@ pub enum Table {
 
 impl Table {
     /// All tables.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Meta,
         Self::Members,
         Self::Networks,
@@ -58,6 +60,7 @@ impl Table {
         Self::Keys,
         Self::Replicas,
         Self::Sources,
+        Self::Anchors,
         Self::Blocks,
         Self::Journal,
         Self::Audit,
@@ -73,6 +76,7 @@ impl Table {
             Self::Keys => "keys",
             Self::Replicas => "replicas",
             Self::Sources => "sources",
+            Self::Anchors => "anchors",
             Self::Blocks => "blocks",
             Self::Journal => "journal",
             Self::Audit => "audit",

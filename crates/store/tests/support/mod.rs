@@ -77,7 +77,7 @@ pub fn add_member(store: &mut Store, id: &str) {
 
 pub fn network(id: &str, text: &str) -> SetNetwork {
     let addresses = vec!["192.0.2.1".parse().expect("an address")];
-    SetNetwork { network: Network { netid: netid(text), member: member(id), addresses, port: None, target: None } }
+    SetNetwork { network: Network { netid: netid(text), member: member(id), addresses, port: None, target: None, tlsa: vec![] } }
 }
 
 /// A member with a NetID.
@@ -147,6 +147,7 @@ pub fn issuer() -> Arc<Issuer> {
         serial: SerialNumber::from_entropy([serial; 16]),
         not_before: NOW - 3_600,
         not_after: NOW + 365 * DAY,
+        pointers: None,
     };
     let (root_key, key) = (MemorySigner::new(), MemorySigner::new());
     let root = create_root(&request("root", 1), &root_key).expect("a root");
