@@ -16,6 +16,7 @@
 
 pub mod act;
 pub mod audit;
+pub mod backup;
 pub mod engine;
 mod identity;
 mod journal;

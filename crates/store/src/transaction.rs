@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use dnsbroker_ca::SerialNumber;
 use dnsbroker_federation::{DomainName, MemberId, NetId, Serial};
 use dnsbroker_zone::delta::{Delta, DeviceChange, NetworkChange};
 use serde::Serialize;
@@ -22,6 +23,8 @@ pub enum Actor {
     Local(u32),
     /// A member, by certificate.
     Member(MemberId),
+    /// Whoever has a certificate that speaks for no member, for that certificate.
+    Certificate(SerialNumber),
     /// A TSIG key, by name.
     Key(DomainName),
     /// A member's primary, by the NetID it fills.
@@ -30,6 +33,8 @@ pub enum Actor {
     Token(String),
     /// The broker itself.
     Broker,
+    /// Somebody who proved nothing: no act is open to it.
+    Nobody,
 }
 
 impl fmt::Display for Actor {
@@ -37,10 +42,12 @@ impl fmt::Display for Actor {
         match self {
             Self::Local(user) => write!(f, "local:{user}"),
             Self::Member(member) => write!(f, "member:{member}"),
+            Self::Certificate(serial) => write!(f, "certificate:{serial}"),
             Self::Key(name) => write!(f, "key:{name}"),
             Self::Source(netid) => write!(f, "source:{netid}"),
             Self::Token(id) => write!(f, "token:{id}"),
             Self::Broker => f.write_str("broker"),
+            Self::Nobody => f.write_str("nobody"),
         }
     }
 }

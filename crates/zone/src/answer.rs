@@ -202,6 +202,12 @@ impl Scribe<'_, '_> {
                 Some(port) => self.service(netid, port, query.qtype),
                 None => self.nx_domain(Zone::NetId),
             },
+            Owner::Port(netid, port) => match self.zones.network(netid) {
+                Some(network) if network.port == Some(port) && !network.tlsa.is_empty() => {
+                    self.trust(network, query.qtype)
+                }
+                _ => self.nx_domain(Zone::NetId),
+            },
             Owner::Apex(zone) => self.apex(zone, query),
             Owner::Within(Zone::Public) | Owner::Outside => self.public(query),
             Owner::Within(zone) => self.nx_domain(zone),
@@ -304,6 +310,18 @@ impl Scribe<'_, '_> {
         let target = target.map_or_else(|| self.uncompressed(b"", netid), |name| name.wire().to_vec());
         self.response.pointer(QUESTION);
         self.response.record(Section::Answer, RecordType::SRV, self.zones.timing().ttl, &rdata::srv(port, &target));
+        Outcome::Found
+    }
+
+    /// TLSA records. Nobody's DNSSEC signs them: the channel does, so that DANE clients of other makes ignore them.
+    fn trust(&mut self, network: &Network, qtype: RecordType) -> Outcome {
+        if !matches!(qtype, RecordType::TLSA | RecordType::ANY) {
+            return self.no_data(Zone::NetId);
+        }
+        for tlsa in &network.tlsa {
+            self.response.pointer(QUESTION);
+            self.response.record(Section::Answer, RecordType::TLSA, self.zones.timing().ttl, &tlsa.rdata());
+        }
         Outcome::Found
     }
 

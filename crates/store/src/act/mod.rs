@@ -14,6 +14,7 @@ mod replica;
 mod source;
 mod token;
 mod update;
+mod witness;
 
 pub use anchor::SetAnchors;
 pub use certificate::{Enrol, Enrolled, Issue, NumberCrl, Recall, Renew, Renewer, Revoke, RevokeAll, Which};
@@ -25,8 +26,8 @@ pub use publish::{PublishPrivate, PublishPublic};
 pub use replica::{MAX_NOTIFY, RemoveReplica, SetReplica};
 pub use source::{RemoveSource, SetSource, TakeTransfer, Withdraw};
 pub use token::{CreateToken, MAX_TOKEN_DAYS, bearer};
-
 pub use update::{Update, Updated};
+pub use witness::Witness;
 
 use crate::refusal::Refusal;
 use crate::transaction::{Note, Transaction};

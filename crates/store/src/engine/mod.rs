@@ -66,7 +66,8 @@ impl Table {
         Self::Audit,
     ];
 
-    fn name(self) -> &'static str {
+    /// Its name in messages and backups.
+    pub fn name(self) -> &'static str {
         match self {
             Self::Meta => "meta",
             Self::Members => "members",
