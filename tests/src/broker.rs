@@ -25,6 +25,8 @@ const FEDERATION: &str = "fed.example";
 pub struct Options {
     /// `redb` or `sled`.
     pub store: &'static str,
+    /// Its name.
+    pub federation: &'static str,
     /// Lines put at the end of the configuration.
     pub config: String,
     /// Environment of the daemon.
@@ -33,7 +35,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { store: "redb", config: String::new(), env: vec![] }
+        Self { store: "redb", federation: FEDERATION, config: String::new(), env: vec![] }
     }
 }
 
@@ -58,7 +60,7 @@ impl Broker {
     pub fn with(options: Options) -> anyhow::Result<Self> {
         let dir = tempfile::Builder::new().prefix("dnsbroker-").tempdir()?;
         let path = dir.path().join("b");
-        let init = ["init", "--federation", FEDERATION, "--port-base", "0", "--store", options.store, "--dir"];
+        let init = ["init", "--federation", options.federation, "--port-base", "0", "--store", options.store, "--dir"];
         let made = output(Command::new(Self::program()?).args(init).arg(&path))?;
         ensure!(made.ok, "init failed: {}", made.stderr);
         if !options.config.is_empty() {

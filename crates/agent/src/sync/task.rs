@@ -156,7 +156,13 @@ impl Sync {
                 });
                 return Ok(());
             }
-            Plan::Delta(changes) => (self.send_delta(&changes).await?, "delta"),
+            Plan::Delta(changes) => match self.send_delta(&changes).await {
+                // A broker of an earlier version takes whole lists only.
+                Err(reason) if reason.ends_with("(no-method)") => {
+                    (self.send_full(&listing.devices, options).await?, "full")
+                }
+                sent => (sent?, "delta"),
+            },
             Plan::Full => (self.send_full(&listing.devices, options).await?, "full"),
         };
         if !options.dry_run {

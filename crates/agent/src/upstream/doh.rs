@@ -189,8 +189,7 @@ impl Broker {
             return Err(Failure::Backoff(trouble.failure.to_string()));
         }
         self.counts.asked.fetch_add(1, Ordering::Relaxed);
-        let begun = Instant::now();
-        let result = match tokio::time::timeout(EXCHANGE, self.attempt(query, tls)).await {
+        match tokio::time::timeout(EXCHANGE, self.attempt(query, tls)).await {
             Ok(result) => result,
             Err(_) => {
                 // What is silent for so long is broken: the next one connects anew.
@@ -199,11 +198,7 @@ impl Broker {
                 }
                 Err(Failure::TimedOut)
             }
-        };
-        if result.is_ok() {
-            self.note_rtt(begun.elapsed());
         }
-        result
     }
 
     /// An answer was good.
@@ -252,8 +247,13 @@ impl Broker {
         // A connection may be closed while the request is on its way to it: then once more.
         for _ in 0..2 {
             let mut sender = self.sender(tls).await?;
+            // Connecting does not count: it tells nothing of the next exchange.
+            let begun = Instant::now();
             match self.request(&mut sender, query.clone()).await {
-                Ok(answer) => return Ok(answer),
+                Ok(answer) => {
+                    self.note_rtt(begun.elapsed());
+                    return Ok(answer);
+                }
                 Err(Attempt::Failed(failure)) => return Err(failure),
                 Err(Attempt::Broken(words)) => {
                     let mut link = self.link.lock().await;
