@@ -100,7 +100,8 @@ impl Host {
     pub fn start(self, federations: &str, sections: &str) -> anyhow::Result<Agent> {
         let listeners = "[ts002]\nlisten = [\"127.0.0.1:0\"]\n[metrics]\nlisten = [\"127.0.0.1:0\"]\n";
         let resolver = if sections.contains("[resolver]") { "" } else { "[resolver]\nlisten = [\"127.0.0.1:0\"]\n" };
-        let listeners = if sections.contains("[ts002]") { "[metrics]\nlisten = [\"127.0.0.1:0\"]\n" } else { listeners };
+        let listeners =
+            if sections.contains("[ts002]") { "[metrics]\nlisten = [\"127.0.0.1:0\"]\n" } else { listeners };
         self.write("agent.toml", &format!("{federations}\n{resolver}{listeners}{sections}\n"))?;
         let mut agent = Agent { host: self, child: None, status: Value::Null };
         agent.serve()?;

@@ -14,6 +14,10 @@ pub const BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration:
 pub const PROBE: Duration = Duration::from_secs(45);
 /// An HTTP/2 connection on which nothing moves is tried with a PING after so long, and given up after so long again.
 pub const PING: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(5));
+/// Time for a connection that broke to tell why.
+pub const LAST_WORDS: Duration = Duration::from_millis(50);
+/// Time for a broker that closes its connections to say why.
+pub const VERDICT: Duration = Duration::from_millis(500);
 /// Octets of a DNS message.
 pub const MESSAGE: usize = 65_535;
 /// TLS sessions kept for resumption, of one federation.

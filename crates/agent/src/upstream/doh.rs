@@ -15,12 +15,14 @@ use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::{ClientConfig, HandshakeKind};
 use rustls_pki_types::ServerName;
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
+use tokio_rustls::client::TlsStream;
 
 use super::plain::Plain;
-use crate::limits::{BACKOFF, CONNECT, EXCHANGE, MESSAGE, PING};
-use crate::tls::words;
+use crate::limits::{BACKOFF, CONNECT, EXCHANGE, LAST_WORDS, MESSAGE, PING, VERDICT};
+use crate::tls::{REFUSES, words};
 
 const MEDIA_TYPE: HeaderValue = HeaderValue::from_static("application/dns-message");
 
@@ -120,12 +122,30 @@ pub struct Broker {
     pub place: Place,
     addresses: ArcSwap<Vec<IpAddr>>,
     bootstrap: Arc<Plain>,
-    link: Mutex<Option<SendRequest<Full<Bytes>>>>,
+    link: Mutex<Option<Link>>,
     /// Microseconds of an exchange, smoothed; 0 is not known.
     rtt: AtomicU32,
     trouble: StdMutex<Option<Trouble>>,
     /// What is counted.
     pub counts: Counts,
+}
+
+/// A connection.
+#[derive(Clone)]
+struct Link {
+    sender: SendRequest<Full<Bytes>>,
+    /// Why it ended, once it has: a request only hears that it did.
+    ended: watch::Receiver<Option<String>>,
+}
+
+impl Link {
+    /// Why it ended, or what the request heard.
+    async fn reason(mut self, heard: String) -> String {
+        match tokio::time::timeout(LAST_WORDS, self.ended.wait_for(Option::is_some)).await {
+            Ok(Ok(words)) => words.clone().filter(|words| !words.is_empty()).unwrap_or(heard),
+            Ok(Err(_)) | Err(_) => heard,
+        }
+    }
 }
 
 #[derive(Clone)]
@@ -172,7 +192,7 @@ impl Broker {
     /// Whether a connection is open.
     pub fn is_connected(&self) -> bool {
         // Where the lock is taken a connection is being made.
-        self.link.try_lock().is_ok_and(|link| link.as_ref().is_some_and(|sender| !sender.is_closed()))
+        self.link.try_lock().is_ok_and(|link| link.as_ref().is_some_and(|link| !link.sender.is_closed()))
     }
 
     /// Closes the connection, for example because there is a new certificate.
@@ -243,28 +263,29 @@ impl Broker {
     }
 
     async fn attempt(&self, query: Bytes, tls: &Arc<ClientConfig>) -> Result<Bytes, Failure> {
-        let mut last = None;
+        let mut last = String::new();
         // A connection may be closed while the request is on its way to it: then once more.
         for _ in 0..2 {
-            let mut sender = self.sender(tls).await?;
+            let mut open = self.open(tls).await?;
             // Connecting does not count: it tells nothing of the next exchange.
             let begun = Instant::now();
-            match self.request(&mut sender, query.clone()).await {
+            match self.request(&mut open.sender, query.clone()).await {
                 Ok(answer) => {
                     self.note_rtt(begun.elapsed());
                     return Ok(answer);
                 }
                 Err(Attempt::Failed(failure)) => return Err(failure),
-                Err(Attempt::Broken(words)) => {
+                Err(Attempt::Broken(heard)) => {
+                    last = open.reason(heard).await;
                     let mut link = self.link.lock().await;
-                    if link.as_ref().is_some_and(SendRequest::is_closed) {
+                    if link.as_ref().is_some_and(|link| link.sender.is_closed()) {
                         *link = None;
                     }
-                    last = Some(words);
                 }
             }
         }
-        Err(Failure::Connect(last.unwrap_or_default()))
+        let last = if last.starts_with(REFUSES) { last } else { self.verdict(tls).await.unwrap_or(last) };
+        if last.starts_with(REFUSES) { Err(Failure::Refused(last)) } else { Err(Failure::Connect(last)) }
     }
 
     async fn request(&self, sender: &mut SendRequest<Full<Bytes>>, query: Bytes) -> Result<Bytes, Attempt> {
@@ -290,25 +311,39 @@ impl Broker {
         }
     }
 
-    /// A handle of the open connection, or of a new one. Who comes meanwhile waits for the same.
-    async fn sender(&self, tls: &Arc<ClientConfig>) -> Result<SendRequest<Full<Bytes>>, Failure> {
+    /// The open connection, or a new one. Who comes meanwhile waits for the same.
+    async fn open(&self, tls: &Arc<ClientConfig>) -> Result<Link, Failure> {
         let mut link = self.link.lock().await;
-        if let Some(sender) = link.as_ref().filter(|sender| !sender.is_closed()) {
-            return Ok(sender.clone());
+        if let Some(open) = link.as_ref().filter(|link| !link.sender.is_closed()) {
+            return Ok(open.clone());
         }
         let connected = tokio::time::timeout(CONNECT, self.connect(tls)).await;
-        let sender = connected.unwrap_or(Err(Failure::TimedOut))?;
-        *link = Some(sender.clone());
-        Ok(sender)
+        let open = connected.unwrap_or(Err(Failure::TimedOut))?;
+        *link = Some(open.clone());
+        Ok(open)
     }
 
-    async fn connect(&self, tls: &Arc<ClientConfig>) -> Result<SendRequest<Full<Bytes>>, Failure> {
+    /// Why a broker closes its connections at once, if it says so. In TLS 1.3 a refusal of our certificate comes after the
+    /// handshake, and who writes meanwhile hears only that the connection broke: so it is asked for once more, in silence.
+    async fn verdict(&self, tls: &Arc<ClientConfig>) -> Option<String> {
+        let listening = async {
+            let mut stream = self.shake_hands(tls).await.ok()?;
+            stream.read(&mut [0; 64]).await.err().map(|error| words(&error))
+        };
+        tokio::time::timeout(VERDICT, listening).await.ok().flatten()
+    }
+
+    async fn shake_hands(&self, tls: &Arc<ClientConfig>) -> Result<TlsStream<TcpStream>, Failure> {
         let no = |error: std::io::Error| Failure::Connect(words(&error));
         let addresses = self.known_addresses().await?;
         let stream = TcpStream::connect(&addresses[..]).await.map_err(no)?;
         stream.set_nodelay(true).map_err(no)?;
         let connector = tokio_rustls::TlsConnector::from(Arc::clone(tls));
-        let stream = connector.connect(self.place.name.clone(), stream).await.map_err(no)?;
+        connector.connect(self.place.name.clone(), stream).await.map_err(no)
+    }
+
+    async fn connect(&self, tls: &Arc<ClientConfig>) -> Result<Link, Failure> {
+        let stream = self.shake_hands(tls).await?;
         let connection = stream.get_ref().1;
         if connection.alpn_protocol() != Some(b"h2") {
             return Err(Failure::Connect("it does not speak HTTP/2".to_owned()));
@@ -321,12 +356,13 @@ impl Broker {
         let made = builder.handshake(TokioIo::new(stream)).await;
         let (sender, connection) = made.map_err(|error| Failure::Connect(http_words(&error)))?;
         let broker = self.place.uri.clone();
+        let (tell, ended) = watch::channel(None);
         tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%broker, error = http_words(&error), "a connection to a broker broke");
-            }
+            let words = connection.await.map_or_else(|error| http_words(&error), |()| String::new());
+            tracing::debug!(%broker, words, "a connection to a broker ended");
+            tell.send_replace(Some(words));
         });
-        Ok(sender)
+        Ok(Link { sender, ended })
     }
 
     /// An IP in the URL, else what was given or told, else what the bootstrap finds.
