@@ -316,8 +316,6 @@ pub fn renew_at((from, to): (i64, i64)) -> i64 {
 
 #[cfg(test)]
 mod tests {
-    use dnsbroker_api::Timestamp;
-    use dnsbroker_api::message::Certificate;
     use rcgen::{BasicConstraints, IsCa, Issuer, SanType};
 
     use super::*;
@@ -332,17 +330,13 @@ mod tests {
         let pending = home.pending_key().expect("a key");
         let leaf = params.signed_by(key.unwrap_or(&pending), &Issuer::new(ca, ca_key)).expect("signed");
         let facts = Facts::of(leaf.der()).expect("reads");
+        let certificate = serde_json::json!({
+            "serial": facts.serial, "profile": "operator", "issuer": "ca", "lineage": "1", "key": "",
+            "not_before": "2026-11-24T00:00:00Z", "not_after": "2026-11-25T00:00:00Z",
+            "renew_at": "2026-11-24T16:00:00Z", "state": "valid",
+        });
         Issued {
-            certificate: Certificate {
-                serial: facts.serial,
-                member: None,
-                replica: None,
-                profile: "member".to_owned(),
-                key: String::new(),
-                not_before: Timestamp(0),
-                not_after: Timestamp(1),
-                state: "valid".to_owned(),
-            },
+            certificate: serde_json::from_value(certificate).expect("a certificate"),
             pem: leaf.pem(),
             chain: leaf.pem() + &root.pem(),
             ca: root.pem(),
