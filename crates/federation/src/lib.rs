@@ -17,6 +17,8 @@ mod domain;
 mod member;
 mod namespace;
 mod netid;
+#[cfg(feature = "schema")]
+mod schema;
 mod serial;
 
 pub use deveui::{DevEui, DevEuiError};
