@@ -128,6 +128,25 @@ fn a_member_fetches_as_one_replica_and_stays_while_it_has_one() {
 }
 
 #[test]
+fn a_replica_that_gets_other_names_or_devices_fetches_the_whole_zone() {
+    with_store(|store| {
+        act(store, replica("one", None)).expect("a replica");
+        let mut last = store.view().zones.serial();
+        let mut changed = |store: &mut Store, set: SetReplica| {
+            act(store, set).expect("set");
+            let (before, serial) = (last, store.view().zones.serial());
+            last = serial;
+            (serial != before).then(|| store.view().history.steps(before, serial))
+        };
+        assert_eq!(changed(store, SetReplica { clear_text: true, ..replica("one", None) }), None);
+        let flat = || SetReplica { names: NameForm::Flat, ..replica("one", None) };
+        assert_eq!(changed(store, flat()), Some(None), "a new serial to which no difference leads");
+        assert_eq!(changed(store, flat()), None);
+        assert_eq!(changed(store, SetReplica { only: Some(member("alpine")), ..flat() }), Some(None));
+    });
+}
+
+#[test]
 fn a_source_proves_itself_and_alone_fills_its_netid() {
     with_store(|store| {
         assert_eq!(code(act(store, source(None))), "source-proof");
