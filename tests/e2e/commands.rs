@@ -326,3 +326,27 @@ fn the_labels_of_the_tutorial_are_served() -> anyhow::Result<()> {
     ensure!(zone.stdout.contains("CNAME 60002d.netid.fed.example."), "{zone:?}");
     Ok(())
 }
+
+/// What systemd is told (sd_notify(3)): `Type=notify` waits for it.
+#[test]
+fn systemd_is_told_when_it_is_ready_reloads_and_stops() -> anyhow::Result<()> {
+    let dir = tempfile::tempdir()?;
+    let path = dir.path().join("notify");
+    let socket = std::os::unix::net::UnixDatagram::bind(&path)?;
+    socket.set_read_timeout(Some(std::time::Duration::from_secs(10)))?;
+    let env = vec![("NOTIFY_SOCKET".into(), path.into_os_string())];
+    let mut broker = Broker::with(Options { env, ..Options::default() })?;
+    let told = |words: &str| -> anyhow::Result<()> {
+        let mut octets = [0; 512];
+        let length = socket.recv(&mut octets).with_context(|| format!("not told {words}"))?;
+        let text = String::from_utf8_lossy(&octets[..length]).into_owned();
+        ensure!(text.contains(words), "{text:?} and not {words}");
+        Ok(())
+    };
+    told("READY=1")?;
+    broker.signal(rustix::process::Signal::HUP)?;
+    told("RELOADING=1")?;
+    told("READY=1")?;
+    broker.stop()?;
+    told("STOPPING=1")
+}
