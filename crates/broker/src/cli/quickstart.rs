@@ -275,6 +275,8 @@ fn tour(summary: &Summary, dir: &Path) -> String {
     let tls = format!("+https +tls-ca={ca} +tls-hostname={broker_name} +tls-certfile={cert} +tls-keyfile={key}");
     let query = dns_parameter(sample_name);
     let control = dir.join("control.sock");
+    // It may not be on the path of whoever pastes this.
+    let program = std::env::current_exe().map_or_else(|_| "dnsbroker".to_owned(), |path| path.display().to_string());
     format!(
         "\nThe federation {} is served. Look up the device {sample_deveui} as member {id}:\n\n\
          dig @{host} -p {port} {tls} {sample_name} A\n\n\
@@ -284,8 +286,8 @@ fn tour(summary: &Summary, dir: &Path) -> String {
          dig @{} -p {} {broker_name} A\n\n\
          Ask the broker, in another terminal:\n\n\
          export DNSBROKER_CONTROL={}\n\
-         dnsbroker status\n\
-         dnsbroker device lookup {sample_deveui} --as {id}\n\n\
+         {program} status\n\
+         {program} device lookup {sample_deveui} --as {id}\n\n\
          Everything is in {} (see quickstart.json). Ctrl-C ends it; the same command serves it again.\n",
         summary.federation,
         dns.ip(),
