@@ -95,8 +95,19 @@ impl Client {
         media_type: &'static str,
         reader: impl AsyncRead + Send + 'static,
     ) -> Result<T, ClientError> {
+        self.upload_by(Method::POST, path, media_type, reader).await
+    }
+
+    /// The same by another method.
+    pub async fn upload_by<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        media_type: &'static str,
+        reader: impl AsyncRead + Send + 'static,
+    ) -> Result<T, ClientError> {
         let pieces = ReaderStream::with_capacity(reader, PIECE).map_ok(Frame::data);
-        self.call(Method::POST, path, Some(media_type), StreamBody::new(pieces).boxed_unsync()).await
+        self.call(method, path, Some(media_type), StreamBody::new(pieces).boxed_unsync()).await
     }
 
     /// `GET` of a stream of octets; `sink` gets them piece by piece.

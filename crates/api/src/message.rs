@@ -47,6 +47,20 @@ pub struct Status {
     pub listeners: Listeners,
     /// Certificates of the broker itself and of its CA, and when they end.
     pub certificates: Vec<Expiry>,
+    /// Members whose certificate ends soon and was not renewed.
+    #[serde(default)]
+    pub overdue: Vec<Expiry>,
+    /// The end of the audit.
+    pub audit: AuditHead,
+}
+
+/// The end of the audit's chain: published, it tells later whether anything before it was changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditHead {
+    /// Number of the last row.
+    pub number: u64,
+    /// Its hash.
+    pub hash: String,
 }
 
 /// Where the daemon listens.
@@ -67,12 +81,18 @@ pub struct Listeners {
     /// Metrics and health.
     #[serde(default)]
     pub metrics: Vec<SocketAddr>,
+    /// Revocation lists, OCSP and CA certificates.
+    #[serde(default)]
+    pub pki: Vec<SocketAddr>,
     /// Where operators fetch DoH answers.
     #[serde(default)]
     pub doh_url: String,
     /// Where operators enrol.
     #[serde(default)]
     pub api_url: String,
+    /// Below which revocation lists, OCSP and CA certificates are.
+    #[serde(default)]
+    pub pki_url: String,
 }
 
 /// A certificate that must be renewed in time.
@@ -96,6 +116,15 @@ pub struct Member {
     /// Why it is suspended, if it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suspended: Option<String>,
+    /// Until when it may renew a certificate that has expired.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grace: Option<Timestamp>,
+    /// Names outside the federation that its servers' certificates may have.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub names: Vec<DomainName>,
+    /// When its certificate ends; none where it has none that is good.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certified_until: Option<Timestamp>,
     /// NetIDs it holds.
     pub netids: Vec<NetId>,
     /// Devices it has.
@@ -210,18 +239,85 @@ pub struct Enroll {
     pub csr: String,
 }
 
-/// `POST /api/v1/certificates`.
+/// `POST /api/v1/certificates`. A member asks for its own servers and gateways, an administrator for everybody.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct IssueCertificate {
-    /// The member it is for...
+    /// The member it is for, or whose server or gateway it is for...
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub member: Option<MemberId>,
     /// ...or the replica.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replica: Option<String>,
+    /// The member's gateway, by a name of its choice such as the EUI.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<MemberId>,
+    /// The host names of the member's server: of its NetIDs, or approved ones.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub names: Vec<DomainName>,
     /// The certificate request, PEM.
     pub csr: String,
+}
+
+/// `POST /api/v1/certificates/{serial}/renew`: a new certificate in the place of that one, whenever an administrator likes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RenewCertificate {
+    /// The certificate request, PEM.
+    pub csr: String,
+}
+
+/// `POST /api/v1/certificates/revoke`: several at once. Exactly one of the first four is given.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RevokeCertificates {
+    /// All of a public key: `sha256:` and 64 hexadecimal digits of the SubjectPublicKeyInfo.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// A certificate, those that it renews and those that renew it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lineage: Option<String>,
+    /// All of a member: its own, its servers' and gateways'.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub member: Option<MemberId>,
+    /// All of a replica.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replica: Option<String>,
+    /// Why (RFC 5280, section 5.3.1).
+    pub reason: String,
+}
+
+/// `PUT /api/v1/members/{id}/grace`: until when the member may renew a certificate that has expired.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Grace {
+    /// Seconds from now; 0 ends it.
+    pub seconds: i64,
+}
+
+/// `PUT /api/v1/netids/{netid}/anchors`: what the servers of a NetID are trusted by.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SetAnchors {
+    /// Certificates, PEM: CAs, or the servers' own. Empty takes them back.
+    pub pem: String,
+}
+
+/// The last list of revoked certificates of one CA.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Crl {
+    /// The CA's id, as in the URL of its list.
+    pub ca: String,
+    /// The list's number.
+    pub number: u64,
+    /// When it was made.
+    pub this_update: Timestamp,
+    /// When the next is there at the latest.
+    pub next_update: Timestamp,
+    /// How many certificates it names.
+    pub revoked: u64,
+    /// Where it is published; empty where it is not.
+    pub url: String,
 }
 
 /// A certificate with the chain to show with it.
@@ -249,16 +345,34 @@ pub struct Certificate {
     /// The replica it names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replica: Option<String>,
+    /// The member's gateway it names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<MemberId>,
+    /// The names of a server.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub names: Vec<String>,
     /// The profile it was made by.
     pub profile: String,
+    /// The CA that issued it, by its id.
+    pub ca: String,
+    /// The certificate that it renews.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub renews: Option<String>,
+    /// The first of the certificates that were renewed one after the other.
+    pub lineage: String,
     /// SHA-256 of its public key.
     pub key: String,
     /// First second of its life.
     pub not_before: Timestamp,
     /// Last second of its life.
     pub not_after: Timestamp,
-    /// `valid`, `expired`, `revoked`.
+    /// When it is to be renewed.
+    pub renew_at: Timestamp,
+    /// `valid`, `suspended`, `expired`, `revoked (<reason>)`.
     pub state: String,
+    /// When it was revoked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revoked: Option<Timestamp>,
 }
 
 /// The CA.
@@ -268,8 +382,34 @@ pub struct Ca {
     pub root: String,
     /// The issuing CA, PEM.
     pub issuing: String,
+    /// Issuing CAs that were in use before and whose certificates are still good, PEM.
+    #[serde(default)]
+    pub previous: String,
     /// SHA-256 of the root certificate: `sha256:` and 64 hexadecimal digits.
     pub pin: String,
+}
+
+/// `POST /api/v1/ca/request`: a request for the certificate of an issuing CA.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RequestIssuing {
+    /// For the key in use, whose certificate is to last longer; else for a new key, which then takes its place.
+    pub renew: bool,
+}
+
+/// The answer: to be signed where the root's key is, by `dnsbroker ca sign`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IssuingRequest {
+    /// The request, PEM.
+    pub csr: String,
+}
+
+/// `PUT /api/v1/ca/issuing`: the certificate that the root has signed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InstallCa {
+    /// The certificate, PEM.
+    pub pem: String,
 }
 
 /// What a list of devices did.

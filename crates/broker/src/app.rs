@@ -12,6 +12,7 @@ use crate::announce::Announcer;
 use crate::committer::Committer;
 use crate::config::Config;
 use crate::pki::Pki;
+use crate::publication::Lists;
 use crate::seal::Sealer;
 use crate::shared::Shared;
 use crate::source::Sources;
@@ -36,6 +37,8 @@ pub struct Parts {
     pub announcer: Arc<Announcer>,
     /// The CA.
     pub pki: Arc<Pki>,
+    /// Its lists of revoked certificates, as published.
+    pub lists: Lists,
     /// The configuration as of the last start or reload.
     pub config: ArcSwap<Config>,
     /// Where the daemon listens.

@@ -3,10 +3,13 @@
 //! It is a thread of its own because a commit waits for the disk. Acts that arrive meanwhile form the next group, so
 //! the more there are, the fewer syncs each costs.
 
+use std::fs::File;
+use std::io::BufWriter;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use dnsbroker_api::problem::chain;
+use dnsbroker_store::backup::{self, BackupError};
 use dnsbroker_store::{Act, Actor, Refusal, Settings, Store, Transaction};
 use tokio::sync::{mpsc, oneshot};
 
@@ -54,6 +57,14 @@ type Fail = Box<dyn FnOnce(Failure) + Send>;
 enum Message {
     Act(Job, Fail),
     Configure(Box<Settings>, oneshot::Sender<Result<(), String>>),
+    Dump(Box<Dump>),
+}
+
+/// A backup that is asked for.
+struct Dump {
+    file: File,
+    files: Vec<(String, Vec<u8>)>,
+    reply: oneshot::Sender<Result<File, BackupError>>,
 }
 
 /// Takes acts. Cheap to clone; the writer ends when the last is dropped.
@@ -109,6 +120,20 @@ impl Committer {
         let stopping = || CommitError::Stopping.to_string();
         self.queue.send(Message::Configure(Box::new(settings), reply)).await.map_err(|_| stopping())?;
         answer.await.map_err(|_| stopping())?
+    }
+}
+
+impl Committer {
+    /// Writes a backup of the store and of these files into `file`, of one state, and gives it back.
+    pub async fn dump(
+        &self,
+        file: File,
+        files: Vec<(String, Vec<u8>)>,
+    ) -> Result<Result<File, BackupError>, CommitError> {
+        let (reply, answer) = oneshot::channel();
+        let dump = Box::new(Dump { file, files, reply });
+        self.queue.send(Message::Dump(dump)).await.map_err(|_| CommitError::Stopping)?;
+        answer.await.map_err(|_| CommitError::Stopping)
     }
 }
 
@@ -176,6 +201,14 @@ impl Writer {
             Message::Configure(settings, reply) => {
                 self.commit(std::mem::take(group));
                 let _ = reply.send(self.configure(*settings));
+            }
+            Message::Dump(dump) => {
+                self.commit(std::mem::take(group));
+                let Dump { file, files, reply } = *dump;
+                let mut out = BufWriter::new(file);
+                let written = backup::write(&*self.store.engine(), &files, &mut out);
+                let file = written.and_then(|()| Ok(out.into_inner().map_err(std::io::IntoInnerError::into_error)?));
+                let _ = reply.send(file);
             }
         }
     }

@@ -47,6 +47,9 @@ pub struct Config {
     /// Metrics and health.
     #[serde(default)]
     pub metrics: Option<Listener>,
+    /// Revocation lists, OCSP and CA certificates, over plain HTTP.
+    #[serde(default)]
+    pub pki: Option<PkiConfig>,
     /// The CA.
     #[serde(default)]
     pub ca: CaConfig,
@@ -59,6 +62,9 @@ pub struct Config {
     /// The directory the file is in.
     #[serde(skip)]
     pub dir: PathBuf,
+    /// The file.
+    #[serde(skip)]
+    pub file: PathBuf,
 }
 
 /// Labels and times of the zones.
@@ -137,6 +143,18 @@ pub struct ApiConfig {
     pub public_port: Option<u16>,
 }
 
+/// What the CA publishes for everybody, over plain HTTP.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PkiConfig {
+    /// Socket addresses.
+    pub listen: Vec<SocketAddr>,
+    /// What certificates say of where that is, `http://...`; the broker's name and the port listened on where it is
+    /// absent. It stands in certificates for as long as they live.
+    #[serde(default)]
+    pub url: Option<String>,
+}
+
 /// The CA's files.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -148,11 +166,13 @@ pub struct CaConfig {
     pub passphrase_file: Option<PathBuf>,
     /// Directory of certificate profiles that replace the built-in ones.
     pub profiles: Option<PathBuf>,
+    /// Hours that a list of revoked certificates holds; the next one is there after half of them.
+    pub crl_hours: i64,
 }
 
 impl Default for CaConfig {
     fn default() -> Self {
-        Self { dir: "ca".into(), passphrase_file: None, profiles: None }
+        Self { dir: "ca".into(), passphrase_file: None, profiles: None, crl_hours: 24 }
     }
 }
 
@@ -214,10 +234,11 @@ impl Config {
         let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: shown(), source })?;
         let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let dir = std::path::absolute(dir).map_err(|source| ConfigError::Read { path: shown(), source })?;
-        Self::parse(&text, dir).map_err(|error| match error {
+        let parsed = Self::parse(&text, dir).map_err(|error| match error {
             ConfigError::Parse { message, .. } => ConfigError::Parse { path: shown(), message },
             other => other,
-        })
+        })?;
+        Ok(Self { file: path.to_owned(), ..parsed })
     }
 
     /// Checks the text of a file that stands in `dir`.
@@ -245,11 +266,24 @@ impl Config {
                 "zones.timing: a TTL is at most 86400 seconds, or a moved device would not be found for days",
             );
         }
+        if !(1..=24 * 31).contains(&self.ca.crl_hours) {
+            return wrong("ca.crl_hours is from 1 to 744");
+        }
+        let url = self.pki.as_ref().and_then(|pki| pki.url.as_deref());
+        if url.is_some_and(|url| {
+            !url.starts_with("http://") || url.len() > 128 || !url.bytes().all(|b| b.is_ascii_graphic())
+        }) {
+            return wrong("pki.url begins with http:// and has 128 characters at most: it stands in every certificate");
+        }
         if let Some(problem) = self.limits.problem() {
             return wrong(&format!("limits: {problem}"));
         }
         let listeners = [&self.dns, &self.xot, &self.metrics].into_iter().flatten().map(|listener| &listener.listen);
-        let tls = [self.doh.as_ref().map(|doh| &doh.listen), self.api.as_ref().map(|api| &api.listen)];
+        let tls = [
+            self.doh.as_ref().map(|doh| &doh.listen),
+            self.api.as_ref().map(|api| &api.listen),
+            self.pki.as_ref().map(|pki| &pki.listen),
+        ];
         if listeners.chain(tls.into_iter().flatten()).any(Vec::is_empty) {
             return wrong("a listener has no address: give one, as in listen = [\"[::]:443\"], or drop its section");
         }

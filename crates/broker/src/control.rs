@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use axum::Router;
-use dnsbroker_store::Actor;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{UnixListener, UnixStream};
@@ -80,7 +79,7 @@ impl Drop for Control {
 
 async fn connection(stream: UnixStream, routes: Router, stop: CancellationToken) {
     let caller = match stream.peer_cred() {
-        Ok(credentials) => Caller(Actor::Local(credentials.uid())),
+        Ok(credentials) => Caller::Local(credentials.uid()),
         Err(error) => {
             tracing::warn!(%error, "a caller on the control socket is unknown to the kernel and gets no answer");
             return;

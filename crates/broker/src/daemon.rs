@@ -22,7 +22,7 @@ use tokio_util::task::TaskTracker;
 use crate::announce::Announcer;
 use crate::app::{App, Parts};
 use crate::committer::{Committer, now};
-use crate::config::Config;
+use crate::config::{Config, PkiConfig};
 use crate::control::Control;
 use crate::doh::{self, Doh};
 use crate::limits::TRANSFERS;
@@ -30,11 +30,12 @@ use crate::listen::Places;
 use crate::logging::Logging;
 use crate::pki::{Pki, brought, server_names};
 use crate::public_zone::{self, PublicNames};
+use crate::publication::Lists;
 use crate::seal::Sealer;
 use crate::shared::Shared;
 use crate::source::{self, Sources};
 use crate::tls::{Mutual, Service, TlsMaterial, TlsSwap};
-use crate::{api, dns, https, ops, zone_file};
+use crate::{api, dns, https, ops, publication, zone_file};
 
 /// How often certificates are looked at.
 const RENEWAL_CHECK: Duration = Duration::from_secs(3_600);
@@ -42,6 +43,8 @@ const RENEWAL_CHECK: Duration = Duration::from_secs(3_600);
 const STOP_WITHIN: Duration = Duration::from_secs(10);
 /// The port that a URL need not name.
 const HTTPS: u16 = 443;
+/// The same of plain HTTP.
+const HTTP: u16 = 80;
 
 /// A running broker.
 pub struct Daemon {
@@ -72,6 +75,7 @@ struct Bound {
     xot: Vec<TcpListener>,
     api: Vec<TcpListener>,
     metrics: Vec<TcpListener>,
+    pki: Vec<TcpListener>,
     control: Control,
 }
 
@@ -81,9 +85,10 @@ impl Daemon {
         let config = Config::read(file)?;
         protect_process();
         let (committer, writer, shared, engine) = open_store(&config)?;
-        let pki = Pki::open(&config).context("cannot open the CA")?;
         let bound = Bound::new(&config).await?;
         let listeners = bound.listeners(&config)?;
+        let base = Some(listeners.pki_url.clone()).filter(|url| !url.is_empty());
+        let pki = Pki::open(&config, base).context("cannot open the CA")?;
         let sealer = Arc::new(Sealer::open(&config.path(&config.ca.dir).join("tsig-seal.key"))?);
         check_secrets(&shared.view.load(), &sealer);
         let own = listeners.dns.iter().map(SocketAddr::ip).filter(|ip| !ip.is_unspecified()).collect();
@@ -96,6 +101,7 @@ impl Daemon {
             committer,
             engine,
             pki: Arc::new(pki),
+            lists: Lists::default(),
             config: ArcSwap::from_pointee(config),
             listeners,
             started: now(),
@@ -106,7 +112,7 @@ impl Daemon {
         let leaves = Mutex::new([&front, &own].map(|material| material.chain.first().cloned()));
         let doh = with_mutual(&app, Service::Doh, |mutual| TlsSwap::mutual(&front, mutual))?;
         let xot = with_mutual(&app, Service::Xot, |mutual| TlsSwap::mutual(&own, mutual))?;
-        let api = TlsSwap::one_sided(&front)?;
+        let api = with_mutual(&app, Service::Api, |mutual| TlsSwap::mutual(&front, mutual))?;
         let client = Arc::new(ArcSwap::from_pointee(own));
         let tls = Certificates { doh: Arc::new(doh), api: Arc::new(api), xot: Arc::new(xot), client, leaves };
         let daemon =
@@ -134,8 +140,13 @@ impl Daemon {
         }
         for listener in bound.api {
             let tls = Arc::clone(&self.tls.api);
-            self.tasks.spawn(https::serve(listener, api::public(app.clone()), tls, limits.clone(), stop.clone()));
+            self.tasks.spawn(https::serve(listener, api::routes(app.clone()), tls, limits.clone(), stop.clone()));
         }
+        for listener in bound.pki {
+            let routes = publication::routes(app.clone());
+            self.tasks.spawn(https::serve_plain(listener, routes, limits.clone(), stop.clone()));
+        }
+        self.tasks.spawn(publication::keep(app.clone(), stop.clone()));
         let desk = Arc::new(dns::Desk {
             shared: Arc::clone(&app.shared),
             committer: app.committer.clone(),
@@ -156,7 +167,7 @@ impl Daemon {
         for listener in bound.metrics {
             self.tasks.spawn(ops::serve(listener, app.clone(), stop.clone()));
         }
-        self.tasks.spawn(bound.control.serve(api::control(app.clone()), stop.clone()));
+        self.tasks.spawn(bound.control.serve(api::routes(app.clone()), stop.clone()));
         self.tasks.close();
         let client = Arc::clone(&self.tls.client);
         let means = source::Means {
@@ -179,6 +190,7 @@ impl Daemon {
         let mut signals = Signals::new()?;
         tell_systemd(&[sd_notify::NotifyState::Ready]);
         let mut renewal = tokio::time::interval(RENEWAL_CHECK);
+        let app = self.app.clone();
         loop {
             tokio::select! {
                 _ = signals.hangup.recv() => {
@@ -189,15 +201,13 @@ impl Daemon {
                     }
                     tell_systemd(&[sd_notify::NotifyState::Ready]);
                 }
-                _ = renewal.tick() => {
-                    if let Err(error) = self.renew().await {
-                        tracing::error!(error = format!("{error:#}"), "the broker's certificate was not renewed");
-                    }
-                }
+                _ = renewal.tick() => self.look_at_certificates().await,
+                () = app.pki.changed() => self.look_at_certificates().await,
                 _ = signals.terminate.recv() => break,
                 _ = signals.interrupt.recv() => break,
             }
         }
+        drop(app);
         tracing::info!("stopping");
         tell_systemd(&[sd_notify::NotifyState::Stopping]);
         self.stop().await;
@@ -243,6 +253,13 @@ impl Daemon {
         Ok(())
     }
 
+    async fn look_at_certificates(&self) {
+        if let Err(error) = self.renew().await {
+            tracing::error!(error = format!("{error:#}"), "the broker's certificate was not renewed");
+        }
+        crate::expiry::warn(&self.app);
+    }
+
     /// Takes other certificates if there are any: renewed by the CA, or brought by the administrator.
     async fn renew(&self) -> anyhow::Result<()> {
         let Served { front, own } = certificates(&self.app).await?;
@@ -252,7 +269,7 @@ impl Daemon {
         }
         with_mutual(&self.app, Service::Doh, |mutual| self.tls.doh.replace_mutual(&front, mutual))?;
         with_mutual(&self.app, Service::Xot, |mutual| self.tls.xot.replace_mutual(&own, mutual))?;
-        self.tls.api.replace_one_sided(&front)?;
+        with_mutual(&self.app, Service::Api, |mutual| self.tls.api.replace_mutual(&front, mutual))?;
         self.tls.client.store(Arc::new(own));
         *self.tls.leaves.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = new;
         tracing::info!("the broker's certificate is a new one");
@@ -305,6 +322,7 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
     compare("xot", old.xot != new.xot);
     compare("api", old.api != new.api);
     compare("metrics", old.metrics != new.metrics);
+    compare("pki", old.pki != new.pki);
     compare("store", old.store != new.store);
     compare("ca", old.ca != new.ca);
     compare("limits", old.limits != new.limits);
@@ -382,12 +400,14 @@ impl Bound {
         let doh = config.doh.as_ref().map(|doh| doh.listen.as_slice()).unwrap_or_default();
         let api = config.api.as_ref().map(|api| api.listen.as_slice()).unwrap_or_default();
         let metrics = config.metrics.as_ref().map(|metrics| metrics.listen.as_slice()).unwrap_or_default();
+        let pki = config.pki.as_ref().map(|pki| pki.listen.as_slice()).unwrap_or_default();
         Ok(Self {
             dns,
             doh: bind("DoH", doh).await?,
             xot: bind("XoT", config.xot.as_ref().map(|xot| xot.listen.as_slice()).unwrap_or_default()).await?,
             api: bind("the API", api).await?,
             metrics: bind("metrics", metrics).await?,
+            pki: bind("the CA's publications", pki).await?,
             control: Control::bind(&config.control_socket()).await?,
         })
     }
@@ -406,7 +426,12 @@ impl Bound {
         };
         let doh_url = url(&doh, config.doh.as_ref().and_then(|doh| doh.public_port), "/dns-query");
         let api_url = url(&api, config.api.as_ref().and_then(|api| api.public_port), "");
-        Ok(Listeners { dns, doh, xot, api, metrics, doh_url, api_url })
+        let pki = addresses(&self.pki)?;
+        let pki_url = match &config.pki {
+            Some(PkiConfig { url: Some(url), .. }) => url.trim_end_matches('/').to_owned(),
+            _ => pki.first().map(|bound| http_url(&broker, bound.port())).unwrap_or_default(),
+        };
+        Ok(Listeners { dns, doh, xot, api, metrics, pki, doh_url, api_url, pki_url })
     }
 }
 
@@ -424,6 +449,13 @@ fn https_url(name: &DomainName, port: u16) -> String {
     let name = name.to_string();
     let name = name.trim_end_matches('.');
     if port == HTTPS { format!("https://{name}") } else { format!("https://{name}:{port}") }
+}
+
+/// `http://<name>[:port]`.
+pub fn http_url(name: &DomainName, port: u16) -> String {
+    let name = name.to_string();
+    let name = name.trim_end_matches('.');
+    if port == HTTP { format!("http://{name}") } else { format!("http://{name}:{port}") }
 }
 
 /// Puts the public zone in place, under a new serial if it differs from the last one.
@@ -483,16 +515,6 @@ async fn certificates(app: &App) -> anyhow::Result<Served> {
     };
     let mut expiries = app.pki.expiries();
     expiries.push(("broker".to_owned(), not_after));
-    for (name, not_after) in &expiries {
-        let days = (not_after - now()) / 86_400;
-        match days {
-            ..0 => tracing::error!("the {name} certificate has expired"),
-            0..=14 if name != "broker" || paths.is_some() => {
-                tracing::warn!("the {name} certificate ends in {days} days");
-            }
-            _ => {}
-        }
-    }
     *app.expiries.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = expiries;
     Ok(Served { front, own })
 }

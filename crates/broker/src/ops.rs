@@ -43,6 +43,14 @@ async fn metrics(State(app): State<App>) -> Response {
     for (name, not_after) in expiries {
         text.push_str(&format!("dnsbroker_certificate_expiry_seconds{{name=\"{name}\"}} {}\n", not_after - now()));
     }
+    text.push_str(
+        "# HELP dnsbroker_member_certificate_expiry_seconds Time until the last certificate of a member ends.\n",
+    );
+    text.push_str("# TYPE dnsbroker_member_certificate_expiry_seconds gauge\n");
+    for (member, not_after) in crate::expiry::members(&app.view()) {
+        let left = not_after - now();
+        text.push_str(&format!("dnsbroker_member_certificate_expiry_seconds{{member=\"{member}\"}} {left}\n"));
+    }
     let ready = u8::from(app.shared.trouble().is_none());
     text.push_str("# HELP dnsbroker_ready Whether zones are served and changes are taken.\n");
     text.push_str(&format!("# TYPE dnsbroker_ready gauge\ndnsbroker_ready {ready}\n"));

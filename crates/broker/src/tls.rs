@@ -1,11 +1,12 @@
-//! TLS 1.3: as server with a required certificate of the federation (DoH, XoT) or without one (enrolment), and as client of
-//! members' primaries.
+//! TLS 1.3: as server with a required certificate of the federation (DoH, XoT) or one that may be shown (the API), and as
+//! client of members' primaries.
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use dnsbroker_ca::{Fingerprint, Principal};
+use dnsbroker_ca::{Facts, Fingerprint, Principal};
 use dnsbroker_federation::DomainName;
 use dnsbroker_store::Denial;
 use rustls::client::Resumption;
@@ -55,7 +56,7 @@ pub enum TlsError {
 /// A configuration that can be swapped while connections go on.
 pub struct TlsSwap(ArcSwap<ServerConfig>);
 
-/// How the DoH front verifies and resumes.
+/// How a listener verifies and resumes.
 pub struct Mutual<'a> {
     /// For admission at the handshake.
     pub shared: &'a Arc<Shared>,
@@ -74,28 +75,19 @@ pub enum Service {
     Doh,
     /// Zone transfers over TLS (RFC 9103): members and replicas.
     Xot,
+    /// The API: whoever has a certificate of ours may show it, whoever has none comes without.
+    Api,
 }
 
 impl TlsSwap {
-    /// With a required certificate of the federation.
+    /// As the service wants certificates of its clients.
     pub fn mutual(material: &TlsMaterial, mutual: &Mutual<'_>) -> Result<Self, TlsError> {
         Ok(Self(ArcSwap::from_pointee(mutual_config(material, mutual)?)))
-    }
-
-    /// Without client certificates.
-    pub fn one_sided(material: &TlsMaterial) -> Result<Self, TlsError> {
-        Ok(Self(ArcSwap::from_pointee(one_sided_config(material)?)))
     }
 
     /// Takes other material; connections that are open go on as they are.
     pub fn replace_mutual(&self, material: &TlsMaterial, mutual: &Mutual<'_>) -> Result<(), TlsError> {
         self.0.store(Arc::new(mutual_config(material, mutual)?));
-        Ok(())
-    }
-
-    /// Takes other material; connections that are open go on as they are.
-    pub fn replace_one_sided(&self, material: &TlsMaterial) -> Result<(), TlsError> {
-        self.0.store(Arc::new(one_sided_config(material)?));
         Ok(())
     }
 
@@ -114,21 +106,24 @@ fn mutual_config(material: &TlsMaterial, mutual: &Mutual<'_>) -> Result<ServerCo
     for root in &material.client_roots {
         roots.add(root.clone())?;
     }
-    // The names of the CAs are left out: each federation member has one certificate for us, and the hint costs octets.
-    let chain =
-        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider()).clear_root_hint_subjects().build()?;
-    let replicas = mutual.service == Service::Xot;
+    let chain = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider());
+    let chain = match mutual.service {
+        // Browsers come here too, and ask their user for a certificate only if they have one of these CAs'.
+        Service::Api => chain.allow_unauthenticated(),
+        // The names of the CAs are left out: each member has one certificate for us, and the hint costs octets.
+        Service::Doh | Service::Xot => chain.clear_root_hint_subjects(),
+    };
     let (shared, federation) = (Arc::clone(mutual.shared), mutual.federation.clone());
-    let verifier = MemberVerifier { chain, shared, federation, replicas };
+    let verifier = PeerVerifier { chain: chain.build()?, shared, federation, service: mutual.service };
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_client_cert_verifier(Arc::new(verifier))
         .with_single_cert(material.chain.clone(), material.key.clone_key())?;
     // One ticket of 32 octets that names a session kept here: a stateless ticket would carry the client certificate.
     config.session_storage = ServerSessionMemoryCache::new(mutual.sessions);
-    config.send_tls13_tickets = 1;
+    config.send_tls13_tickets = usize::from(mutual.service != Service::Api);
     config.alpn_protocols = match mutual.service {
-        Service::Doh => alpn(),
+        Service::Doh | Service::Api => alpn(),
         Service::Xot => vec![DOT.to_vec()],
     };
     Ok(config)
@@ -177,7 +172,7 @@ impl ServerCertVerifier for PinVerifier {
         _ocsp_response: &[u8],
         _now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        match dnsbroker_ca::Facts::of(end_entity) {
+        match Facts::of(end_entity) {
             Ok(facts) if facts.key == self.pin => Ok(ServerCertVerified::assertion()),
             Ok(_) => Err(CertificateError::ApplicationVerificationFailure.into()),
             Err(_) => Err(CertificateError::BadEncoding.into()),
@@ -207,16 +202,6 @@ impl ServerCertVerifier for PinVerifier {
     }
 }
 
-fn one_sided_config(material: &TlsMaterial) -> Result<ServerConfig, TlsError> {
-    let mut config = ServerConfig::builder_with_provider(provider())
-        .with_protocol_versions(&[&rustls::version::TLS13])?
-        .with_no_client_auth()
-        .with_single_cert(material.chain.clone(), material.key.clone_key())?;
-    config.send_tls13_tickets = 0;
-    config.alpn_protocols = alpn();
-    Ok(config)
-}
-
 /// In our order of preference, whatever the client's: some offer http/1.1 first and do better with h2.
 fn alpn() -> Vec<Vec<u8>> {
     vec![b"h2".to_vec(), b"http/1.1".to_vec()]
@@ -225,26 +210,44 @@ fn alpn() -> Vec<Vec<u8>> {
 /// Chain, identity and admission, so that the client gets the alert that fits and the log the cause in words.
 ///
 /// A resumed session does not come this way: the front looks at the identity again after each handshake.
-struct MemberVerifier {
+struct PeerVerifier {
     chain: Arc<dyn ClientCertVerifier>,
     shared: Arc<Shared>,
     federation: DomainName,
-    replicas: bool,
+    service: Service,
 }
 
-impl fmt::Debug for MemberVerifier {
+impl fmt::Debug for PeerVerifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "MemberVerifier({})", self.federation)
+        write!(f, "PeerVerifier({:?} of {})", self.service, self.federation)
     }
 }
 
-impl MemberVerifier {
+impl PeerVerifier {
     fn identify(&self, certificate: &[u8]) -> Result<(), PeerError> {
+        let view = self.shared.view.load();
+        if self.service == Service::Api {
+            // Servers and gateways come to have theirs renewed, and so may one that has expired, where that is allowed.
+            let serial = Facts::of(certificate)?.serial;
+            view.admit_holder(&serial, now())?;
+            return Ok(());
+        }
         let identity = Identity::of(certificate, &self.federation)?;
-        if !self.replicas && matches!(identity.principal, Principal::Replica(_)) {
+        if self.service == Service::Doh && matches!(identity.principal, Principal::Replica(_)) {
             return Err(Denial::Replica.into());
         }
-        identity.admit(&self.shared.view.load(), now())
+        identity.admit(&view, now())
+    }
+
+    /// When the chain is verified: now; for the API within the certificate's life, since `identify` knows of graces.
+    fn moment(&self, certificate: &[u8], now: UnixTime) -> UnixTime {
+        match Facts::of(certificate) {
+            Ok(facts) if self.service == Service::Api => {
+                let end = u64::try_from(facts.not_after).unwrap_or_default();
+                UnixTime::since_unix_epoch(Duration::from_secs(now.as_secs().min(end)))
+            }
+            _ => now,
+        }
     }
 }
 
@@ -258,9 +261,13 @@ fn refused(error: PeerError) -> rustls::Error {
     error.into()
 }
 
-impl ClientCertVerifier for MemberVerifier {
+impl ClientCertVerifier for PeerVerifier {
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        &[]
+        self.chain.root_hint_subjects()
+    }
+
+    fn client_auth_mandatory(&self) -> bool {
+        self.chain.client_auth_mandatory()
     }
 
     fn verify_client_cert(
@@ -269,7 +276,7 @@ impl ClientCertVerifier for MemberVerifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, rustls::Error> {
-        self.chain.verify_client_cert(end_entity, intermediates, now)?;
+        self.chain.verify_client_cert(end_entity, intermediates, self.moment(end_entity, now))?;
         self.identify(end_entity).map_err(refused)?;
         Ok(ClientCertVerified::assertion())
     }

@@ -29,7 +29,7 @@ use crate::serial::SerialNumber;
 use crate::signature;
 use crate::signer::{SignError, Signer};
 
-pub use crl::{CrlError, RevocationReason, Revoked, read_crl};
+pub use crl::{CrlError, RevocationReason, Revoked, crl_times, read_crl};
 pub use leaf::{Issued, MAX_SERVER_NAMES, Request, ServerName, Subject};
 pub use pointers::Pointers;
 
@@ -274,7 +274,8 @@ impl Issuer {
         &self.authority.subject
     }
 
-    pub(crate) fn public_key(&self) -> &PublicKey {
+    /// The key it signs with.
+    pub fn public_key(&self) -> &PublicKey {
         self.authority.signer.public_key()
     }
 
@@ -282,6 +283,13 @@ impl Issuer {
     pub(crate) fn sign(&self, message: &[u8]) -> Result<(Vec<u8>, Vec<u8>), IssueError> {
         Ok((signature::identifier(self.public_key()), self.authority.signer.sign(message)?))
     }
+}
+
+/// The key that a certificate in DER certifies.
+pub fn certified_key(certificate: &[u8]) -> Result<PublicKey, IssueError> {
+    let damaged = IssueError::NotCa { what: "it is damaged" };
+    let (_, parsed) = X509Certificate::from_der(certificate).map_err(|_| damaged)?;
+    Ok(PublicKey::from_spki_der(parsed.public_key().raw)?)
 }
 
 /// Whether `certificate` (DER) is that of an issuing CA below `root`, for this key: what is looked at before a

@@ -107,6 +107,22 @@ impl VerifiedCsr {
     }
 }
 
+/// What a client is asked to put into its request (RFC 7030, section 4.5.2, as RFC 8951, section 3.4): a P-256 key, and a
+/// signature with SHA-256. Other keys of the profile are taken as well.
+pub fn attributes() -> Vec<u8> {
+    use yasna::models::ObjectIdentifier;
+    let oid = |writer: yasna::DERWriter<'_>, arcs: &[u64]| writer.write_oid(&ObjectIdentifier::from_slice(arcs));
+    yasna::construct_der(|writer| {
+        writer.write_sequence(|writer| {
+            writer.next().write_sequence(|writer| {
+                oid(writer.next(), &[1, 2, 840, 10_045, 2, 1]);
+                writer.next().write_set(|writer| oid(writer.next(), &[1, 2, 840, 10_045, 3, 1, 7]));
+            });
+            oid(writer.next(), &[1, 2, 840, 10_045, 4, 3, 2]);
+        });
+    })
+}
+
 /// `CertificationRequestInfo ::= SEQUENCE { version, subject, subjectPKInfo, attributes [0] }`. OpenSSL's `-asn1-kludge`
 /// leaves empty attributes out, and so do old tools.
 fn subject_public_key_info(info: &[u8]) -> Result<&[u8], CsrError> {

@@ -35,9 +35,9 @@ pub mod token;
 
 pub use authority::{
     CaName, CaRequest, Issued, Issuer, Pointers, Request, RevocationReason, Revoked, Root, ServerName, Subject, ca_id,
-    check_issuing, create_issuing, create_root, request_issuing,
+    certified_key, check_issuing, create_issuing, create_root, request_issuing,
 };
-pub use authority::{CrlError, read_crl};
+pub use authority::{CrlError, crl_times, read_crl};
 pub use chain::{Anchor, AnchorError, anchors};
 pub use csr::{CsrError, MAX_CSR_OCTETS, VerifiedCsr};
 pub use der::DerError;

@@ -71,6 +71,8 @@ pub enum Owner {
     Protocol(NetId),
     /// `_lwns._tcp.<netid>`: the SRV record of a NetID.
     Service(NetId),
+    /// `_<port>._tcp.<netid>`: what the server on that port is trusted by (RFC 6698, section 3).
+    Port(NetId, u16),
     /// Any other name within that zone.
     Within(Zone),
     /// In none of our zones.
@@ -83,7 +85,7 @@ impl Owner {
         match self {
             Self::Apex(zone) | Self::Within(zone) => Some(zone),
             Self::Device(_) | Self::Nibbles => Some(Zone::DevEui),
-            Self::Network(_) | Self::Protocol(_) | Self::Service(_) => Some(Zone::NetId),
+            Self::Network(_) | Self::Protocol(_) | Self::Service(_) | Self::Port(..) => Some(Zone::NetId),
             Self::Outside => None,
         }
     }
@@ -252,20 +254,29 @@ fn device_owner(below: &[u8]) -> Option<Owner> {
 
 fn network_owner(name: &[u8], depth: usize) -> Owner {
     let mut labels = Labels::of(name);
-    let service = match depth {
-        0 => return Owner::Apex(Zone::NetId),
-        1 => None,
-        2 if labels.next() == Some(b"_tcp") => Some(false),
-        3 if labels.next() == Some(b"_lwns") && labels.next() == Some(b"_tcp") => Some(true),
-        _ => return Owner::Within(Zone::NetId),
-    };
-    let netid = labels.next().filter(|l| l.len() == 6).and_then(hex).and_then(|v| NetId::from_u32(v as u32).ok());
-    match (netid, service) {
-        (None, _) => Owner::Within(Zone::NetId),
-        (Some(netid), None) => Owner::Network(netid),
-        (Some(netid), Some(false)) => Owner::Protocol(netid),
-        (Some(netid), Some(true)) => Owner::Service(netid),
+    let service = if depth == 3 { labels.next() } else { None };
+    let protocol = if depth == 2 || depth == 3 { labels.next() } else { None };
+    if depth > 3 || protocol.is_some_and(|label| label != b"_tcp") {
+        return Owner::Within(Zone::NetId);
     }
+    let netid = labels.next().filter(|l| l.len() == 6).and_then(hex).and_then(|v| NetId::from_u32(v as u32).ok());
+    match (depth, netid, service) {
+        (0, ..) => Owner::Apex(Zone::NetId),
+        (1, Some(netid), _) => Owner::Network(netid),
+        (2, Some(netid), _) => Owner::Protocol(netid),
+        (3, Some(netid), Some(b"_lwns")) => Owner::Service(netid),
+        (3, Some(netid), Some(label)) => {
+            port(label).map_or(Owner::Within(Zone::NetId), |port| Owner::Port(netid, port))
+        }
+        _ => Owner::Within(Zone::NetId),
+    }
+}
+
+/// `_8444`: a port in decimal digits, without zeros before it.
+fn port(label: &[u8]) -> Option<u16> {
+    let digits = std::str::from_utf8(label.strip_prefix(b"_")?).ok()?;
+    let port: u16 = digits.parse().ok()?;
+    (port != 0 && port.to_string() == digits).then_some(port)
 }
 
 fn hex(digits: &[u8]) -> Option<u64> {
@@ -328,6 +339,8 @@ mod tests {
             ("60002d.netids.fed.example", Owner::Network(netid)),
             ("_tcp.60002d.netids.fed.example", Owner::Protocol(netid)),
             ("_lwns._tcp.60002d.netids.fed.example", Owner::Service(netid)),
+            ("_8444._tcp.60002d.netids.fed.example", Owner::Port(netid, 8444)),
+            ("_65536._tcp.60002d.netids.fed.example", Owner::Within(Zone::NetId)),
             ("_lwn._tcp.60002d.netids.fed.example", Owner::Within(Zone::NetId)),
             ("000040.netids.fed.example", Owner::Within(Zone::NetId)),
             ("060002d.netids.fed.example", Owner::Within(Zone::NetId)),

@@ -76,6 +76,11 @@ pub fn list(engine: &dyn Engine, from: u64, limit: usize) -> Result<Vec<Row>, En
     Ok(rows)
 }
 
+/// The hash of a row, if there is one with this number: what a published head is compared with.
+pub fn hash_of(engine: &dyn Engine, number: u64) -> Result<Option<String>, EngineError> {
+    Ok(engine.get(Table::Audit, &number.to_be_bytes())?.map(|row| hash(&row)))
+}
+
 /// Reads the whole chain and compares it with the head.
 pub fn verify(engine: &dyn Engine, head: &Head) -> Result<Verdict, EngineError> {
     let mut last = Head::default();

@@ -18,6 +18,7 @@
 mod accounts;
 pub mod act;
 pub mod audit;
+pub mod backup;
 pub mod engine;
 pub mod history;
 mod identity;

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use dnsbroker_ca::SerialNumber;
 use dnsbroker_federation::{DevEui, DomainName, MemberId, NetId, Serial};
 use dnsbroker_zone::delta::{Delta, DeviceChange, NetworkChange};
 use serde::Serialize;
@@ -27,6 +28,8 @@ pub enum Actor {
     Administrator(String),
     /// An API token, by its id and whom it speaks for.
     ApiToken(String, TokenOwner),
+    /// Whoever has a certificate that speaks for no member, for that certificate.
+    Certificate(SerialNumber),
     /// A TSIG key, by name.
     Key(DomainName),
     /// A member's primary, by the NetID it fills.
@@ -35,6 +38,8 @@ pub enum Actor {
     Token(String),
     /// The broker itself.
     Broker,
+    /// Somebody who proved nothing: no act is open to it.
+    Nobody,
 }
 
 impl fmt::Display for Actor {
@@ -44,10 +49,12 @@ impl fmt::Display for Actor {
             Self::Member(member) => write!(f, "member:{member}"),
             Self::Administrator(name) => write!(f, "administrator:{name}"),
             Self::ApiToken(id, owner) => write!(f, "api-token:{id} of {owner}"),
+            Self::Certificate(serial) => write!(f, "certificate:{serial}"),
             Self::Key(name) => write!(f, "key:{name}"),
             Self::Source(netid) => write!(f, "source:{netid}"),
             Self::Token(id) => write!(f, "token:{id}"),
             Self::Broker => f.write_str("broker"),
+            Self::Nobody => f.write_str("nobody"),
         }
     }
 }

@@ -109,6 +109,28 @@ impl View {
         self.admit_principal(principal)
     }
 
+    /// Whether whoever has shown a certificate of ours may renew it: as [`admit`](Self::admit), but for servers and
+    /// gateways too, and for some time after its end where an administrator has opened that.
+    pub fn admit_holder(&self, serial: &SerialNumber, now: Seconds) -> Result<&Arc<Certificate>, Denial> {
+        let certificate = self.certificates.get(serial).ok_or(Denial::NotRegistered(*serial))?;
+        if certificate.revoked.is_some() {
+            return Err(Denial::Revoked(*serial));
+        }
+        let holder = match (&certificate.member, &certificate.replica) {
+            (Some(member), _) => Principal::Member(member.clone()),
+            (None, Some(replica)) => Principal::Replica(replica.clone()),
+            // The broker's own is renewed by the broker.
+            (None, None) => return Err(Denial::Mismatch(*serial, "anybody but the broker".to_owned())),
+        };
+        let grace = certificate.member.as_ref().and_then(|member| self.members.get(member)?.grace);
+        let end = certificate.not_after.max(grace.unwrap_or(Seconds::MIN));
+        if !(certificate.not_before..=end).contains(&now) {
+            return Err(Denial::Expired(*serial));
+        }
+        self.admit_principal(&holder)?;
+        Ok(certificate)
+    }
+
     /// Whether a member or replica is let in now, however it proved who it is.
     pub fn admit_principal(&self, principal: &Principal) -> Result<(), Denial> {
         match principal {

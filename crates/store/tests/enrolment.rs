@@ -57,7 +57,7 @@ fn a_token_works_once_and_the_same_key_gets_the_same_certificate() {
     drop(store);
     let mut store = open(&engine);
     assert_eq!(act(&mut store, enrol(&issuer, 1, &mine, 13)).expect("after a restart too").der, first.der);
-    act(&mut store, Revoke { serial: first.certificate.serial, reason: RevocationReason::KeyCompromise })
+    act(&mut store, Revoke { serial: first.certificate.serial, reason: RevocationReason::KeyCompromise, of: None })
         .expect("revoked");
     assert_eq!(
         code(act(&mut store, enrol(&issuer, 1, &mine, 14))),
@@ -113,13 +113,13 @@ fn a_key_speaks_for_one_holder_and_not_after_its_revocation() {
     let first = act(&mut store, issue("alpine", &issuer, key, 20)).expect("issued");
     act(&mut store, issue("alpine", &issuer, key, 21)).expect("renewed with the same key");
     assert_eq!(code(act(&mut store, issue("atlantic", &issuer, key, 22))), "key-refused");
-    act(&mut store, Revoke { serial: first.certificate.serial, reason: RevocationReason::KeyCompromise })
+    act(&mut store, Revoke { serial: first.certificate.serial, reason: RevocationReason::KeyCompromise, of: None })
         .expect("revoked");
     assert_eq!(code(act(&mut store, issue("alpine", &issuer, key, 23))), "key-refused");
-    let again = Revoke { serial: first.certificate.serial, reason: RevocationReason::Superseded };
+    let again = Revoke { serial: first.certificate.serial, reason: RevocationReason::Superseded, of: None };
     assert_eq!(code(act(&mut store, again)), "certificate-revoked");
     assert_eq!(
-        code(act(&mut store, Revoke { serial: serial(99), reason: RevocationReason::Superseded })),
+        code(act(&mut store, Revoke { serial: serial(99), reason: RevocationReason::Superseded, of: None })),
         "certificate-unknown"
     );
 }

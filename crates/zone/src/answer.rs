@@ -219,6 +219,12 @@ impl<'z> Scribe<'z, '_> {
                 Some(port) => self.service(netid, port, query.qtype),
                 None => self.nx_domain(Zone::NetId),
             },
+            Owner::Port(netid, port) => match self.seen(netid) {
+                Some(network) if network.port == Some(port) && !network.tlsa.is_empty() => {
+                    self.trust(network, query.qtype)
+                }
+                _ => self.nx_domain(Zone::NetId),
+            },
             Owner::Apex(zone) => self.apex(zone, query),
             Owner::Within(Zone::Public) | Owner::Outside => self.public(query),
             Owner::Within(zone) => self.nx_domain(zone),
@@ -341,6 +347,18 @@ impl<'z> Scribe<'z, '_> {
         let target = target.map_or_else(|| self.uncompressed(b"", netid), |name| name.wire().to_vec());
         self.response.pointer(QUESTION);
         self.response.record(Section::Answer, RecordType::SRV, self.zones.timing().ttl, &rdata::srv(port, &target));
+        Outcome::Found
+    }
+
+    /// TLSA records. Nobody's DNSSEC signs them: the channel does, so that DANE clients of other makes ignore them.
+    fn trust(&mut self, network: &Network, qtype: RecordType) -> Outcome {
+        if !matches!(qtype, RecordType::TLSA | RecordType::ANY) {
+            return self.no_data(Zone::NetId);
+        }
+        for tlsa in &network.tlsa {
+            self.response.pointer(QUESTION);
+            self.response.record(Section::Answer, RecordType::TLSA, self.zones.timing().ttl, &tlsa.rdata());
+        }
         Outcome::Found
     }
 

@@ -83,6 +83,9 @@ fn push_networks(text: &mut String, zones: &Zones) {
             let target = network.target.as_ref().map_or_else(|| name.clone(), ToString::to_string);
             let _ = writeln!(text, "{netid} NAPTR 10 10 \"S\" \"LWNS\" \"\" _lwns._tcp.{name}");
             let _ = writeln!(text, "_lwns._tcp.{netid} SRV 0 0 {port} {target}");
+            for tlsa in &network.tlsa {
+                let _ = writeln!(text, "_{port}._tcp.{netid} TLSA {tlsa}");
+            }
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use dnsbroker_federation::{DevEui, DomainName, MemberId, Namespace, Serial, Zone, ZoneLabels};
 use dnsbroker_zone::answer::{Answered, Asker, Outcome, answer};
-use dnsbroker_zone::delta::{Delta, DeviceChange, Network, NetworkChange};
+use dnsbroker_zone::delta::{Delta, DeviceChange, Network, NetworkChange, Tlsa};
 use dnsbroker_zone::table::Devices;
 use dnsbroker_zone::wire::{RecordType, rdata};
 use dnsbroker_zone::zones::{PublicRecord, PublicZone, Timing, Zones};
@@ -49,7 +49,10 @@ fn zones() -> Zones {
     let zones = zones.with_settings(Timing::default(), name("fed.example"), PublicZone::new(3, records));
     let networks = [
         network("60002d", "atlantic-iot", &["192.0.2.7", "192.0.2.8"], None),
-        network("600013", "alpine-lora", &["198.51.100.1", "2001:db8::1"], Some(8443)),
+        Network {
+            tlsa: vec![Tlsa::of_key(true, [0xab; 32]), Tlsa::of_key(false, [0xcd; 32])],
+            ..network("600013", "alpine-lora", &["198.51.100.1", "2001:db8::1"], Some(8443))
+        },
     ];
     let device = |value: u64, netid: &str| DeviceChange {
         device: DevEui::from_u64(value).expect("valid"),
@@ -180,6 +183,24 @@ fn netids_have_addresses_and_services_when_a_port_is_known() {
     assert_eq!(member(V4_ONLY, Type::NAPTR).answers.len(), 0);
     let absent = member("_lwns._tcp.60002d.netids.fed.example.", Type::SRV);
     assert_eq!(absent.metadata.response_code, ResponseCode::NXDomain);
+}
+
+#[test]
+fn anchors_of_a_netid_stand_under_its_port_and_nowhere_else() {
+    let owner = "_8443._tcp.600013.netids.fed.example.";
+    let (ab, cd) = ("ab".repeat(32), "cd".repeat(32));
+    let shown: Vec<String> =
+        member(owner, Type::TLSA).answers.iter().map(|record| record.data.to_string().to_lowercase()).collect();
+    assert_eq!(shown, [format!("2 1 1 {ab}"), format!("3 1 1 {cd}")]);
+    assert_eq!(member(owner, Type::A).metadata.response_code, ResponseCode::NoError);
+    for absent in
+        ["_8444._tcp.600013", "_08443._tcp.600013", "_8443._udp.600013", "_8443._tcp.60002d", "_0._tcp.600013"]
+    {
+        let response = member(&format!("{absent}.netids.fed.example."), Type::TLSA);
+        assert_eq!(response.metadata.response_code, ResponseCode::NXDomain, "{absent}");
+    }
+    let (refused, _) = send(Asker::Public, &ask(owner, Type::TLSA).to_vec().expect("encodes"));
+    assert_eq!(refused.metadata.response_code, ResponseCode::Refused);
 }
 
 #[test]

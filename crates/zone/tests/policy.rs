@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use dnsbroker_federation::{DevEui, MemberId, Namespace, NetId, Serial, ZoneLabels};
 use dnsbroker_zone::answer::{Answered, Asker, Outcome, answer};
-use dnsbroker_zone::delta::{Delta, DeviceChange, Network, NetworkChange};
+use dnsbroker_zone::delta::{Delta, DeviceChange, Network, NetworkChange, Tlsa};
 use dnsbroker_zone::policy::{Agreement, Ban, Banned, Policy, Ruling, Sharing, Stance};
 use dnsbroker_zone::table::Devices;
 use dnsbroker_zone::wire::Rcode;
@@ -37,7 +37,7 @@ fn network(index: u32) -> Network {
         addresses: vec![[192, 0, 2, index as u8].into()],
         port: Some(8_444),
         target: None,
-        tlsa: vec![],
+        tlsa: vec![Tlsa::of_key(true, [index as u8; 32])],
     }
 }
 
@@ -73,6 +73,7 @@ fn names_of(zones: &Zones, index: u32) -> Vec<(String, Type)> {
         (network.clone(), Type::NAPTR),
         (format!("_lwns._tcp.{network}"), Type::SRV),
         (format!("_tcp.{network}"), Type::SRV),
+        (format!("_8444._tcp.{network}"), Type::TLSA),
     ]
 }
 

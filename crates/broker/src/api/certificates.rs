@@ -8,19 +8,22 @@ use axum::extract::{Json, State};
 use axum::http::StatusCode;
 use dnsbroker_api::Timestamp;
 use dnsbroker_api::message::{
-    Ca, Certificate, Enroll, Enrolment, IssueCertificate, Issued, NewToken, Page, Reason, Token,
+    Ca, Certificate, Crl, Enroll, Enrolment, InstallCa, IssueCertificate, Issued, IssuingRequest, NewToken, Page,
+    Reason, RenewCertificate, RequestIssuing, RevokeCertificates, Token,
 };
 use dnsbroker_api::problem::chain;
 use dnsbroker_ca::{
-    Principal, Profile, ReplicaIdError, RevocationReason, SerialNumber, Subject, TokenSecret, VerifiedCsr,
+    Principal, Profile, RevocationReason, SerialNumber, ServerName, Subject, TokenSecret, VerifiedCsr, chain as pem,
 };
-use dnsbroker_store::act::{self, bearer};
-use dnsbroker_store::record;
+use dnsbroker_store::act::{self, Renewer, Which, bearer};
+use dnsbroker_store::{Refusal, View, record};
 
-use super::{ApiError, At, Caller};
+use super::caller::Role;
+use super::{ApiError, At, By, Who};
 use crate::app::App;
-use crate::committer::now;
+use crate::committer::{CommitError, now};
 use crate::key::entropy;
+use crate::pki::PkiError;
 
 type Body<T> = Result<Json<T>, JsonRejection>;
 
@@ -35,7 +38,7 @@ pub async fn tokens(State(app): State<App>) -> Json<Page<Token>> {
 
 pub async fn create_token(
     State(app): State<App>,
-    Extension(Caller(actor)): Extension<Caller>,
+    By(actor): By,
     body: Body<NewToken>,
 ) -> Result<(StatusCode, Json<Token>), ApiError> {
     let Json(NewToken { member, ttl, key_pin }) = body?;
@@ -64,50 +67,105 @@ fn shown_token(token: &record::Token) -> Token {
     }
 }
 
-pub async fn enroll(State(app): State<App>, body: Body<Enroll>) -> Result<(StatusCode, Json<Issued>), ApiError> {
-    let Json(Enroll { token, csr }) = body?;
-    let secret: TokenSecret =
-        token.parse().map_err(|error| ApiError::new(StatusCode::FORBIDDEN, "token-malformed", chain(&error)))?;
+/// What a request by token gets; for REST and EST.
+pub(super) async fn enrolled_by_token(app: &App, secret: &TokenSecret, csr: &[u8]) -> Result<act::Enrolled, ApiError> {
     let hash = secret.hash();
     // The profile comes from the token; an unknown token is refused by the act, with the operator's rules for the key.
     let name = app.view().tokens.get(&hash).map_or(Profile::OPERATOR.to_owned(), |token| token.profile.clone());
     let profile = app.pki.profile(&name).map_err(unavailable)?;
-    let csr = verified(&csr, &profile)?;
-    let enrol = act::Enrol { token: hash, csr, issuer: Arc::clone(&app.pki.issuer), profile, serial: new_serial()? };
-    let enrolled = app.committer.commit(bearer(&hash), enrol).await?;
+    let csr = verified(csr, &profile)?;
+    let enrol = act::Enrol { token: hash, csr, issuer: app.pki.issuer(), profile, serial: new_serial()? };
+    Ok(app.committer.commit(bearer(&hash), enrol).await?)
+}
+
+/// What the holder of a certificate gets in its place; for REST and EST.
+pub(super) async fn renewed(app: &App, who: &Who, csr: &[u8]) -> Result<act::Enrolled, ApiError> {
+    match &who.certificate {
+        Some(old) => renew_with(app, who, old, Renewer::Holder, csr).await,
+        None => {
+            let detail = "you have shown no certificate that could be renewed; administrators name it in the path";
+            Err(ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "no-certificate", detail))
+        }
+    }
+}
+
+async fn renew_with(
+    app: &App,
+    who: &Who,
+    old: &record::Certificate,
+    by: Renewer,
+    csr: &[u8],
+) -> Result<act::Enrolled, ApiError> {
+    let profile = app.pki.profile(&old.profile).map_err(unavailable)?;
+    let csr = verified(csr, &profile)?;
+    let renew = act::Renew { old: old.serial, by, csr, issuer: app.pki.issuer(), profile, serial: new_serial()? };
+    Ok(app.committer.commit(who.actor.clone(), renew).await?)
+}
+
+pub async fn enroll(State(app): State<App>, body: Body<Enroll>) -> Result<(StatusCode, Json<Issued>), ApiError> {
+    let Json(Enroll { token, csr }) = body?;
+    let secret: TokenSecret =
+        token.parse().map_err(|error| ApiError::new(StatusCode::FORBIDDEN, "token-malformed", chain(&error)))?;
+    let enrolled = enrolled_by_token(&app, &secret, csr.as_bytes()).await?;
     Ok((StatusCode::CREATED, Json(issued(&app, &enrolled))))
 }
 
 pub async fn issue(
     State(app): State<App>,
-    Extension(Caller(actor)): Extension<Caller>,
+    Extension(who): Extension<Who>,
     body: Body<IssueCertificate>,
 ) -> Result<(StatusCode, Json<Issued>), ApiError> {
-    let Json(IssueCertificate { member, replica, csr }) = body?;
-    let (principal, profile) = match (member, replica) {
-        (Some(member), None) => (Principal::Member(member), Profile::OPERATOR),
-        (None, Some(text)) => {
-            let replica = text.parse().map_err(|error: ReplicaIdError| ApiError::parameter("replica", &text, error))?;
-            (Principal::Replica(replica), Profile::REPLICA)
+    let Json(IssueCertificate { member, replica, gateway, names, csr }) = body?;
+    // A member asks for itself, and for nothing that speaks for it: that is what renewal and tokens are for.
+    let member = match who.own() {
+        Some(own) if member.as_ref().is_some_and(|member| member != own) || replica.is_some() => {
+            let detail = format!("member {own} can ask for certificates of its own servers and gateways alone");
+            return Err(ApiError::new(StatusCode::FORBIDDEN, "not-yours", detail));
         }
-        _ => return Err(ApiError::parameter("holder", "", "is either a member or a replica: give one of them")),
+        Some(own) => Some(own.clone()),
+        None => member,
+    };
+    let (subject, server_of, profile) = match (member, replica, gateway) {
+        (Some(member), None, None) if !names.is_empty() => {
+            (Subject::Server(names.into_iter().map(ServerName::Dns).collect()), Some(member), Profile::LNS)
+        }
+        (Some(member), None, Some(gateway)) if names.is_empty() => {
+            (Subject::Gateway { member, gateway }, None, Profile::GATEWAY)
+        }
+        (Some(member), None, None) if who.role == Role::Administrator => {
+            (Subject::Principal(Principal::Member(member)), None, Profile::OPERATOR)
+        }
+        (None, Some(text), None) if names.is_empty() => {
+            let replica = text.parse().map_err(|error| ApiError::parameter("replica", &text, error))?;
+            (Subject::Principal(Principal::Replica(replica)), None, Profile::REPLICA)
+        }
+        _ => {
+            let why = "is one of: a member; a member with the names of its server; a member with a gateway; a replica";
+            return Err(ApiError::parameter("holder", "", why));
+        }
     };
     let profile = app.pki.profile(profile).map_err(unavailable)?;
-    let csr = verified(&csr, &profile)?;
-    let issue = act::Issue {
-        subject: Subject::Principal(principal),
-        server_of: None,
-        key: csr.public_key().clone(),
-        issuer: Arc::clone(&app.pki.issuer),
-        profile,
-        serial: new_serial()?,
-    };
-    let enrolled = app.committer.commit(actor, issue).await?;
+    let csr = verified(csr.as_bytes(), &profile)?;
+    let (key, issuer, serial) = (csr.public_key().clone(), app.pki.issuer(), new_serial()?);
+    let issue = act::Issue { subject, server_of, key, issuer, profile, serial };
+    let enrolled = app.committer.commit(who.actor, issue).await?;
     Ok((StatusCode::CREATED, Json(issued(&app, &enrolled))))
 }
 
-fn verified(csr: &str, profile: &Profile) -> Result<VerifiedCsr, ApiError> {
-    VerifiedCsr::new(csr.as_bytes(), &profile.key_policy())
+pub async fn renew(
+    State(app): State<App>,
+    Extension(who): Extension<Who>,
+    At(serial): At<SerialNumber>,
+    body: Body<RenewCertificate>,
+) -> Result<(StatusCode, Json<Issued>), ApiError> {
+    let Json(RenewCertificate { csr }) = body?;
+    let old = known(&app.view(), &who, serial)?;
+    let enrolled = renew_with(&app, &who, &old, Renewer::Administrator, csr.as_bytes()).await?;
+    Ok((StatusCode::CREATED, Json(issued(&app, &enrolled))))
+}
+
+fn verified(csr: &[u8], profile: &Profile) -> Result<VerifiedCsr, ApiError> {
+    VerifiedCsr::new(csr, &profile.key_policy())
         .map_err(|error| ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "csr-refused", chain(&error)))
 }
 
@@ -115,43 +173,96 @@ fn new_serial() -> Result<SerialNumber, ApiError> {
     Ok(SerialNumber::from_entropy(entropy().map_err(unavailable)?))
 }
 
-fn issued(app: &App, enrolled: &act::Enrolled) -> Issued {
+pub(super) fn issued(app: &App, enrolled: &act::Enrolled) -> Issued {
     Issued {
-        certificate: shown(&enrolled.certificate),
-        pem: dnsbroker_ca::chain::to_pem([&enrolled.der[..]]),
-        chain: app.pki.chain_pem(&enrolled.der),
+        certificate: shown(&app.view(), &enrolled.certificate),
+        pem: pem::to_pem([&enrolled.der[..]]),
+        chain: app.pki.chain_pem(&enrolled.der, &enrolled.certificate.ca),
         ca: app.pki.root_pem(),
     }
 }
 
-pub async fn list(State(app): State<App>) -> Json<Page<Certificate>> {
+pub async fn list(State(app): State<App>, Extension(who): Extension<Who>) -> Json<Page<Certificate>> {
     let view = app.view();
-    let mut items: Vec<Certificate> = view.certificates.values().map(|certificate| shown(certificate)).collect();
+    let seen = view.certificates.values().filter(|certificate| who.may_see(certificate.member.as_ref()));
+    let mut items: Vec<Certificate> = seen.map(|certificate| shown(&view, certificate)).collect();
     items.sort_by(|a, b| (a.not_before, &a.serial).cmp(&(b.not_before, &b.serial)));
     Json(Page { items, next: None })
 }
 
-pub async fn show(State(app): State<App>, At(serial): At<SerialNumber>) -> Result<Json<Certificate>, ApiError> {
-    match app.view().certificates.get(&serial) {
-        Some(certificate) => Ok(Json(shown(certificate))),
-        None => Err(crate::committer::CommitError::Refused(dnsbroker_store::Refusal::NoCertificate(serial)).into()),
-    }
+pub async fn show(
+    State(app): State<App>,
+    Extension(who): Extension<Who>,
+    At(serial): At<SerialNumber>,
+) -> Result<Json<Certificate>, ApiError> {
+    let view = app.view();
+    let certificate = known(&view, &who, serial)?;
+    Ok(Json(shown(&view, &certificate)))
+}
+
+/// A certificate that is the caller's business; another member's is as unknown as none.
+fn known(view: &View, who: &Who, serial: SerialNumber) -> Result<Arc<record::Certificate>, ApiError> {
+    let certificate = view.certificates.get(&serial).filter(|known| who.may_see(known.member.as_ref()));
+    certificate.cloned().ok_or_else(|| CommitError::Refused(Refusal::NoCertificate(serial)).into())
 }
 
 pub async fn revoke(
     State(app): State<App>,
-    Extension(Caller(actor)): Extension<Caller>,
+    Extension(who): Extension<Who>,
     At(serial): At<SerialNumber>,
     body: Body<Reason>,
 ) -> Result<Json<Certificate>, ApiError> {
     let Json(Reason { reason }) = body?;
-    let reason: RevocationReason = reason.parse().map_err(|error| ApiError::parameter("reason", &reason, error))?;
-    let certificate = app.committer.commit(actor, act::Revoke { serial, reason, of: None }).await?;
-    Ok(Json(shown(&certificate)))
+    let revoke = act::Revoke { serial, reason: revocation_reason(&reason)?, of: who.own().cloned() };
+    let certificate = app.committer.commit(who.actor, revoke).await?;
+    Ok(Json(shown(&app.view(), &certificate)))
 }
 
-fn shown(certificate: &record::Certificate) -> Certificate {
-    let state = match &certificate.revoked {
+pub async fn revoke_several(
+    State(app): State<App>,
+    By(actor): By,
+    body: Body<RevokeCertificates>,
+) -> Result<Json<Page<Certificate>>, ApiError> {
+    let Json(RevokeCertificates { key, lineage, member, replica, reason }) = body?;
+    let which = match (key, lineage, member, replica) {
+        (Some(text), None, None, None) => {
+            Which::Key(text.parse().map_err(|error| ApiError::parameter("key", &text, error))?)
+        }
+        (None, Some(text), None, None) => {
+            Which::Lineage(text.parse().map_err(|error| ApiError::parameter("lineage", &text, error))?)
+        }
+        (None, None, Some(member), None) => Which::Member(member),
+        (None, None, None, Some(text)) => {
+            Which::Replica(text.parse().map_err(|error| ApiError::parameter("replica", &text, error))?)
+        }
+        _ => {
+            return Err(ApiError::parameter(
+                "which",
+                "",
+                "is one of key, lineage, member and replica: give one of them",
+            ));
+        }
+    };
+    let revoked = app.committer.commit(actor, act::RevokeAll { which, reason: revocation_reason(&reason)? }).await?;
+    let view = app.view();
+    Ok(Json(Page { items: revoked.iter().map(|certificate| shown(&view, certificate)).collect(), next: None }))
+}
+
+fn revocation_reason(text: &str) -> Result<RevocationReason, ApiError> {
+    match text.parse() {
+        Ok(RevocationReason::CertificateHold) => {
+            let why = "is what suspending a member says; a certificate that is revoked stays so";
+            Err(ApiError::parameter("reason", text, why))
+        }
+        Ok(reason) => Ok(reason),
+        Err(error) => Err(ApiError::parameter("reason", text, error)),
+    }
+}
+
+pub(super) fn shown(view: &View, certificate: &record::Certificate) -> Certificate {
+    let revoked = view.revoked(certificate);
+    let state = match &revoked {
+        Some(revoked) if revoked.reason == RevocationReason::CertificateHold => "suspended".to_owned(),
         Some(revoked) => format!("revoked ({})", revoked.reason),
         None if certificate.not_after < now() => "expired".to_owned(),
         None => "valid".to_owned(),
@@ -160,14 +271,114 @@ fn shown(certificate: &record::Certificate) -> Certificate {
         serial: certificate.serial.to_string(),
         member: certificate.member.clone(),
         replica: certificate.replica.as_ref().map(ToString::to_string),
+        gateway: certificate.gateway.clone(),
+        names: certificate.names.clone(),
         profile: certificate.profile.clone(),
+        ca: certificate.ca.clone(),
+        renews: certificate.renews.map(|serial| serial.to_string()),
+        lineage: certificate.lineage().to_string(),
         key: certificate.key.to_string(),
         not_before: Timestamp(certificate.not_before),
         not_after: Timestamp(certificate.not_after),
+        renew_at: Timestamp(certificate.renew_at()),
         state,
+        revoked: revoked.map(|revoked| Timestamp(revoked.at)),
     }
 }
 
 pub async fn ca(State(app): State<App>) -> Json<Ca> {
-    Json(Ca { root: app.pki.root_pem(), issuing: app.pki.issuing_pem(), pin: app.pki.pin().to_string() })
+    let authorities = app.pki.authorities();
+    Json(Ca {
+        root: app.pki.root_pem(),
+        issuing: pem::to_pem([authorities.issuer.certificate()]),
+        previous: pem::to_pem(authorities.previous.iter().map(|issuer| issuer.certificate())),
+        pin: app.pki.pin().to_string(),
+    })
+}
+
+/// The last list of each CA.
+pub async fn crls(State(app): State<App>) -> Json<Page<Crl>> {
+    let (view, now, base) = (app.view(), now(), app.pki.base().unwrap_or_default().to_owned());
+    let shown = |head: &record::CrlHead| Crl {
+        ca: head.ca.clone(),
+        number: head.number,
+        this_update: Timestamp(head.this_update),
+        next_update: Timestamp(head.next_update),
+        revoked: view.revoked_of(&head.ca, now).len() as u64,
+        url: if base.is_empty() { String::new() } else { format!("{base}/crl/{}.crl", head.ca) },
+    };
+    Json(Page { items: view.crls.values().map(shown).collect(), next: None })
+}
+
+/// A request for the certificate of an issuing CA, to be carried to the root's key.
+pub async fn request_issuing(
+    State(app): State<App>,
+    By(actor): By,
+    body: Body<RequestIssuing>,
+) -> Result<Json<IssuingRequest>, ApiError> {
+    let Json(RequestIssuing { renew }) = body?;
+    let object = if renew { "renewal" } else { "rotation" };
+    let witness = act::Witness { act: "ca.request", object: object.to_owned(), detail: serde_json::Value::Null };
+    app.committer.commit(actor, witness).await?;
+    let parts = app.clone();
+    let request = blocking(move || parts.pki.request(&parts.config.load(), renew)).await?;
+    Ok(Json(IssuingRequest { csr: ::pem::encode(&::pem::Pem::new("CERTIFICATE REQUEST", request)) }))
+}
+
+/// Takes the certificate that the root has signed.
+pub async fn install_issuing(
+    State(app): State<App>,
+    By(actor): By,
+    body: Body<InstallCa>,
+) -> Result<Json<Ca>, ApiError> {
+    let Json(InstallCa { pem }) = body?;
+    let certificate = match dnsbroker_ca::chain::from_pem(pem.as_bytes()) {
+        Ok(mut all) if all.len() == 1 => all.remove(0),
+        Ok(all) => return Err(ApiError::parameter("pem", &format!("{} certificates", all.len()), "is to be one")),
+        Err(error) => return Err(ApiError::parameter("pem", "certificate", error)),
+    };
+    let (parts, der) = (app.clone(), certificate.clone());
+    let facts = blocking(move || parts.pki.check(&parts.config.load(), &der)).await?;
+    // Told before it is done: a CA that nobody is told of would be worse than a line about one that failed.
+    let detail = serde_json::json!({ "serial": facts.serial, "key": facts.key, "not_after": facts.not_after });
+    let witness = act::Witness { act: "ca.install", object: "issuing CA".to_owned(), detail };
+    app.committer.commit(actor, witness).await?;
+    let parts = app.clone();
+    let other = blocking(move || parts.pki.install(&parts.config.load(), &certificate)).await?;
+    tracing::info!(serial = %facts.serial, rotated = other, "the issuing CA has a new certificate");
+    Ok(ca(State(app)).await)
+}
+
+/// Takes the root's list of revoked CAs.
+pub async fn install_root_crl(
+    State(app): State<App>,
+    By(actor): By,
+    body: axum::body::Bytes,
+) -> Result<Json<Crl>, ApiError> {
+    let parts = app.clone();
+    let list = blocking(move || parts.pki.check_root_crl(&body).map(|facts| (facts, body))).await?;
+    let ((number, this_update, next_update, revoked), octets) = list;
+    let detail = serde_json::json!({ "number": number, "revoked": revoked });
+    let witness = act::Witness { act: "crl.install", object: "root CA".to_owned(), detail };
+    app.committer.commit(actor, witness).await?;
+    let parts = app.clone();
+    blocking(move || parts.pki.install_root_crl(&octets)).await?;
+    let id = app.pki.root_id();
+    let url = app.pki.base().map(|base| format!("{base}/crl/{id}.crl")).unwrap_or_default();
+    let (this_update, next_update) = (Timestamp(this_update), Timestamp(next_update));
+    Ok(Json(Crl { ca: id, number, this_update, next_update, revoked, url }))
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, PkiError> + Send + 'static,
+) -> Result<T, ApiError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    let done =
+        done.map_err(|_| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the work was cut off"))?;
+    done.map_err(|error| match &error {
+        PkiError::NoRequest | PkiError::Request { .. } | PkiError::List(_) | PkiError::Issue(_) => {
+            ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "ca-refused", chain(&error))
+        }
+        _ => unavailable(error),
+    })
 }

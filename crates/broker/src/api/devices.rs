@@ -1,6 +1,5 @@
 //! Devices: lists in, lists out, and look-ups explained.
 
-use axum::Extension;
 use axum::body::Body;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Json, Path, Query, State};
@@ -15,7 +14,7 @@ use futures_util::TryStreamExt;
 use serde::Deserialize;
 use tokio_util::io::{StreamReader, SyncIoBridge};
 
-use super::{ApiError, At, Caller};
+use super::{ApiError, At, By};
 use crate::app::App;
 use crate::explain::explain;
 
@@ -56,10 +55,24 @@ struct Listed {
     rejects: Vec<Reject>,
 }
 
+type Listing = Result<Path<(MemberId, NetId)>, PathRejection>;
+
+/// The whole list of a NetID.
+pub async fn replace(
+    State(app): State<App>,
+    By(actor): By,
+    at: Listing,
+    query: Asked<ImportQuery>,
+    body: Body,
+) -> Result<Json<ImportReport>, ApiError> {
+    let query = query.map(|Query(query)| Query(ImportQuery { mode: Mode::Full, ..query }));
+    import(State(app), By(actor), at, query, body).await
+}
+
 pub async fn import(
     State(app): State<App>,
-    Extension(Caller(actor)): Extension<Caller>,
-    at: Result<Path<(MemberId, NetId)>, PathRejection>,
+    By(actor): By,
+    at: Listing,
     query: Asked<ImportQuery>,
     body: Body,
 ) -> Result<Json<ImportReport>, ApiError> {

@@ -20,9 +20,25 @@ impl ApiError {
         Self(Problem::new(status, code, detail))
     }
 
+    /// A fault of ours.
+    pub fn internal(error: &dyn std::error::Error) -> Self {
+        Self(Problem::from_error(StatusCode::INTERNAL_SERVER_ERROR, "internal", error))
+    }
+
+    /// The HTTP status.
+    pub fn status(&self) -> StatusCode {
+        self.0.status()
+    }
+
     /// A parameter that does not read: which, what it was, why.
     pub fn parameter(name: &str, value: &str, why: impl std::fmt::Display) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "parameter-invalid", format!("{name} {value:?} {why}"))
+    }
+}
+
+impl std::fmt::Display for ApiError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
     }
 }
 
@@ -50,13 +66,20 @@ fn status(refusal: &Refusal) -> StatusCode {
         Refusal::NoMember(_)
         | Refusal::NoNetwork(_)
         | Refusal::NoCertificate(_)
+        | Refusal::NothingToRevoke(_)
         | Refusal::NoKey(_)
         | Refusal::NoReplica(_)
         | Refusal::NoSource(_) => StatusCode::NOT_FOUND,
         Refusal::TokenUnknown | Refusal::TokenUsed | Refusal::TokenExpired { .. } | Refusal::TokenKey => {
             StatusCode::FORBIDDEN
         }
-        Refusal::MemberSuspended { .. } | Refusal::ForeignNetwork { .. } => StatusCode::FORBIDDEN,
+        Refusal::MemberSuspended { .. }
+        | Refusal::ForeignNetwork { .. }
+        | Refusal::ForeignName { .. }
+        | Refusal::RenewRevoked(_)
+        | Refusal::RenewLate(_)
+        | Refusal::RenewEarly { .. }
+        | Refusal::RenewOften { .. } => StatusCode::FORBIDDEN,
         Refusal::MemberExists(_)
         | Refusal::MemberInUse { .. }
         | Refusal::NetworkHeld { .. }
@@ -66,6 +89,7 @@ fn status(refusal: &Refusal) -> StatusCode {
         | Refusal::ReplicaHolder { .. }
         | Refusal::Filled { .. }
         | Refusal::Claimed(_)
+        | Refusal::NameHeld { .. }
         | Refusal::AlreadyRevoked(_) => StatusCode::CONFLICT,
         Refusal::Engine(_) | Refusal::Row(_) => StatusCode::SERVICE_UNAVAILABLE,
         _ => StatusCode::UNPROCESSABLE_ENTITY,

@@ -1,6 +1,5 @@
 //! TSIG keys, replicas and sources.
 
-use axum::Extension;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{Json, State};
 use axum::http::StatusCode;
@@ -21,7 +20,7 @@ use serde::de::DeserializeOwned;
 use serde::de::value::{Error as ValueError, StrDeserializer};
 use zeroize::Zeroizing;
 
-use super::{ApiError, At, Caller};
+use super::{ApiError, At, By};
 use crate::app::App;
 use crate::committer::CommitError;
 use crate::key::{KeyError, entropy};
@@ -56,7 +55,7 @@ pub async fn keys(State(app): State<App>) -> Json<Page<Key>> {
 
 pub async fn create_key(
     State(app): State<App>,
-    Extension(Caller(actor)): Extension<Caller>,
+    By(actor): By,
     body: Body<NewKey>,
 ) -> Result<(StatusCode, Json<Key>), ApiError> {
     let Json(NewKey { name, member, replica, allows, algorithm, secret }) = body?;
@@ -104,11 +103,7 @@ fn shown_key(key: &record::TsigKey) -> Key {
     }
 }
 
-pub async fn revoke_key(
-    State(app): State<App>,
-    Extension(Caller(actor)): Extension<Caller>,
-    At(name): At<DomainName>,
-) -> Result<Json<()>, ApiError> {
+pub async fn revoke_key(State(app): State<App>, By(actor): By, At(name): At<DomainName>) -> Result<Json<()>, ApiError> {
     app.committer.commit(actor, act::RevokeKey { name }).await?;
     Ok(Json(()))
 }
@@ -120,7 +115,7 @@ pub async fn replicas(State(app): State<App>) -> Json<Page<Replica>> {
 
 pub async fn set_replica(
     State(app): State<App>,
-    Extension(Caller(actor)): Extension<Caller>,
+    By(actor): By,
     At(id): At<ReplicaId>,
     body: Body<SetReplica>,
 ) -> Result<Json<Replica>, ApiError> {
@@ -134,7 +129,7 @@ pub async fn set_replica(
 
 pub async fn remove_replica(
     State(app): State<App>,
-    Extension(Caller(actor)): Extension<Caller>,
+    By(actor): By,
     At(id): At<ReplicaId>,
 ) -> Result<Json<()>, ApiError> {
     app.committer.commit(actor, act::RemoveReplica { id }).await?;
@@ -175,7 +170,7 @@ fn shown(app: &App, netid: NetId) -> Result<Source, ApiError> {
 
 pub async fn set_source(
     State(app): State<App>,
-    Extension(Caller(actor)): Extension<Caller>,
+    By(actor): By,
     At(netid): At<NetId>,
     body: Body<SetSource>,
 ) -> Result<Json<Source>, ApiError> {
@@ -212,11 +207,7 @@ fn source_tls(
     }
 }
 
-pub async fn remove_source(
-    State(app): State<App>,
-    Extension(Caller(actor)): Extension<Caller>,
-    At(netid): At<NetId>,
-) -> Result<Json<()>, ApiError> {
+pub async fn remove_source(State(app): State<App>, By(actor): By, At(netid): At<NetId>) -> Result<Json<()>, ApiError> {
     app.committer.commit(actor, act::RemoveSource { netid }).await?;
     app.sources.reconcile();
     Ok(Json(()))
@@ -229,7 +220,7 @@ pub async fn refresh_source(State(app): State<App>, At(netid): At<NetId>) -> Res
 
 pub async fn accept_source(
     State(app): State<App>,
-    Extension(Caller(actor)): Extension<Caller>,
+    By(actor): By,
     At(netid): At<NetId>,
 ) -> Result<Json<Source>, ApiError> {
     let shown = shown(&app, netid)?;

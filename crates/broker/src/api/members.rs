@@ -1,17 +1,18 @@
 //! Members and their NetIDs.
 
-use axum::Extension;
-use axum::extract::rejection::JsonRejection;
-use axum::extract::{Json, State};
+use axum::extract::rejection::{JsonRejection, PathRejection};
+use axum::extract::{Json, Path, State};
 use axum::http::StatusCode;
 use dnsbroker_api::Timestamp;
-use dnsbroker_api::message::{Member, Network, NewMember, Page, Reason, SetNetwork};
-use dnsbroker_federation::{MemberId, NetId};
+use dnsbroker_api::message::{Grace, Member, Network, NewMember, Page, Reason, SetNetwork};
+use dnsbroker_ca::Principal;
+use dnsbroker_federation::{DomainName, MemberId, NetId};
 use dnsbroker_store::{View, act, record};
 use dnsbroker_zone::delta;
 
-use super::{ApiError, At, Caller};
+use super::{ApiError, At, By};
 use crate::app::App;
+use crate::committer::now;
 
 type Body<T> = Result<Json<T>, JsonRejection>;
 
@@ -22,7 +23,7 @@ pub async fn list(State(app): State<App>) -> Json<Page<Member>> {
 
 pub async fn add(
     State(app): State<App>,
-    Extension(Caller(actor)): Extension<Caller>,
+    By(actor): By,
     body: Body<NewMember>,
 ) -> Result<(StatusCode, Json<Member>), ApiError> {
     let Json(NewMember { id, name }) = body?;
@@ -39,18 +40,14 @@ pub async fn show(State(app): State<App>, At(id): At<MemberId>) -> Result<Json<M
     }
 }
 
-pub async fn remove(
-    State(app): State<App>,
-    Extension(Caller(actor)): Extension<Caller>,
-    At(id): At<MemberId>,
-) -> Result<Json<()>, ApiError> {
+pub async fn remove(State(app): State<App>, By(actor): By, At(id): At<MemberId>) -> Result<Json<()>, ApiError> {
     app.committer.commit(actor, act::RemoveMember { id }).await?;
     Ok(Json(()))
 }
 
 pub async fn suspend(
     State(app): State<App>,
-    Extension(Caller(actor)): Extension<Caller>,
+    By(actor): By,
     At(id): At<MemberId>,
     body: Body<Reason>,
 ) -> Result<Json<Member>, ApiError> {
@@ -59,11 +56,7 @@ pub async fn suspend(
     Ok(Json(shown(&app.view(), &member)))
 }
 
-pub async fn resume(
-    State(app): State<App>,
-    Extension(Caller(actor)): Extension<Caller>,
-    At(id): At<MemberId>,
-) -> Result<Json<Member>, ApiError> {
+pub async fn resume(State(app): State<App>, By(actor): By, At(id): At<MemberId>) -> Result<Json<Member>, ApiError> {
     let member = app.committer.commit(actor, act::ResumeMember { id }).await?;
     Ok(Json(shown(&app.view(), &member)))
 }
@@ -75,7 +68,7 @@ pub async fn networks(State(app): State<App>) -> Json<Page<Network>> {
 
 pub async fn set_network(
     State(app): State<App>,
-    Extension(Caller(actor)): Extension<Caller>,
+    By(actor): By,
     At(netid): At<NetId>,
     body: Body<SetNetwork>,
 ) -> Result<Json<Network>, ApiError> {
@@ -85,13 +78,35 @@ pub async fn set_network(
     Ok(Json(shown_network(&app.view(), &network)))
 }
 
-pub async fn remove_network(
-    State(app): State<App>,
-    Extension(Caller(actor)): Extension<Caller>,
-    At(netid): At<NetId>,
-) -> Result<Json<()>, ApiError> {
+pub async fn remove_network(State(app): State<App>, By(actor): By, At(netid): At<NetId>) -> Result<Json<()>, ApiError> {
     app.committer.commit(actor, act::RemoveNetwork { netid }).await?;
     Ok(Json(()))
+}
+
+pub async fn grace(
+    State(app): State<App>,
+    By(actor): By,
+    At(id): At<MemberId>,
+    body: Body<Grace>,
+) -> Result<Json<Member>, ApiError> {
+    let Json(Grace { seconds }) = body?;
+    let until = (seconds != 0).then(|| now().saturating_add(seconds));
+    let member = app.committer.commit(actor, act::OpenGrace { id, until }).await?;
+    Ok(Json(shown(&app.view(), &member)))
+}
+
+type Named = Result<Path<(MemberId, DomainName)>, PathRejection>;
+
+pub async fn approve(State(app): State<App>, By(actor): By, at: Named) -> Result<Json<Member>, ApiError> {
+    let Path((id, name)) = at?;
+    let member = app.committer.commit(actor, act::ApproveName { id, name, approved: true }).await?;
+    Ok(Json(shown(&app.view(), &member)))
+}
+
+pub async fn withdraw(State(app): State<App>, By(actor): By, at: Named) -> Result<Json<Member>, ApiError> {
+    let Path((id, name)) = at?;
+    let member = app.committer.commit(actor, act::ApproveName { id, name, approved: false }).await?;
+    Ok(Json(shown(&app.view(), &member)))
 }
 
 fn shown(view: &View, member: &record::Member) -> Member {
@@ -102,6 +117,11 @@ fn shown(view: &View, member: &record::Member) -> Member {
         name: member.name.clone(),
         since: Timestamp(member.since),
         suspended: member.suspended.as_ref().map(|suspension| suspension.reason.clone()),
+        grace: member.grace.filter(|until| *until > now()).map(Timestamp),
+        names: member.names.iter().cloned().collect(),
+        certified_until: view
+            .current_certificate(&Principal::Member(member.id.clone()), now())
+            .map(|certificate| Timestamp(certificate.not_after)),
         devices: netids.iter().map(|netid| view.zones.devices().count(*netid)).sum(),
         netids,
     }

@@ -1,20 +1,24 @@
 //! Status, zones and the audit.
 
+use std::io::{Seek, SeekFrom};
+
 use axum::body::{Body, Bytes};
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Json, Path, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use dnsbroker_api::Timestamp;
-use dnsbroker_api::message::{AuditCheck, AuditRow, Expiry, Page, Status, ZoneCheck, ZoneInfo};
+use dnsbroker_api::message::{AuditCheck, AuditHead, AuditRow, Expiry, Page, Status, ZoneCheck, ZoneInfo};
 use dnsbroker_federation::{Serial, Zone};
-use dnsbroker_store::audit as chain;
+use dnsbroker_store::{act, audit as chain};
 use dnsbroker_zone::presentation::{self, NameForm};
 use dnsbroker_zone::zones::Zones;
 use serde::Deserialize;
+use tokio_util::io::ReaderStream;
 
-use super::ApiError;
+use super::{ApiError, By};
 use crate::app::App;
+use crate::config::Config;
 
 /// The zones, by their names in commands.
 pub const ZONES: [(&str, Zone); 3] = [("public", Zone::Public), ("deveuis", Zone::DevEui), ("netids", Zone::NetId)];
@@ -43,6 +47,11 @@ pub async fn status(State(app): State<App>) -> Json<Status> {
             .into_iter()
             .map(|(name, not_after)| Expiry { name, not_after: Timestamp(not_after) })
             .collect(),
+        overdue: crate::expiry::overdue_members(&view)
+            .into_iter()
+            .map(|(member, not_after)| Expiry { name: member.to_string(), not_after: Timestamp(not_after) })
+            .collect(),
+        audit: AuditHead { number: view.audit.number, hash: view.audit.hash.clone() },
     })
 }
 
@@ -142,6 +151,43 @@ pub async fn verify_audit(State(app): State<App>) -> Result<Json<AuditCheck>, Ap
         head: verdict.head.hash,
         broken: verdict.broken,
     }))
+}
+
+/// A backup: the store, and the CA's files but for the root's key and the passphrase.
+pub async fn backup(State(app): State<App>, By(actor): By) -> Result<Response, ApiError> {
+    let failed = |error: &dyn std::error::Error| ApiError::internal(error);
+    let config = app.config.load_full();
+    let witness = act::Witness { act: "backup", object: "store".to_owned(), detail: serde_json::Value::Null };
+    app.committer.commit(actor, witness).await?;
+    let parts = app.clone();
+    let files = blocking(move || backup_files(&parts.config.load())).await?.map_err(|error| failed(&error))?;
+    // It has no name: what is left of an answer that broke off is nothing.
+    let dir = config.path(&config.store.dir);
+    let file = blocking(move || tempfile::tempfile_in(dir)).await?.map_err(|error| failed(&error))?;
+    let mut file = app.committer.dump(file, files).await?.map_err(|error| failed(&error))?;
+    file.seek(SeekFrom::Start(0)).map_err(|error| failed(&error))?;
+    let stream = ReaderStream::with_capacity(tokio::fs::File::from_std(file), 64 * 1024);
+    Ok(([(header::CONTENT_TYPE, "application/octet-stream")], Body::from_stream(stream)).into_response())
+}
+
+/// What a restored broker needs beside its store.
+fn backup_files(config: &Config) -> std::io::Result<Vec<(String, Vec<u8>)>> {
+    let mut files = vec![("dnsbroker.toml".to_owned(), std::fs::read(&config.file)?)];
+    let ca = config.path(&config.ca.dir);
+    for dir in ["", "previous"] {
+        let Ok(entries) = std::fs::read_dir(ca.join(dir)) else { continue };
+        for entry in entries {
+            let path = entry?.path();
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
+            // The broker's own certificate is made again.
+            if path.is_file() && !name.starts_with("server.") && !name.ends_with(".new") {
+                let name = if dir.is_empty() { format!("ca/{name}") } else { format!("ca/{dir}/{name}") };
+                files.push((name, std::fs::read(&path)?));
+            }
+        }
+    }
+    files.sort();
+    Ok(files)
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, ApiError> {

@@ -16,6 +16,9 @@ pub(super) enum AuditCommand {
         /// Rows at most
         #[arg(long)]
         limit: Option<usize>,
+        /// One JSON object a line, as they come: for archives and programs
+        #[arg(long)]
+        json_lines: bool,
     },
     /// Check that no row was changed, dropped or put in between
     Verify,
@@ -27,11 +30,11 @@ const PAGE: usize = 1_000;
 impl AuditCommand {
     pub(super) async fn run(self, context: &Context) -> anyhow::Result<()> {
         match self {
-            Self::List { after, limit } => list(context, after, limit).await,
+            Self::List { after, limit, json_lines } => list(context, after, limit, json_lines).await,
             Self::Verify => {
                 let check: AuditCheck = context.client.get("/api/v1/audit/verify").await?;
                 context.output.print(&check, |check| match &check.broken {
-                    None => format!("{} rows, the chain is whole; head {}\n", check.rows, check.head),
+                    None => format!("{} rows, the chain is whole; head {}:{}\n", check.rows, check.rows, check.head),
                     Some(broken) => format!("THE CHAIN IS BROKEN: {broken}\n"),
                 });
                 if check.ok { Ok(()) } else { bail!("the audit was tampered with or damaged") }
@@ -40,7 +43,12 @@ impl AuditCommand {
     }
 }
 
-async fn list(Context { client, output }: &Context, mut after: u64, limit: Option<usize>) -> anyhow::Result<()> {
+async fn list(
+    Context { client, output }: &Context,
+    mut after: u64,
+    limit: Option<usize>,
+    json_lines: bool,
+) -> anyhow::Result<()> {
     let mut left = limit.unwrap_or(usize::MAX);
     let mut rows = Vec::new();
     while left > 0 {
@@ -49,7 +57,11 @@ async fn list(Context { client, output }: &Context, mut after: u64, limit: Optio
         if let Some(last) = page.items.last() {
             after = last.number;
         }
-        if output.is_json() {
+        if json_lines {
+            for row in &page.items {
+                output.line(&serde_json::to_string(row)?);
+            }
+        } else if output.is_json() {
             rows.extend(page.items);
         } else {
             output.text(&page.items.iter().map(line).collect::<String>());
@@ -58,7 +70,7 @@ async fn list(Context { client, output }: &Context, mut after: u64, limit: Optio
             break;
         }
     }
-    if output.is_json() {
+    if output.is_json() && !json_lines {
         output.print(&Page { items: rows, next: None }, |_| String::new());
     }
     Ok(())

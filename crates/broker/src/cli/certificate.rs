@@ -1,17 +1,20 @@
-//! `token`, `cert` and `ca`: how operators get their certificates.
+//! `token` and `cert`: how operators, and their servers, get their certificates.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
 use dnsbroker_api::client::Client;
-use dnsbroker_api::message::{Ca, Certificate, IssueCertificate, Issued, NewToken, Page, Reason, Token};
-use dnsbroker_federation::MemberId;
+use dnsbroker_api::message::{
+    Certificate, IssueCertificate, Issued, NewToken, Page, Reason, RenewCertificate, RevokeCertificates, Token,
+};
+use dnsbroker_federation::{DomainName, MemberId};
+use p12_keystore::{KeyStore, KeyStoreEntry, PrivateKey, PrivateKeyChain};
 use zeroize::Zeroizing;
 
 use super::Context;
 use super::output::table;
-use crate::key::{write_secret, write_whole};
+use crate::key::{read_secret, write_secret, write_whole};
 
 /// Octets of a CSR file at most.
 const MAX_CSR: u64 = 64 * 1024;
@@ -34,7 +37,7 @@ pub(super) enum TokenCommand {
     List,
 }
 
-fn duration(text: &str) -> Result<i64, String> {
+pub(super) fn duration(text: &str) -> Result<i64, String> {
     let unit = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(unit);
     let seconds = match unit {
@@ -89,34 +92,42 @@ fn token_table(tokens: &[Token]) -> String {
 
 #[derive(Subcommand)]
 pub(super) enum CertCommand {
-    /// Issue a certificate for a member or a replica
+    /// Issue a certificate: for a member or replica, or for a member's server (--name) or gateway (--gateway)
     Issue(IssueArgs),
-    /// List all certificates
-    List,
+    /// Issue a certificate in the place of another; from two thirds of its life on its holder can do that without you
+    Renew {
+        /// Serial number of the one that ends, hexadecimal
+        serial: String,
+        #[command(flatten)]
+        made: Made,
+    },
+    /// List certificates
+    List {
+        /// Only of this member
+        #[arg(long)]
+        member: Option<MemberId>,
+    },
     /// Show one certificate
     Show {
         /// Its serial number, hexadecimal
         serial: String,
     },
-    /// Revoke a certificate: it is refused within a second, on live connections too
-    Revoke {
-        /// Its serial number, hexadecimal
-        serial: String,
-        /// unspecified, key-compromise, affiliation-changed, superseded, cessation-of-operation, privilege-withdrawn
-        #[arg(long, default_value = "unspecified")]
-        reason: String,
-    },
+    /// Revoke one certificate, or all of a key, lineage, member or replica: refused within a second, live connections too
+    Revoke(RevokeArgs),
 }
 
 #[derive(Args)]
 pub(super) struct IssueArgs {
     #[command(flatten)]
     holder: Holder,
+    /// Host name of the member's server; may be given several times. Names of its NetIDs, or approved ones
+    #[arg(long = "name", requires = "member", conflicts_with_all = ["gateway", "replica"])]
+    names: Vec<DomainName>,
+    /// The member's gateway, by a name of its choice such as the EUI
+    #[arg(long, requires = "member", conflicts_with = "replica")]
+    gateway: Option<MemberId>,
     #[command(flatten)]
-    key: KeySource,
-    /// Directory for client.pem, ca.pem and, with --new-key, client.key
-    #[arg(long)]
-    out: PathBuf,
+    made: Made,
 }
 
 /// Whom a certificate is for.
@@ -131,6 +142,19 @@ pub(super) struct Holder {
     pub(super) replica: Option<String>,
 }
 
+/// From what a certificate is made, and where it goes.
+#[derive(Args)]
+pub(super) struct Made {
+    #[command(flatten)]
+    key: KeySource,
+    /// Directory for client.pem (server.pem, gateway.pem), ca.pem and, with --new-key, the key
+    #[arg(long)]
+    out: PathBuf,
+    /// Write key, certificate and CA as PKCS#12 too, under the password in this file
+    #[arg(long, value_name = "PASSWORD-FILE", requires = "new_key")]
+    pkcs12: Option<PathBuf>,
+}
+
 #[derive(Args)]
 #[group(required = true, multiple = false)]
 struct KeySource {
@@ -142,21 +166,61 @@ struct KeySource {
     new_key: bool,
 }
 
+#[derive(Args)]
+pub(super) struct RevokeArgs {
+    #[command(flatten)]
+    which: WhichArgs,
+    /// unspecified, key-compromise, affiliation-changed, superseded, cessation-of-operation, privilege-withdrawn
+    #[arg(long, default_value = "unspecified")]
+    reason: String,
+}
+
+#[derive(Args)]
+#[group(required = true, multiple = false)]
+struct WhichArgs {
+    /// Its serial number, hexadecimal
+    serial: Option<String>,
+    /// All of a key: sha256: and 64 hexadecimal digits of the SubjectPublicKeyInfo
+    #[arg(long)]
+    key: Option<String>,
+    /// The certificate with this serial number, those that it renews and those that renew it
+    #[arg(long, value_name = "SERIAL")]
+    lineage: Option<String>,
+    /// All of a member: its own, its servers' and gateways'
+    #[arg(long)]
+    member: Option<MemberId>,
+    /// All of a replica
+    #[arg(long)]
+    replica: Option<String>,
+}
+
 impl CertCommand {
     pub(super) async fn run(self, Context { client, output }: &Context) -> anyhow::Result<()> {
         match self {
-            Self::Issue(IssueArgs { holder, key, out }) => {
-                let issued = match key.csr {
-                    Some(file) => issue(client, holder, &read_csr(&file)?, &out, None).await?,
-                    None => issue_with_new_key(client, holder, &out).await?,
+            Self::Issue(IssueArgs { holder: Holder { member, replica }, names, gateway, made }) => {
+                let stem = match (&gateway, names.is_empty()) {
+                    (Some(_), _) => "gateway",
+                    (None, false) => "server",
+                    (None, true) => "client",
                 };
-                output.print(&issued, |issued| {
-                    let Certificate { serial, not_after, .. } = &issued.certificate;
-                    format!("certificate {serial}, valid until {not_after}, is in {}\n", out.display())
-                });
+                let order = move |csr| IssueCertificate { member, replica, gateway, names, csr };
+                let issued = made.issue(client, "/api/v1/certificates", stem, order).await?;
+                output.print(&issued, |issued| made.told(issued));
             }
-            Self::List => {
-                let certificates: Page<Certificate> = client.get("/api/v1/certificates").await?;
+            Self::Renew { serial, made } => {
+                let path = format!("/api/v1/certificates/{}", super::escape(&serial));
+                let old: Certificate = client.get(&path).await?;
+                let stem = match (&old.gateway, old.names.is_empty()) {
+                    (Some(_), _) => "gateway",
+                    (None, false) => "server",
+                    (None, true) => "client",
+                };
+                let issued = made.issue(client, &format!("{path}/renew"), stem, |csr| RenewCertificate { csr }).await?;
+                output.print(&issued, |issued| made.told(issued));
+            }
+            Self::List { member } => {
+                let mut certificates: Page<Certificate> = client.get("/api/v1/certificates").await?;
+                certificates.items.retain(|known| member.is_none() || known.member == member);
                 output.print(&certificates, |certificates| certificate_table(&certificates.items));
             }
             Self::Show { serial } => {
@@ -164,12 +228,17 @@ impl CertCommand {
                 let certificate: Certificate = client.get(&path).await?;
                 output.print(&certificate, |certificate| certificate_table(std::slice::from_ref(certificate)));
             }
-            Self::Revoke { serial, reason } => {
+            Self::Revoke(RevokeArgs { which: WhichArgs { serial: Some(serial), .. }, reason }) => {
                 let path = format!("/api/v1/certificates/{}/revoke", super::escape(&serial));
                 let certificate: Certificate = client.post(&path, &Reason { reason }).await?;
                 output.print(&certificate, |certificate| {
                     format!("certificate {} is {}\n", certificate.serial, certificate.state)
                 });
+            }
+            Self::Revoke(RevokeArgs { which: WhichArgs { key, lineage, member, replica, .. }, reason }) => {
+                let order = RevokeCertificates { key, lineage, member, replica, reason };
+                let revoked: Page<Certificate> = client.post("/api/v1/certificates/revoke", &order).await?;
+                output.print(&revoked, |revoked| certificate_table(&revoked.items));
             }
         }
         Ok(())
@@ -189,72 +258,116 @@ fn read_csr(file: &Path) -> anyhow::Result<String> {
     })
 }
 
-/// Has a certificate issued for a key made here, and writes both.
-pub(super) async fn issue_with_new_key(client: &Client, holder: Holder, out: &Path) -> anyhow::Result<Issued> {
-    let key = rcgen::KeyPair::generate().context("cannot make a key")?;
-    let mut params = rcgen::CertificateParams::default();
-    // The CA takes the key and nothing else from a request.
-    params.distinguished_name = rcgen::DistinguishedName::new();
-    let csr = params.serialize_request(&key).and_then(|csr| csr.pem()).context("cannot make a certificate request")?;
-    issue(client, holder, &csr, out, Some(Zeroizing::new(key.serialize_pem()))).await
+/// A key made here.
+struct NewKey {
+    csr: String,
+    pem: Zeroizing<String>,
+    pkcs8: Zeroizing<Vec<u8>>,
 }
 
-async fn issue(
-    client: &Client,
-    Holder { member, replica }: Holder,
-    csr: &str,
-    out: &Path,
-    key: Option<Zeroizing<String>>,
-) -> anyhow::Result<Issued> {
-    std::fs::create_dir_all(out).with_context(|| format!("cannot make the directory {}", out.display()))?;
-    for file in ["client.pem", "client.key"] {
-        if out.join(file).exists() {
-            bail!("{} is there already; choose another --out or move it away", out.join(file).display());
+impl NewKey {
+    fn make() -> anyhow::Result<Self> {
+        let key = rcgen::KeyPair::generate().context("cannot make a key")?;
+        let mut params = rcgen::CertificateParams::default();
+        // The CA takes the key and nothing else from a request.
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        let csr = params.serialize_request(&key).and_then(|csr| csr.pem());
+        let csr = csr.context("cannot make a certificate request")?;
+        Ok(Self { csr, pem: Zeroizing::new(key.serialize_pem()), pkcs8: Zeroizing::new(key.serialize_der()) })
+    }
+}
+
+impl Made {
+    /// With a new key, into a directory.
+    pub(super) fn new_key(out: &Path) -> Self {
+        Self { key: KeySource { csr: None, new_key: true }, out: out.to_owned(), pkcs12: None }
+    }
+
+    /// Asks for the certificate and writes what came: an order is refused or its files are all there.
+    pub(super) async fn issue<T: serde::Serialize>(
+        &self,
+        client: &Client,
+        path: &str,
+        stem: &str,
+        order: impl FnOnce(String) -> T,
+    ) -> anyhow::Result<Issued> {
+        let out = &self.out;
+        std::fs::create_dir_all(out).with_context(|| format!("cannot make the directory {}", out.display()))?;
+        let files = ["pem", "key", "p12"].map(|extension| out.join(format!("{stem}.{extension}")));
+        if let Some(file) = files.iter().find(|file| file.exists()) {
+            bail!("{} is there already; choose another --out or move it away", file.display());
         }
+        let [certificate, key_file, p12] = files;
+        let password = match &self.pkcs12 {
+            Some(file) => Some(Zeroizing::new(String::from_utf8(read_secret(file)?.trim_ascii_end().to_vec())?)),
+            None => None,
+        };
+        let (csr, key) = match &self.key.csr {
+            Some(file) => (read_csr(file)?, None),
+            None => {
+                let key = NewKey::make()?;
+                (key.csr.clone(), Some(key))
+            }
+        };
+        // The key first: a certificate without its key would be of no use.
+        if let Some(key) = &key {
+            write_secret(&key_file, key.pem.as_bytes())?;
+        }
+        let issued: Result<Issued, _> = client.post(path, &order(csr)).await;
+        let issued = issued.inspect_err(|_| {
+            // A key without a certificate would stand in the way of the next try.
+            let _ = std::fs::remove_file(&key_file);
+        })?;
+        write_whole(&certificate, issued.chain.as_bytes(), 0o644)?;
+        write_whole(&out.join("ca.pem"), issued.ca.as_bytes(), 0o644)?;
+        if let (Some(password), Some(key)) = (password, key) {
+            write_secret(&p12, &pkcs12(&issued, &key, &password)?)?;
+        }
+        Ok(issued)
     }
-    // The key first: a certificate without its key would be of no use.
-    if let Some(key) = key {
-        write_secret(&out.join("client.key"), key.as_bytes())?;
+
+    fn told(&self, issued: &Issued) -> String {
+        let Certificate { serial, not_after, .. } = &issued.certificate;
+        format!("certificate {serial}, valid until {not_after}, is in {}\n", self.out.display())
     }
-    let request = IssueCertificate { member, replica, csr: csr.to_owned() };
-    let issued: Result<Issued, _> = client.post("/api/v1/certificates", &request).await;
-    let issued = issued.inspect_err(|_| {
-        // A key without a certificate would stand in the way of the next try.
-        let _ = std::fs::remove_file(out.join("client.key"));
-    })?;
-    write_whole(&out.join("client.pem"), issued.chain.as_bytes(), 0o644)?;
-    write_whole(&out.join("ca.pem"), issued.ca.as_bytes(), 0o644)?;
-    Ok(issued)
+}
+
+/// Key, certificate, issuing CA and root in one file (RFC 7292), under a password.
+fn pkcs12(issued: &Issued, key: &NewKey, password: &str) -> anyhow::Result<Vec<u8>> {
+    let certificates = dnsbroker_ca::chain::from_pem(format!("{}{}", issued.chain, issued.ca).as_bytes())?;
+    let certificates = certificates.iter().map(|der| p12_keystore::Certificate::from_der(der));
+    let certificates = certificates.collect::<Result<Vec<_>, _>>().context("cannot write PKCS#12")?;
+    let private = PrivateKey::from_der(&key.pkcs8).context("cannot write PKCS#12")?;
+    let chain = PrivateKeyChain::new(&b"dnsbroker"[..], private, certificates);
+    let mut store = KeyStore::new();
+    store.add_entry(&issued.certificate.serial, KeyStoreEntry::PrivateKeyChain(chain));
+    store.writer(password).write().context("cannot write PKCS#12")
+}
+
+/// Has a member's certificate issued for a key made here, and writes both.
+pub(super) async fn issue_with_new_key(client: &Client, member: MemberId, out: &Path) -> anyhow::Result<Issued> {
+    let order = |csr| IssueCertificate { member: Some(member), replica: None, gateway: None, names: vec![], csr };
+    Made::new_key(out).issue(client, "/api/v1/certificates", "client", order).await
 }
 
 fn certificate_table(certificates: &[Certificate]) -> String {
     let row = |certificate: &Certificate| {
-        let replica = || certificate.replica.as_ref().map_or_else(|| "-".to_owned(), |id| format!("replica {id}"));
-        let holder = certificate.member.as_ref().map_or_else(replica, ToString::to_string);
+        let member = certificate.member.as_ref().map(ToString::to_string);
+        let replica = certificate.replica.as_ref().map(|id| format!("replica {id}"));
+        let holder = member.or(replica).unwrap_or_else(|| "broker".to_owned());
+        let gateway = certificate.gateway.as_ref().map(|id| format!("gateway {id}"));
+        let what = gateway.unwrap_or_else(|| certificate.names.join(","));
         vec![
             certificate.serial.clone(),
             holder,
             certificate.profile.clone(),
             certificate.not_after.to_string(),
             certificate.state.clone(),
+            what,
         ]
     };
-    table(&["SERIAL", "HOLDER", "PROFILE", "VALID UNTIL", "STATE"], &certificates.iter().map(row).collect::<Vec<_>>())
-}
-
-#[derive(Subcommand)]
-pub(super) enum CaCommand {
-    /// Print the root certificate and its pin
-    Show,
-}
-
-impl CaCommand {
-    pub(super) async fn run(self, Context { client, output }: &Context) -> anyhow::Result<()> {
-        let Self::Show = self;
-        let ca: Ca = client.get("/api/v1/ca").await?;
-        output.print(&ca, |ca| format!("pin {}\n{}{}", ca.pin, ca.root, ca.issuing));
-        Ok(())
-    }
+    let heads = ["SERIAL", "HOLDER", "PROFILE", "VALID UNTIL", "STATE", "FOR"];
+    table(&heads, &certificates.iter().map(row).collect::<Vec<_>>())
 }
 
 #[cfg(test)]

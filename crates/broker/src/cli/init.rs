@@ -16,12 +16,12 @@ use serde::Serialize;
 use super::output::Output;
 use crate::committer::now;
 use crate::config::Config;
-use crate::daemon::settings;
+use crate::daemon::{http_url, settings};
 use crate::key::write_whole;
-use crate::pki::{Pki, new_passphrase, private_dir};
+use crate::pki::{ceremony, new_passphrase, private_dir};
 
 /// Ports of a broker in service.
-const PORTS: Ports = Ports { dns: 53, doh: 443, api: 8443, metrics: 9153, xot: 853 };
+const PORTS: Ports = Ports { dns: 53, doh: 443, api: 8443, metrics: 9153, xot: 853, pki: 80 };
 
 #[derive(Args)]
 pub(super) struct Init {
@@ -46,7 +46,8 @@ pub(super) struct Init {
     /// Address under which members reach the broker; may be given several times
     #[arg(long)]
     pub(super) address: Vec<IpAddr>,
-    /// Ports N dns, N+1 doh, N+2 api, N+3 metrics, N+4 xot instead of 53, 443, 8443, 9153, 853; 0 takes any free ones
+    /// Ports N dns, N+1 doh, N+2 api, N+3 metrics, N+4 xot, N+5 pki instead of 53, 443, 8443, 9153, 853, 80; 0 takes any
+    /// free ones
     #[arg(long, value_name = "N")]
     pub(super) port_base: Option<u16>,
 }
@@ -63,6 +64,7 @@ struct Ports {
     api: u16,
     metrics: u16,
     xot: u16,
+    pki: u16,
 }
 
 impl Ports {
@@ -71,7 +73,7 @@ impl Ports {
             0 => Ok(0),
             _ => base.checked_add(offset).with_context(|| format!("--port-base {base} leaves no room for all ports")),
         };
-        Ok(Self { dns: port(0)?, doh: port(1)?, api: port(2)?, metrics: port(3)?, xot: port(4)? })
+        Ok(Self { dns: port(0)?, doh: port(1)?, api: port(2)?, metrics: port(3)?, xot: port(4)?, pki: port(5)? })
     }
 }
 
@@ -128,7 +130,9 @@ impl Init {
         crate::key::write_secret(&dir.join("secrets/ca-passphrase"), passphrase.as_bytes())?;
         let root_key = dir.join("root-key");
         let secret = passphrase.trim_end().as_bytes();
-        Pki::create(&dir.join("ca"), &root_key, &self.federation, secret, now()).context("cannot make the CA")?;
+        let base = config.pki.as_ref().and_then(|pki| pki.url.as_deref());
+        ceremony::create(&dir.join("ca"), &root_key, &self.federation, secret, base, now())
+            .context("cannot make the CA")?;
         let data = dir.join("data");
         private_dir(&data)?;
         let engine = self.store.open(&data)?;
@@ -178,7 +182,20 @@ impl Init {
         writeln!(text, "# certificate = \"fullchain.pem\"\n# key = \"privkey.pem\"\n")?;
         writeln!(text, "# Zone transfers and updates, for members and replicas, over TLS (RFC 9103).")?;
         writeln!(text, "[xot]\n{}\n", listen(ports.xot))?;
-        writeln!(text, "# Enrolment of operators, over HTTPS.\n[api]\n{}\n", listen(ports.api))?;
+        writeln!(text, "# Enrolment and REST, over HTTPS.\n[api]\n{}\n", listen(ports.api))?;
+        writeln!(
+            text,
+            "# Revocation lists, OCSP and CA certificates, for everybody, over plain HTTP (RFC 5280 wants no TLS there)."
+        )?;
+        writeln!(text, "[pki]\n{}", listen(ports.pki))?;
+        let broker = match &self.broker_name {
+            Some(name) => name.clone(),
+            None => self.federation.child("broker").context("the federation's name is too long for its broker's")?,
+        };
+        match ports.pki {
+            0 => writeln!(text, "# url = \"http://{}\"  # it stands in each certificate\n", dotless(&broker))?,
+            port => writeln!(text, "url = \"{}\"  # it stands in each certificate\n", http_url(&broker, port))?,
+        }
         let metrics = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), ports.metrics);
         writeln!(text, "# /metrics, /health and /ready, over plain HTTP: keep it on loopback.")?;
         writeln!(text, "[metrics]\nlisten = [\"{metrics}\"]\n")?;

@@ -1,12 +1,16 @@
 //! `member` and `netid`: who is in the federation, and where their network servers are.
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 
+use anyhow::Context as _;
 use clap::{Args, Subcommand};
-use dnsbroker_api::message::{Member, Network, NewMember, Page, Reason, SetNetwork};
+use dnsbroker_api::message::{Grace, Member, Network, NewMember, Page, Reason, SetAnchors, SetNetwork};
+use dnsbroker_api::operator::NetIdAnchors;
 use dnsbroker_federation::{DomainName, MemberId, NetId};
 
 use super::Context;
+use super::certificate::duration;
 use super::output::table;
 
 #[derive(Subcommand)]
@@ -39,6 +43,24 @@ pub(super) enum MemberCommand {
         /// Its id
         id: MemberId,
     },
+    /// Let a member renew a certificate that has expired, for some time
+    Grace {
+        /// Its id
+        id: MemberId,
+        /// How long: a number with s, m, h or d, 30d at most; 0s ends it
+        #[arg(long = "for", value_name = "TIME", default_value = "7d", value_parser = duration)]
+        time: i64,
+    },
+    /// Approve a name outside the federation for the certificates of a member's servers
+    Approve {
+        /// Its id
+        id: MemberId,
+        /// The host name
+        name: DomainName,
+        /// Take the approval back; certificates that have the name stay until they end or are revoked
+        #[arg(long)]
+        withdraw: bool,
+    },
     /// Remove a member that holds no NetIDs any more; its certificates are refused from now on
     Remove {
         /// Its id
@@ -69,6 +91,26 @@ impl MemberCommand {
                 let member: Member = client.post(&format!("/api/v1/members/{id}/resume"), &()).await?;
                 output.print(&member, |member| format!("member {} is active again\n", member.id));
             }
+            Self::Grace { id, time } => {
+                let grace = Grace { seconds: time };
+                let member: Member = client.put(&format!("/api/v1/members/{id}/grace"), &grace).await?;
+                output.print(&member, |member| match member.grace {
+                    Some(until) => format!("member {id} may renew an expired certificate until {until}\n"),
+                    None => format!("member {id} renews before the end, as everybody\n"),
+                });
+            }
+            Self::Approve { id, name, withdraw } => {
+                let path = format!("/api/v1/members/{id}/names/{name}");
+                let member: Member =
+                    if withdraw { client.delete(&path).await? } else { client.put(&path, &()).await? };
+                output.print(&member, |member| {
+                    let names: Vec<String> = member.names.iter().map(ToString::to_string).collect();
+                    format!(
+                        "names of member {id}: {}\n",
+                        if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+                    )
+                });
+            }
             Self::Remove { id } => {
                 let () = client.delete(&format!("/api/v1/members/{id}")).await?;
                 output.print(&serde_json::json!({ "removed": id }), |_| format!("member {id} removed\n"));
@@ -96,6 +138,17 @@ pub(super) enum NetidCommand {
     Set(SetNetid),
     /// List all NetIDs
     List,
+    /// Publish what its servers are trusted by, where that is not the federation's CA: in the bundle, and as TLSA records
+    Anchors {
+        /// Six hexadecimal digits
+        netid: NetId,
+        /// Certificates of CAs, or the servers' own (PEM)
+        #[arg(required_unless_present = "clear", conflicts_with = "clear")]
+        file: Option<PathBuf>,
+        /// Take them back
+        #[arg(long)]
+        clear: bool,
+    },
     /// Take a NetID without devices out of the zone
     Remove {
         /// Six hexadecimal digits
@@ -132,6 +185,20 @@ impl NetidCommand {
             Self::List => {
                 let networks: Page<Network> = client.get("/api/v1/netids").await?;
                 output.print(&networks, |networks| network_table(&networks.items));
+            }
+            Self::Anchors { netid, file, .. } => {
+                let pem = match &file {
+                    Some(file) => {
+                        std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?
+                    }
+                    None => String::new(),
+                };
+                let path = format!("/api/v1/netids/{netid}/anchors");
+                let anchors: Option<NetIdAnchors> = client.put(&path, &SetAnchors { pem }).await?;
+                output.print(&anchors, |anchors| match anchors {
+                    Some(anchors) => format!("published for {netid}:\n{}\n", anchors.tlsa.join("\n")),
+                    None => format!("{netid} is trusted by the federation's CA\n"),
+                });
             }
             Self::Remove { netid } => {
                 let () = client.delete(&format!("/api/v1/netids/{netid}")).await?;

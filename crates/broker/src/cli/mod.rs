@@ -4,6 +4,8 @@
 //! control socket, by the same REST routes as the UI.
 
 mod audit;
+mod backup;
+mod ca;
 mod certificate;
 mod device;
 mod doh_client;
@@ -74,7 +76,7 @@ enum Command {
     Cert(certificate::CertCommand),
     /// The certification authority
     #[command(subcommand)]
-    Ca(certificate::CaCommand),
+    Ca(ca::CaCommand),
     /// Devices
     #[command(subcommand)]
     Device(device::DeviceCommand),
@@ -93,6 +95,10 @@ enum Command {
     /// The record of every change, chained by hashes
     #[command(subcommand)]
     Audit(audit::AuditCommand),
+    /// Write everything but the root's key and the passphrase into one file, while the daemon serves
+    Backup(backup::Backup),
+    /// Make a broker's directory from a backup; what was revoked since stays revoked
+    Restore(backup::Restore),
 }
 
 /// What commands to a running daemon share.
@@ -122,6 +128,8 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Replica(command) => command.run(&context()).await,
         Command::Key(command) => command.run(&context()).await,
         Command::Audit(command) => command.run(&context()).await,
+        Command::Backup(command) => command.run(&context()).await,
+        Command::Restore(command) => command.run(output),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

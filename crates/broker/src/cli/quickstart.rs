@@ -19,7 +19,7 @@ use hickory_proto::op::{Message, MessageType, OpCode, Query};
 use hickory_proto::rr::{Name, RecordType};
 use serde::Serialize;
 
-use super::certificate::{Holder, issue_with_new_key};
+use super::certificate::issue_with_new_key;
 use super::doh_client::{Identity, resolve};
 use super::init::Init;
 use super::output::Output;
@@ -70,7 +70,7 @@ pub(super) struct Quickstart {
     /// Where the federation shall live; one that is there already is served again
     #[arg(long, default_value = "quickstart")]
     dir: PathBuf,
-    /// Ports N dns, N+1 doh, N+2 api, N+3 metrics, N+4 xot on 127.0.0.1; 0 takes any free ones
+    /// Ports N dns, N+1 doh, N+2 api, N+3 metrics, N+4 xot, N+5 pki on 127.0.0.1; 0 takes any free ones
     #[arg(long, value_name = "N", default_value_t = 8440)]
     port_base: u16,
     /// Resolve the sample device as a member, print the answer, and end
@@ -217,8 +217,7 @@ async fn certify(client: &Client, sample: &Sample, out: &Path) -> anyhow::Result
             _ => {}
         }
     }
-    let holder = Holder { member: Some(sample.id.parse()?), replica: None };
-    issue_with_new_key(client, holder, out).await?;
+    issue_with_new_key(client, sample.id.parse()?, out).await?;
     Ok(())
 }
 
@@ -247,7 +246,7 @@ fn summary(dir: &Path, daemon: &Daemon) -> anyhow::Result<Summary> {
         api_url: format!("https://{}", first(&listeners.api, "api")?),
         ui_url: None,
         metrics_url: format!("http://{}/metrics", first(&listeners.metrics, "metrics")?),
-        pki_url: None,
+        pki_url: listeners.pki.first().map(|address| format!("http://{address}")),
         control_socket: dir.join("control.sock"),
         ca_file: dir.join("ca/root.pem"),
         members: SAMPLES

@@ -72,7 +72,7 @@ fn check(config: &Config) -> anyhow::Result<Checked> {
         errors.push(format!("there is no store in {}: `dnsbroker init` makes one", store.display()));
     }
     warnings.extend(config.engine()?.warning().map(str::to_owned));
-    let opened = Pki::open(config);
+    let opened = Pki::open(config, None);
     if let Err(error) = &opened {
         errors.push(dnsbroker_api::problem::chain(error));
     }
@@ -89,6 +89,11 @@ fn check(config: &Config) -> anyhow::Result<Checked> {
     }
     if config.doh.is_none() {
         warnings.push("there is no [doh] section: members cannot look up devices".to_owned());
+    }
+    if config.pki.is_none() {
+        warnings.push(
+            "there is no [pki] section: certificates do not say where they could be seen to be revoked".to_owned(),
+        );
     }
     if config.root_key_online() {
         warnings.push("the root key is still in this directory: move it to a place that is not online".to_owned());
@@ -117,6 +122,7 @@ fn listeners(config: &Config) -> Vec<String> {
         ("xot", config.xot.as_ref().map(|section| &section.listen)),
         ("api", config.api.as_ref().map(|section| &section.listen)),
         ("metrics", config.metrics.as_ref().map(|section| &section.listen)),
+        ("pki", config.pki.as_ref().map(|section| &section.listen)),
     ];
     let mut lines = Vec::new();
     for (name, addresses) in sections.into_iter().filter_map(|(name, addresses)| Some((name, addresses?))) {

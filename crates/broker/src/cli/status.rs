@@ -31,7 +31,9 @@ fn text(status: &Status) -> String {
          plain DNS   {}\n\
          XoT         {}\n\
          API         {} {}\n\
-         metrics     {}\n",
+         metrics     {}\n\
+         PKI         {} {}\n\
+         audit       head {}:{}\n",
         join(&listeners.doh),
         listeners.doh_url,
         join(&listeners.dns),
@@ -39,9 +41,16 @@ fn text(status: &Status) -> String {
         join(&listeners.api),
         listeners.api_url,
         join(&listeners.metrics),
+        join(&listeners.pki),
+        listeners.pki_url,
+        status.audit.number,
+        status.audit.hash,
     );
     for Expiry { name, not_after } in &status.certificates {
         text.push_str(&format!("certificate {name}: until {not_after}\n"));
+    }
+    for Expiry { name, not_after } in &status.overdue {
+        text.push_str(&format!("MEMBER {name} HAS NOT RENEWED its certificate, which ends {not_after}\n"));
     }
     text
 }

@@ -84,7 +84,7 @@ impl Connection {
     pub(super) async fn run<S: AsyncRead + AsyncWrite + Send + 'static>(self, stream: S, stop: CancellationToken) {
         let (reader, writer) = tokio::io::split(stream);
         let (out, queue) = mpsc::channel(QUEUE);
-        let writer = write(writer, queue);
+        let writer = write(writer, queue, self.peer.is_some());
         let reading = async {
             let (updates, waiting) = mpsc::channel(UPDATES);
             let mut running = JoinSet::new();
@@ -243,19 +243,24 @@ async fn next_message<R: AsyncRead + Unpin>(reader: &mut R, message: &mut Vec<u8
     Ok(true)
 }
 
-/// Writes what is queued, as much at once as there is.
-async fn write<W: AsyncWrite + Unpin>(mut writer: W, mut queue: mpsc::Receiver<Vec<u8>>) {
+/// Writes what is queued, as much at once as there is; over TLS (`apart`) each message as a record of its own. NSD's
+/// client reads one message of a record and looks at the rest only when more arrives.
+async fn write<W: AsyncWrite + Unpin>(mut writer: W, mut queue: mpsc::Receiver<Vec<u8>>, apart: bool) {
     let mut burst = Vec::with_capacity(BURST);
     while let Some(first) = queue.recv().await {
-        burst.clear();
         let mut next = Some(first);
-        while let Some(message) = next {
-            burst.extend_from_slice(&(message.len() as u16).to_be_bytes());
-            burst.extend_from_slice(&message);
-            next = if burst.len() < BURST { queue.try_recv().ok() } else { None };
-        }
+        let mut queued = 0;
         let written = async {
-            writer.write_all(&burst).await?;
+            while let Some(message) = next {
+                queued += message.len();
+                burst.extend_from_slice(&(message.len() as u16).to_be_bytes());
+                burst.extend_from_slice(&message);
+                next = if queued < BURST { queue.try_recv().ok() } else { None };
+                if apart || next.is_none() {
+                    writer.write_all(&burst).await?;
+                    burst.clear();
+                }
+            }
             writer.flush().await
         };
         if !matches!(tokio::time::timeout(WRITE_STALL, written).await, Ok(Ok(()))) {

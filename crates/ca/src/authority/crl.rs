@@ -177,6 +177,13 @@ pub fn read_crl(list: &[u8], issuer: &[u8]) -> Result<(u64, Vec<Revoked>), CrlEr
     Ok((number, entries))
 }
 
+/// When a list was made, and when the next will be there at the latest, in seconds since 1970-01-01 UTC.
+pub fn crl_times(list: &[u8]) -> Result<(i64, i64), CrlError> {
+    let (_, crl) = CertificateRevocationList::from_der(list).map_err(|_| CrlError::Malformed)?;
+    let next = crl.next_update().ok_or(CrlError::Malformed)?;
+    Ok((crl.last_update().timestamp(), next.timestamp()))
+}
+
 /// Why a list is of no use.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CrlError {

@@ -156,9 +156,8 @@ impl Act for Renew {
         let later: Vec<_> =
             transaction.view.certificates.values().filter(|later| later.renews == Some(old.serial)).cloned().collect();
         // The reply may have been lost on its way: the same key gets the same certificate again.
-        let again = later.iter().find(|later| {
-            later.key == key.sha256() && later.revoked.is_none() && now < later.renew_at()
-        });
+        let again =
+            later.iter().find(|later| later.key == key.sha256() && later.revoked.is_none() && now < later.renew_at());
         if let Some(certificate) = again {
             let der = transaction.certificate_der(&certificate.serial)?;
             return Ok((Enrolled { certificate: Arc::clone(certificate), der }, None));
@@ -381,7 +380,12 @@ impl Transaction<'_> {
         self.revoke_at(serial, reason, self.now())
     }
 
-    fn revoke_at(&mut self, serial: SerialNumber, reason: RevocationReason, at: Seconds) -> Result<Certificate, Refusal> {
+    fn revoke_at(
+        &mut self,
+        serial: SerialNumber,
+        reason: RevocationReason,
+        at: Seconds,
+    ) -> Result<Certificate, Refusal> {
         let row = self.stored(Table::Certificates, serial.as_bytes())?;
         let mut row: CertificateRow = serde_json::from_slice(&row.unwrap_or_default())?;
         row.certificate.revoked = Some(Revocation { at, reason });

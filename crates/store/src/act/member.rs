@@ -116,12 +116,14 @@ impl Act for ApproveName {
         if self.approved && names.owner(self.name.wire()) != Owner::Outside {
             return Err(Refusal::FederationName(self.name));
         }
-        let other = transaction.view.members.values().find(|other| other.id != self.id && other.names.contains(&self.name));
+        let other =
+            transaction.view.members.values().find(|other| other.id != self.id && other.names.contains(&self.name));
         if let Some(other) = other.filter(|_| self.approved) {
             return Err(Refusal::NameHeld { name: self.name, member: other.id.clone() });
         }
         let mut changed = Member::clone(&member);
-        let did = if self.approved { changed.names.insert(self.name.clone()) } else { changed.names.remove(&self.name) };
+        let did =
+            if self.approved { changed.names.insert(self.name.clone()) } else { changed.names.remove(&self.name) };
         if !did {
             return Ok((member, None));
         }

@@ -23,6 +23,7 @@ mod source;
 mod token;
 mod update;
 mod webhook;
+mod witness;
 
 pub use administrator::{
     AddAdministrator, ChangeAdministrator, MAX_ADMINISTRATORS, RemoveAdministrator, UseTotp,
@@ -46,9 +47,9 @@ pub use publish::{PublishPrivate, PublishPublic};
 pub use replica::{MAX_NOTIFY, RemoveReplica, SetReplica};
 pub use source::{RemoveSource, SetSource, TakeTransfer, Withdraw};
 pub use token::{CreateToken, MAX_TOKEN_DAYS, bearer};
-
 pub use update::{Update, Updated};
 pub use webhook::{DisableWebhook, MAX_WEBHOOKS, RemoveWebhook, SetWebhook};
+pub use witness::Witness;
 
 use crate::refusal::Refusal;
 use crate::transaction::{Note, Transaction};

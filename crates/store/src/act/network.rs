@@ -32,6 +32,9 @@ impl Act for SetNetwork {
         }
         // Anchors are published apart, and stay.
         network.tlsa = before.as_ref().map(|before| before.tlsa.clone()).unwrap_or_default();
+        if network.port.is_none() && !network.tlsa.is_empty() {
+            return Err(Refusal::NoPort(network.netid));
+        }
         if before.as_ref() == Some(&network) {
             return Ok((network, None));
         }

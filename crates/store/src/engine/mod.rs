@@ -94,7 +94,8 @@ impl Table {
         Self::Requests,
     ];
 
-    fn name(self) -> &'static str {
+    /// Its name in messages and backups.
+    pub fn name(self) -> &'static str {
         match self {
             Self::Meta => "meta",
             Self::Members => "members",

@@ -77,7 +77,9 @@ pub fn add_member(store: &mut Store, id: &str) {
 
 pub fn network(id: &str, text: &str) -> SetNetwork {
     let addresses = vec!["192.0.2.1".parse().expect("an address")];
-    SetNetwork { network: Network { netid: netid(text), member: member(id), addresses, port: None, target: None, tlsa: vec![] } }
+    SetNetwork {
+        network: Network { netid: netid(text), member: member(id), addresses, port: None, target: None, tlsa: vec![] },
+    }
 }
 
 /// A member with a NetID.
@@ -181,6 +183,7 @@ pub fn serial(seed: u8) -> SerialNumber {
 
 pub fn issue(id: &str, issuer: &Arc<Issuer>, key: &PublicKey, seed: u8) -> Issue {
     Issue {
+        server_of: None,
         subject: Subject::Principal(Principal::Member(member(id))),
         key: key.clone(),
         issuer: Arc::clone(issuer),

@@ -344,6 +344,9 @@ fn network_records(zones: &Zones, network: &Network) -> Vec<NetworkRecord> {
         let replacement = [&service[..], zones.names().apex(Zone::NetId).wire()].concat();
         records.push(record(&label, RecordType::NAPTR, rdata::naptr("S", "LWNS", &replacement)));
         records.push(record(&service, RecordType::SRV, rdata::srv(port, target)));
+        let port = format!("_{port}");
+        let trust = [&[port.len() as u8], port.as_bytes(), b"\x04_tcp", &label[..]].concat();
+        records.extend(network.tlsa.iter().map(|tlsa| record(&trust, RecordType::TLSA, tlsa.rdata())));
     }
     // A member may have listed an address twice; a set has it once.
     records.sort();

@@ -40,6 +40,8 @@ impl RecordType {
     pub const NAPTR: Self = Self(35);
     /// EDNS (RFC 6891).
     pub const OPT: Self = Self(41);
+    /// What a TLS server is trusted by (RFC 6698).
+    pub const TLSA: Self = Self(52);
     /// Service binding (RFC 9460).
     pub const SVCB: Self = Self(64);
     /// Transaction signature (RFC 8945).

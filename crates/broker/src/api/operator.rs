@@ -1,0 +1,77 @@
+//! What operators do for themselves, with their certificate.
+
+use axum::Extension;
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{Json, State};
+use axum::http::StatusCode;
+use dnsbroker_api::Timestamp;
+use dnsbroker_api::message::Issued;
+use dnsbroker_api::operator::{BrokerAddress, Directory, DirectoryNetwork, Myself, Renew};
+use dnsbroker_federation::Zone;
+
+use super::certificates::{issued, renewed, shown};
+use super::{ApiError, Who};
+use crate::app::App;
+use crate::public_zone;
+
+/// A new certificate for the holder of the one it shows.
+pub async fn renew(
+    State(app): State<App>,
+    Extension(who): Extension<Who>,
+    body: Result<Json<Renew>, JsonRejection>,
+) -> Result<(StatusCode, Json<Issued>), ApiError> {
+    let Json(Renew { csr }) = body?;
+    let enrolled = renewed(&app, &who, csr.as_bytes()).await?;
+    Ok((StatusCode::CREATED, Json(issued(&app, &enrolled))))
+}
+
+/// Who the caller is here.
+pub async fn myself(State(app): State<App>, Extension(who): Extension<Who>) -> Result<Json<Myself>, ApiError> {
+    let view = app.view();
+    let (Some(member), Some(certificate)) = (who.own().and_then(|id| view.members.get(id)), &who.certificate) else {
+        let detail = "you are an administrator: this is what a member is told of itself";
+        return Err(ApiError::new(StatusCode::NOT_FOUND, "no-member", detail));
+    };
+    let held = view.zones.networks().filter(|network| network.member == member.id);
+    Ok(Json(Myself {
+        member: member.id.clone(),
+        name: member.name.clone(),
+        netids: held.map(|network| network.netid).collect(),
+        certificate: shown(&view, certificate),
+        renew_at: Timestamp(certificate.renew_at()),
+    }))
+}
+
+/// The federation as its members see it.
+pub async fn directory(State(app): State<App>) -> Result<Json<Directory>, ApiError> {
+    let (view, config) = (app.view(), app.config.load());
+    let names = view.zones.names();
+    let mut networks = Vec::new();
+    for network in view.zones.networks() {
+        let label = network.netid.to_string();
+        let name = names.apex(Zone::NetId).child(&label).map_err(|error| ApiError::internal(&error))?;
+        let member_name = view.members.get(&network.member).map(|member| member.name.clone()).unwrap_or_default();
+        networks.push(DirectoryNetwork {
+            netid: network.netid,
+            member: network.member.clone(),
+            member_name,
+            name,
+            port: network.port,
+            target: network.target.clone(),
+        });
+    }
+    let api_url = Some(app.listeners.api_url.clone()).filter(|url| !url.is_empty());
+    let broker = BrokerAddress {
+        name: names.broker().clone(),
+        doh_url: app.listeners.doh_url.clone(),
+        api_url,
+        addresses: public_zone::addresses(&config, &app.listeners.doh),
+    };
+    Ok(Json(Directory {
+        federation: names.apex(Zone::Public).clone(),
+        deveuis: names.apex(Zone::DevEui).clone(),
+        netids: names.apex(Zone::NetId).clone(),
+        brokers: vec![broker],
+        networks,
+    }))
+}

@@ -1,0 +1,216 @@
+//! `ca`: the certification authority, and the ceremonies with its root key.
+//!
+//! `request`, `install` and `rotate` talk to the daemon; `sign` and `sign-crl` work on files alone, where the root's key is.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use clap::{Args, Subcommand};
+use dnsbroker_api::message::{Ca, Crl, InstallCa, IssuingRequest, Page, RequestIssuing, Status};
+use dnsbroker_ca::{RevocationReason, chain};
+use dnsbroker_federation::DomainName;
+
+use super::Context;
+use super::output::{Output, table};
+use crate::committer::now;
+use crate::key::write_whole;
+use crate::pki::ceremony::{ISSUING_DAYS, ROOT_CRL_DAYS, RootKey, root_certificate};
+use crate::pki::read_certificate;
+
+#[derive(Subcommand)]
+pub(super) enum CaCommand {
+    /// Print root, issuing CA and the root's pin
+    Show,
+    /// The last list of revoked certificates of each issuing CA
+    Crl,
+    /// Make a request for a new issuing CA, to be signed where the root's key is
+    Request {
+        /// For the key in use, whose certificate is to last longer
+        #[arg(long)]
+        renew: bool,
+        /// File for the request (PKCS #10, PEM)
+        #[arg(long)]
+        out: PathBuf,
+    },
+    /// Sign a request with the root's key; no daemon is needed
+    Sign(Sign),
+    /// Sign a list of revoked issuing CAs with the root's key; no daemon is needed
+    SignCrl(SignCrl),
+    /// Take the issuing CA's certificate, or the root's list, that was signed
+    Install {
+        /// The certificate (PEM), or with --crl the list (DER)
+        file: PathBuf,
+        /// The file is the root's list of revoked issuing CAs
+        #[arg(long)]
+        crl: bool,
+    },
+    /// Request, sign and install a new issuing CA at once, where the root's key can be reached from here
+    Rotate {
+        #[command(flatten)]
+        root: Root,
+        /// Keep the key in use, and give it a certificate that lasts longer
+        #[arg(long)]
+        renew: bool,
+        /// Days that it lasts; it ends with the root at the latest
+        #[arg(long, default_value_t = ISSUING_DAYS)]
+        days: i64,
+    },
+}
+
+#[derive(Args)]
+pub(super) struct Root {
+    /// Directory with root.key, root.passphrase and root.pem, as `init` made it
+    #[arg(long, value_name = "DIR")]
+    root_key: PathBuf,
+}
+
+#[derive(Args)]
+pub(super) struct Sign {
+    /// The request (PKCS #10)
+    request: PathBuf,
+    #[command(flatten)]
+    root: Root,
+    /// The federation's name
+    #[arg(long)]
+    federation: DomainName,
+    /// Below which the root's list is published, as `pki.url` in the configuration
+    #[arg(long)]
+    pki_url: Option<String>,
+    /// Days that it lasts; it ends with the root at the latest
+    #[arg(long, default_value_t = ISSUING_DAYS)]
+    days: i64,
+    /// File for the certificate (PEM)
+    #[arg(long)]
+    out: PathBuf,
+}
+
+#[derive(Args)]
+pub(super) struct SignCrl {
+    #[command(flatten)]
+    root: Root,
+    /// The last list (ca/root.crl of the daemon): what it names stays revoked
+    #[arg(long)]
+    last: PathBuf,
+    /// Certificate of an issuing CA to revoke (PEM); may be given several times
+    #[arg(long, value_name = "FILE")]
+    revoke: Vec<PathBuf>,
+    /// Why
+    #[arg(long, default_value = "superseded")]
+    reason: RevocationReason,
+    /// Below which the list is published, as `pki.url` in the configuration
+    #[arg(long)]
+    pki_url: Option<String>,
+    /// Days until the next list is there at the latest
+    #[arg(long, default_value_t = ROOT_CRL_DAYS)]
+    days: i64,
+    /// File for the list (DER)
+    #[arg(long)]
+    out: PathBuf,
+}
+
+impl CaCommand {
+    pub(super) async fn run(self, context: &Context) -> anyhow::Result<()> {
+        let Context { client, output } = context;
+        match self {
+            Self::Show => {
+                let ca: Ca = client.get("/api/v1/ca").await?;
+                output.print(&ca, |ca| format!("pin {}\n{}{}{}", ca.pin, ca.root, ca.issuing, ca.previous));
+            }
+            Self::Crl => {
+                let lists: Page<Crl> = client.get("/api/v1/crls").await?;
+                output.print(&lists, |lists| list_table(&lists.items));
+            }
+            Self::Request { renew, out } => {
+                let request: IssuingRequest = client.post("/api/v1/ca/request", &RequestIssuing { renew }).await?;
+                write_whole(&out, request.csr.as_bytes(), 0o644)?;
+                output.print(&request, |_| {
+                    format!(
+                        "{0} is to be signed where the root's key is:\n  dnsbroker ca sign {0} --root-key DIR --federation \
+                         NAME --out issuing.pem\n",
+                        out.display()
+                    )
+                });
+            }
+            Self::Sign(sign) => sign.run(*output)?,
+            Self::SignCrl(sign) => sign.run(*output)?,
+            Self::Install { file, crl: true } => {
+                let list = tokio::fs::File::open(&file).await;
+                let list = list.with_context(|| format!("cannot read {}", file.display()))?;
+                let list: Crl =
+                    client.upload_by(http::Method::PUT, "/api/v1/ca/root-crl", "application/pkix-crl", list).await?;
+                output.print(&list, |list| format!("list {} of the root is published\n", list.number));
+            }
+            Self::Install { file, crl: false } => {
+                let pem = std::fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+                let ca: Ca = client.put("/api/v1/ca/issuing", &InstallCa { pem }).await?;
+                output
+                    .print(&ca, |_| "the issuing CA is in use; certificates of the one before stay good\n".to_owned());
+            }
+            Self::Rotate { root, renew, days } => {
+                let status: Status = client.get("/api/v1/status").await?;
+                let request: IssuingRequest = client.post("/api/v1/ca/request", &RequestIssuing { renew }).await?;
+                let base = Some(status.listeners.pki_url).filter(|url| !url.is_empty());
+                let certificate =
+                    root.key(base.as_deref())?.sign(request.csr.as_bytes(), &status.federation, days, now())?;
+                let pem = chain::to_pem([&certificate[..]]);
+                let ca: Ca = client.put("/api/v1/ca/issuing", &InstallCa { pem }).await?;
+                output
+                    .print(&ca, |_| "the issuing CA is in use; certificates of the one before stay good\n".to_owned());
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Root {
+    fn key<'a>(&'a self, base: Option<&'a str>) -> anyhow::Result<RootKey<'a>> {
+        let dir: &Path = &self.root_key;
+        if !dir.join("root.key").exists() {
+            bail!("{} has no root.key: name the directory that `init` told you to put away", dir.display());
+        }
+        Ok(RootKey { dir, certificate: root_certificate(dir)?, base })
+    }
+}
+
+impl Sign {
+    fn run(self, output: Output) -> anyhow::Result<()> {
+        let Self { request, root, federation, pki_url, days, out } = self;
+        let octets = std::fs::read(&request).with_context(|| format!("cannot read {}", request.display()))?;
+        let certificate = root.key(pki_url.as_deref())?.sign(&octets, &federation, days, now())?;
+        write_whole(&out, chain::to_pem([&certificate[..]]).as_bytes(), 0o644)?;
+        output.print(&serde_json::json!({ "certificate": out }), |_| {
+            format!("{} is to be taken by the daemon:\n  dnsbroker ca install {0}\n", out.display())
+        });
+        Ok(())
+    }
+}
+
+impl SignCrl {
+    fn run(self, output: Output) -> anyhow::Result<()> {
+        let Self { root, last, revoke, reason, pki_url, days, out } = self;
+        let last = std::fs::read(&last).with_context(|| format!("cannot read {}", last.display()))?;
+        let revoke = revoke.iter().map(|file| read_certificate(file)).collect::<Result<Vec<_>, _>>()?;
+        let list = root.key(pki_url.as_deref())?.sign_list(Some(&last), &revoke, reason, days, now())?;
+        write_whole(&out, &list, 0o644)?;
+        output.print(&serde_json::json!({ "list": out }), |_| {
+            format!("{} is to be taken by the daemon:\n  dnsbroker ca install --crl {0}\n", out.display())
+        });
+        Ok(())
+    }
+}
+
+fn list_table(lists: &[Crl]) -> String {
+    let row = |list: &Crl| {
+        let Crl { ca, number, this_update, next_update, revoked, url } = list;
+        vec![
+            ca.clone(),
+            number.to_string(),
+            this_update.to_string(),
+            next_update.to_string(),
+            revoked.to_string(),
+            url.clone(),
+        ]
+    };
+    let heads = ["CA", "NUMBER", "MADE", "NEXT", "REVOKED", "URL"];
+    table(&heads, &lists.iter().map(row).collect::<Vec<_>>())
+}

@@ -1,0 +1,479 @@
+//! The CA's files, and the broker's own certificates.
+//!
+//! ```text
+//! DIR/ca/root.pem          what everybody trusts
+//! DIR/ca/root.crl          issuing CAs that the root has revoked
+//! DIR/ca/issuing.pem       signed by the root, pathlen 0
+//! DIR/ca/issuing.key       its key, under the passphrase
+//! DIR/ca/next.key          the key of an issuing CA that is not signed yet
+//! DIR/ca/previous/         issuing CAs of before, by id, whose certificates are still good
+//! DIR/ca/server.pem .key   the broker's own, made again in time
+//! DIR/root-key/root.key    the root's key and its passphrase: to be moved offline
+//! ```
+
+pub mod ceremony;
+mod files;
+
+use std::net::IpAddr;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwap;
+use dnsbroker_ca::authority::IssueError;
+use dnsbroker_ca::{
+    Facts, Fingerprint, Issuer, Pointers, Profile, ProfileError, Profiles, SerialNumber, ServerName, Signer, Subject,
+    chain, check_issuing, request_issuing,
+};
+use dnsbroker_federation::DomainName;
+use dnsbroker_store::Actor;
+use dnsbroker_store::act::Issue;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::sync::Notify;
+
+use crate::committer::{CommitError, Committer};
+use crate::config::Config;
+use crate::key::{KeyError, SoftwareKey, entropy, read_secret, write_secret, write_whole};
+use crate::tls::TlsMaterial;
+pub use files::{new_passphrase, read_certificate};
+use files::{passphrase, read, read_certificates, read_key, read_profiles};
+
+/// The environment variable with the passphrase of the issuing key.
+pub const PASSPHRASE_VARIABLE: &str = "DNSBROKER_CA_PASSPHRASE";
+/// The systemd credential with it.
+pub const PASSPHRASE_CREDENTIAL: &str = "ca-passphrase";
+
+/// Why the CA cannot be made or opened.
+#[derive(Debug, thiserror::Error)]
+pub enum PkiError {
+    /// A key or its file.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// Nothing says how to open the issuing key.
+    #[error(
+        "there is no passphrase for the issuing key: set ca.passphrase_file, {PASSPHRASE_VARIABLE}, \
+         or the systemd credential {PASSPHRASE_CREDENTIAL}"
+    )]
+    NoPassphrase,
+    /// A file cannot be read.
+    #[error("cannot read {path}")]
+    Read {
+        /// Which.
+        path: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A directory cannot be made.
+    #[error("cannot make the directory {path}")]
+    Directory {
+        /// Which.
+        path: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A certificate file is none.
+    #[error("{path} holds no usable certificate: {reason}")]
+    Certificate {
+        /// Which.
+        path: String,
+        /// Why.
+        reason: String,
+    },
+    /// The CA would not sign.
+    #[error("the CA refused")]
+    Issue(#[from] IssueError),
+    /// A profile is wrong.
+    #[error("certificate profile {name} is wrong")]
+    Profile {
+        /// Its file.
+        name: String,
+        /// Why.
+        #[source]
+        source: ProfileError,
+    },
+    /// A profile that is needed is not there.
+    #[error("there is no certificate profile {0:?}")]
+    NoProfile(String),
+    /// Others may enter a directory with keys.
+    #[error("{path} can be entered by others (mode {mode:o}): `chmod 700 {path}`")]
+    DirectoryMode {
+        /// Which.
+        path: String,
+        /// Its mode.
+        mode: u32,
+    },
+    /// A request or certificate of an issuing CA that does not read.
+    #[error("the issuing CA's file cannot be used: {reason}")]
+    Request {
+        /// Why.
+        reason: String,
+    },
+    /// A list that is not the root's.
+    #[error("the root's list of revoked CAs cannot be used")]
+    List(#[from] dnsbroker_ca::CrlError),
+    /// An issuing CA that nobody asked for.
+    #[error("the certificate is neither for the issuing key in use nor for one made by `dnsbroker ca request`")]
+    NoRequest,
+    /// Recording the broker's certificate failed.
+    #[error("the broker's own certificate could not be recorded")]
+    Commit(#[from] CommitError),
+}
+
+/// The CA, ready to issue.
+pub struct Pki {
+    /// The root certificate, DER.
+    pub root: Vec<u8>,
+    /// Who signs, and who did.
+    authorities: ArcSwap<Authorities>,
+    /// What is signed.
+    profiles: Profiles,
+    dir: PathBuf,
+    federation: DomainName,
+    /// Below which lists and OCSP are published, if they are.
+    base: Option<String>,
+    /// Wakes whoever shows certificates of the issuing CA.
+    changed: Notify,
+    /// One change of the files at a time.
+    files: Mutex<()>,
+}
+
+/// The issuing CAs.
+pub struct Authorities {
+    /// The one that signs certificates.
+    pub issuer: Arc<Issuer>,
+    /// Those of before: they sign lists of what they have issued, and nothing else.
+    pub previous: Vec<Arc<Issuer>>,
+}
+
+impl Authorities {
+    /// All of them, the current one first.
+    pub fn all(&self) -> impl Iterator<Item = &Arc<Issuer>> {
+        std::iter::once(&self.issuer).chain(&self.previous)
+    }
+
+    /// The one with this id.
+    pub fn by_id(&self, id: &str) -> Option<&Arc<Issuer>> {
+        self.all().find(|issuer| issuer.id() == id)
+    }
+}
+
+/// Makes a directory that only its owner can enter.
+pub fn private_dir(path: &Path) -> Result<(), PkiError> {
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(|source| PkiError::Directory { path: path.display().to_string(), source })
+}
+
+/// Refuses a directory with keys that others can enter.
+fn check_dir(path: &Path) -> Result<(), PkiError> {
+    let shown = || path.display().to_string();
+    let metadata = std::fs::metadata(path).map_err(|source| PkiError::Read { path: shown(), source })?;
+    match metadata.permissions().mode() & 0o7777 {
+        mode if mode & 0o077 == 0 => Ok(()),
+        mode => Err(PkiError::DirectoryMode { path: shown(), mode }),
+    }
+}
+
+impl Pki {
+    /// Opens the CA that the configuration names. `base` is the URL below which lists and OCSP are published.
+    pub fn open(config: &Config, base: Option<String>) -> Result<Self, PkiError> {
+        let dir = config.path(&config.ca.dir);
+        check_dir(&dir)?;
+        let root = read_certificate(&dir.join("root.pem"))?;
+        let passphrase = passphrase(config)?;
+        let federation = config.federation.clone();
+        let open = |certificate: &Path, key: &Path| -> Result<Arc<Issuer>, PkiError> {
+            let key = SoftwareKey::read_encrypted(key, &passphrase)?;
+            let issuer = Issuer::new(read_certificate(certificate)?, Box::new(key), federation.clone())?;
+            let pointers = base.as_ref().map(|base| Pointers::below(base, &issuer.id()));
+            Ok(Arc::new(issuer.with_pointers(pointers)))
+        };
+        let certificate = dir.join("issuing.pem");
+        let issuer = match open(&certificate, &dir.join("issuing.key")) {
+            // A rotation was cut off between certificate and key.
+            Err(PkiError::Issue(IssueError::OtherKey)) if dir.join("next.key").exists() => {
+                let issuer = open(&certificate, &dir.join("next.key"))?;
+                finish_rotation(&dir)?;
+                issuer
+            }
+            other => other?,
+        };
+        let mut previous = Vec::new();
+        for certificate in previous_certificates(&dir)? {
+            let old = open(&certificate, &certificate.with_extension("key"))?;
+            // Its last certificates ended before it did.
+            if old.facts().not_after >= crate::committer::now() && old.id() != issuer.id() {
+                previous.push(old);
+            }
+        }
+        let (authorities, profiles) = (ArcSwap::from_pointee(Authorities { issuer, previous }), read_profiles(config)?);
+        let (changed, files) = (Notify::new(), Mutex::default());
+        Ok(Self { root, authorities, profiles, dir, federation, base, changed, files })
+    }
+
+    /// The issuing CAs as of now.
+    pub fn authorities(&self) -> Arc<Authorities> {
+        self.authorities.load_full()
+    }
+
+    /// Who signs.
+    pub fn issuer(&self) -> Arc<Issuer> {
+        Arc::clone(&self.authorities.load().issuer)
+    }
+
+    /// Wakes when another CA issues, or the same under another certificate.
+    pub async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    /// A profile by name.
+    pub fn profile(&self, name: &str) -> Result<Profile, PkiError> {
+        self.profiles.get(name).cloned().ok_or_else(|| PkiError::NoProfile(name.to_owned()))
+    }
+
+    /// SHA-256 of the root certificate: what an operator compares before it trusts an answer.
+    pub fn pin(&self) -> Fingerprint {
+        Fingerprint::of(&self.root)
+    }
+
+    /// The root, PEM.
+    pub fn root_pem(&self) -> String {
+        chain::to_pem([&self.root[..]])
+    }
+
+    /// A leaf and the CA that issued it, PEM: what its holder sends.
+    pub fn chain_pem(&self, leaf: &[u8], ca: &str) -> String {
+        let authorities = self.authorities.load();
+        let issuer = authorities.by_id(ca).unwrap_or(&authorities.issuer);
+        chain::to_pem([leaf, issuer.certificate()])
+    }
+
+    /// What client certificates may chain to. The issuing CAs are anchors too, so that clients may send their
+    /// certificate alone.
+    pub fn client_roots(&self) -> Vec<CertificateDer<'static>> {
+        let authorities = self.authorities.load();
+        let issuing = authorities.all().map(|issuer| CertificateDer::from(issuer.certificate().to_vec()));
+        std::iter::once(CertificateDer::from(self.root.clone())).chain(issuing).collect()
+    }
+
+    /// The root's list of revoked CAs, DER, if it has signed one.
+    pub fn root_crl(&self) -> Option<Vec<u8>> {
+        read(&self.dir.join("root.crl")).ok()
+    }
+
+    /// The root's short name, as in the URL of its list.
+    pub fn root_id(&self) -> String {
+        dnsbroker_ca::certified_key(&self.root).map_or_else(|_| "root".to_owned(), |key| dnsbroker_ca::ca_id(&key))
+    }
+
+    /// Reads a list of the root's: number, when it was made, when the next is there, how many CAs it names. One that is
+    /// older than the one in place is refused.
+    pub fn check_root_crl(&self, list: &[u8]) -> Result<(u64, i64, i64, u64), PkiError> {
+        let (number, revoked) = dnsbroker_ca::read_crl(list, &self.root)?;
+        let (this_update, next_update) = dnsbroker_ca::crl_times(list)?;
+        let last = self.root_crl().map(|last| dnsbroker_ca::read_crl(&last, &self.root)).transpose()?;
+        if let Some((last, _)) = last.filter(|(last, _)| *last > number) {
+            let reason = format!("list {number} is older than list {last}, which is in place");
+            return Err(PkiError::Request { reason });
+        }
+        Ok((number, this_update, next_update, revoked.len() as u64))
+    }
+
+    /// Takes a list of the root's, to be published.
+    pub fn install_root_crl(&self, list: &[u8]) -> Result<(), PkiError> {
+        self.check_root_crl(list)?;
+        write_whole(&self.dir.join("root.crl"), list, 0o644)?;
+        self.changed.notify_waiters();
+        Ok(())
+    }
+
+    /// Below which lists and OCSP are published.
+    pub fn base(&self) -> Option<&str> {
+        self.base.as_deref()
+    }
+
+    /// Makes the key of the next issuing CA, or with `renew` takes the one in use, and a request (DER) to be signed where
+    /// the root's key is. Asked again it gives a request for the same key.
+    pub fn request(&self, config: &Config, renew: bool) -> Result<Vec<u8>, PkiError> {
+        let _one = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        let passphrase = passphrase(config)?;
+        let path = self.dir.join(if renew { "issuing.key" } else { "next.key" });
+        let key = match path.exists() {
+            true => SoftwareKey::read_encrypted(&path, &passphrase)?,
+            false => {
+                let key = SoftwareKey::generate()?;
+                key.write_encrypted(&path, &passphrase)?;
+                key
+            }
+        };
+        Ok(request_issuing(&key, &self.federation)?)
+    }
+
+    /// Whether a certificate (DER) can take the place of the issuing CA's: its particulars.
+    pub fn check(&self, config: &Config, certificate: &[u8]) -> Result<Facts, PkiError> {
+        let current = self.issuer();
+        if let Ok(facts) = check_issuing(certificate, &self.root, current.public_key()) {
+            return Ok(facts);
+        }
+        let next = self.dir.join("next.key");
+        if !next.exists() {
+            return Err(PkiError::NoRequest);
+        }
+        let key = SoftwareKey::read_encrypted(&next, &*passphrase(config)?)?;
+        Ok(check_issuing(certificate, &self.root, key.public_key())?)
+    }
+
+    /// Takes a certificate (DER) for the issuing CA: of the key in use, or of the next one, which then signs. The one of
+    /// before goes on signing lists of what it has issued. Tells whether it is another CA.
+    pub fn install(&self, config: &Config, certificate: &[u8]) -> Result<bool, PkiError> {
+        self.check(config, certificate)?;
+        let _one = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        let current = self.issuer();
+        let renewed = check_issuing(certificate, &self.root, current.public_key()).is_ok();
+        if !renewed {
+            let previous = self.dir.join("previous");
+            private_dir(&previous)?;
+            let old = previous.join(current.id());
+            let key = read_secret(&self.dir.join("issuing.key"))?;
+            write_secret(&old.with_extension("key"), &key)?;
+            write_whole(&old.with_extension("pem"), chain::to_pem([current.certificate()]).as_bytes(), 0o644)?;
+        }
+        // From here on a rotation that is cut off is finished by the next start.
+        write_whole(&self.dir.join("issuing.pem"), chain::to_pem([certificate]).as_bytes(), 0o644)?;
+        if !renewed {
+            finish_rotation(&self.dir)?;
+        }
+        let opened = Self::open(config, self.base.clone())?;
+        self.authorities.store(opened.authorities.load_full());
+        self.changed.notify_waiters();
+        Ok(!renewed)
+    }
+
+    /// The broker's own certificate: the one in the files while it is good, else a new one.
+    pub async fn server(
+        &self,
+        names: &[ServerName],
+        committer: &Committer,
+        now: i64,
+    ) -> Result<(TlsMaterial, i64), PkiError> {
+        if let Some((chain, key, not_after)) = self.stored_server(names, now)? {
+            return Ok((TlsMaterial { chain, key, client_roots: self.client_roots() }, not_after));
+        }
+        let (key, issuer) = (SoftwareKey::generate()?, self.issuer());
+        let issue = Issue {
+            subject: Subject::Server(names.to_vec()),
+            server_of: None,
+            key: key.public_key().clone(),
+            issuer: Arc::clone(&issuer),
+            profile: self.profile(Profile::BROKER_SERVER)?,
+            serial: SerialNumber::from_entropy(entropy()?),
+        };
+        let issued = committer.commit(Actor::Broker, issue).await?;
+        key.write_plain(&self.dir.join("server.key"))?;
+        let chain = chain::to_pem([&issued.der[..], issuer.certificate()]);
+        write_whole(&self.dir.join("server.pem"), chain.as_bytes(), 0o644)?;
+        write_whole(&self.dir.join("server.names"), names_text(names).as_bytes(), 0o644)?;
+        let chain = [issued.der, issuer.certificate().to_vec()].into_iter().map(CertificateDer::from).collect();
+        let key = PrivateKeyDer::Pkcs8(key.to_pkcs8()?.to_vec().into());
+        let not_after = issued.certificate.not_after;
+        Ok((TlsMaterial { chain, key, client_roots: self.client_roots() }, not_after))
+    }
+
+    /// The stored certificate, if it has these names, chains to today's issuing CA and is not yet due for renewal.
+    #[allow(clippy::type_complexity)]
+    fn stored_server(
+        &self,
+        names: &[ServerName],
+        now: i64,
+    ) -> Result<Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>, i64)>, PkiError> {
+        let path = self.dir.join("server.pem");
+        let same_names = std::fs::read_to_string(self.dir.join("server.names")).is_ok_and(|t| t == names_text(names));
+        if !same_names || !path.exists() {
+            return Ok(None);
+        }
+        let certificates = read_certificates(&path)?;
+        let [leaf, issuing] = &certificates[..] else { return Ok(None) };
+        let Ok(facts) = Facts::of(leaf) else { return Ok(None) };
+        let renew_at = facts.not_before + (facts.not_after - facts.not_before) * 2 / 3;
+        if issuing != self.issuer().certificate() || now >= renew_at {
+            return Ok(None);
+        }
+        let key = read_key(&self.dir.join("server.key"))?;
+        Ok(Some((certificates.into_iter().map(CertificateDer::from).collect(), key, facts.not_after)))
+    }
+
+    /// When the CA's own certificates end.
+    pub fn expiries(&self) -> Vec<(String, i64)> {
+        let end = |der: &[u8]| Facts::of(der).map_or(0, |facts| facts.not_after);
+        let authorities = self.authorities.load();
+        let mut ends = vec![
+            ("root CA".to_owned(), end(&self.root)),
+            ("issuing CA".to_owned(), authorities.issuer.facts().not_after),
+        ];
+        ends.extend(authorities.previous.iter().map(|old| (format!("issuing CA {}", old.id()), old.facts().not_after)));
+        ends
+    }
+}
+
+/// A certificate chain and key that the administrator brought.
+pub fn brought(
+    certificate: &Path,
+    key: &Path,
+    client_roots: Vec<CertificateDer<'static>>,
+) -> Result<(TlsMaterial, i64), PkiError> {
+    let chain = read_certificates(certificate)?;
+    let not_after = match chain.first().map(|leaf| Facts::of(leaf)) {
+        Some(Ok(facts)) => facts.not_after,
+        Some(Err(error)) => {
+            return Err(PkiError::Certificate { path: certificate.display().to_string(), reason: error.to_string() });
+        }
+        None => {
+            let reason = "it has no certificate".to_owned();
+            return Err(PkiError::Certificate { path: certificate.display().to_string(), reason });
+        }
+    };
+    let chain = chain.into_iter().map(CertificateDer::from).collect();
+    Ok((TlsMaterial { chain, key: read_key(key)?, client_roots }, not_after))
+}
+
+/// The names a server certificate needs: the broker's, and the addresses it is published under.
+pub fn server_names(broker: &DomainName, addresses: &[IpAddr]) -> Vec<ServerName> {
+    let name = ServerName::Dns(broker.clone());
+    std::iter::once(name).chain(addresses.iter().copied().map(ServerName::Ip)).collect()
+}
+
+fn names_text(names: &[ServerName]) -> String {
+    let mut text = String::new();
+    for name in names {
+        match name {
+            ServerName::Dns(name) => text.push_str(&name.to_string()),
+            ServerName::Ip(address) => text.push_str(&address.to_string()),
+        }
+        text.push('\n');
+    }
+    text
+}
+
+/// Certificates of issuing CAs of before.
+fn previous_certificates(dir: &Path) -> Result<Vec<PathBuf>, PkiError> {
+    let dir = dir.join("previous");
+    if !dir.exists() {
+        return Ok(vec![]);
+    }
+    check_dir(&dir)?;
+    let entries = std::fs::read_dir(&dir).and_then(|entries| entries.collect::<Result<Vec<_>, _>>());
+    let entries = entries.map_err(|source| PkiError::Read { path: dir.display().to_string(), source })?;
+    let mut paths: Vec<_> = entries.into_iter().map(|entry| entry.path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "pem"));
+    paths.sort();
+    Ok(paths)
+}
+
+/// The last step of a rotation: the key of the CA whose certificate is in place already.
+fn finish_rotation(dir: &Path) -> Result<(), PkiError> {
+    let (next, current) = (dir.join("next.key"), dir.join("issuing.key"));
+    std::fs::rename(&next, &current).map_err(|source| {
+        KeyError::File { action: "cannot replace", path: current.display().to_string(), source }.into()
+    })
+}
