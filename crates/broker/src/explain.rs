@@ -35,9 +35,14 @@ pub fn explain(view: &View, deveui: DevEui, member: Option<MemberId>) -> Lookup 
                 let addresses: Vec<String> = network.addresses.iter().map(ToString::to_string).collect();
                 let holder = if member.as_ref() == Some(&network.member) { " (the asker itself)" } else { "" };
                 steps.push(format!("NetID {netid} is held by {}{holder}: {}", network.member, addresses.join(", ")));
-                if member.is_some() {
-                    steps.push("rule: open federation, every member may resolve every device".to_owned());
-                }
+            }
+            if let Some(ruling) = member.as_ref().and_then(|id| zones.ruling(id, netid)) {
+                let consequence = match (ruling.is_seen(), zones.policy().tell) {
+                    (true, _) => "",
+                    (false, true) => ": NXDOMAIN, with the extended error Prohibited",
+                    (false, false) => ": NXDOMAIN, as if it were not registered",
+                };
+                steps.push(format!("rule: {ruling}{consequence}"));
             }
         }
     }
