@@ -27,6 +27,8 @@ pub struct Options {
     pub store: &'static str,
     /// Its name.
     pub federation: &'static str,
+    /// Labels of the private zones.
+    pub labels: &'static str,
     /// Lines put at the end of the configuration.
     pub config: String,
     /// Environment of the daemon.
@@ -35,7 +37,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { store: "redb", federation: FEDERATION, config: String::new(), env: vec![] }
+        Self { store: "redb", federation: FEDERATION, labels: "deveuis,netids", config: String::new(), env: vec![] }
     }
 }
 
@@ -60,7 +62,9 @@ impl Broker {
     pub fn with(options: Options) -> anyhow::Result<Self> {
         let dir = tempfile::Builder::new().prefix("dnsbroker-").tempdir()?;
         let path = dir.path().join("b");
-        let init = ["init", "--federation", options.federation, "--port-base", "0", "--store", options.store, "--dir"];
+        let Options { store, labels, federation, .. } = options;
+        let init =
+            ["init", "--federation", federation, "--port-base", "0", "--store", store, "--labels", labels, "--dir"];
         let made = output(Command::new(Self::program()?).args(init).arg(&path))?;
         ensure!(made.ok, "init failed: {}", made.stderr);
         if !options.config.is_empty() {

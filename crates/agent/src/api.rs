@@ -1,9 +1,11 @@
 //! The API of a federation's brokers, with our certificate: the next one is tried when one does not answer.
 
+use std::io::Cursor;
 use std::net::IpAddr;
 
 use bytes::Bytes;
 use dnsbroker_api::client::{Client, ClientError};
+use http::Method;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -32,10 +34,10 @@ impl Call {
 
     async fn send<T: DeserializeOwned>(&self, client: &Client, path: &str) -> Result<T, ClientError> {
         match self {
-            Self::Get => client.get(path).await,
-            Self::Post(message) => client.post(path, message).await,
-            Self::Patch(message) => client.patch(path, message).await,
-            Self::Put(text) => client.put_octets(path, "text/plain", text.clone()).await,
+            Self::Get => client.json(Method::GET, path, None::<&()>).await,
+            Self::Post(message) => client.json(Method::POST, path, Some(message)).await,
+            Self::Patch(message) => client.json(Method::PATCH, path, Some(message)).await,
+            Self::Put(text) => client.upload_by(Method::PUT, path, "text/plain", Cursor::new(text.clone())).await,
         }
     }
 }

@@ -91,7 +91,7 @@ pub async fn enroll(enrolling: Enrolling<'_>) -> Result<Enrolled, EnrollError> {
     files::public_dir(home.path())?;
     let csr = request(&home.pending_key()?).map_err(IdentityError::from)?;
     let client = Client::https(url, addresses.clone(), &tls::one_sided(roots)?)?;
-    let issued: Issued = client.post("/api/v1/enroll", &Enroll { token: token.to_owned(), csr }).await?;
+    let issued: Issued = client.enroll(&Enroll { token: token.to_owned(), csr }).await?;
     let found = tls::pin(&CertificateDer::from_pem_slice(issued.ca.as_bytes()).map_err(EnrollError::Root)?);
     if found != expected {
         return Err(EnrollError::WrongCa { url: url.to_owned(), found, expected });
@@ -115,7 +115,7 @@ pub async fn enroll(enrolling: Enrolling<'_>) -> Result<Enrolled, EnrollError> {
 
 /// The root, if it is the one that was announced.
 async fn pinned_root(url: &str, addresses: &[IpAddr], expected: &str) -> Result<CertificateDer<'static>, EnrollError> {
-    let ca: Ca = Client::https(url, addresses.to_vec(), &tls::blind()?)?.get("/api/v1/ca").await?;
+    let ca: Ca = Client::https(url, addresses.to_vec(), &tls::blind()?)?.ca_show().await?;
     let root = CertificateDer::from_pem_slice(ca.root.as_bytes()).map_err(EnrollError::Root)?;
     let found = tls::pin(&root);
     if found == expected {
@@ -132,7 +132,7 @@ async fn first_directory(
     home: &Home,
 ) -> Result<Directory, String> {
     let directory = async {
-        let directory: Directory = Client::https(url, addresses, &identity.tls)?.get("/api/v1/directory").await?;
+        let directory: Directory = Client::https(url, addresses, &identity.tls)?.directory().await?;
         Ok::<_, ClientError>(directory)
     };
     let directory = directory.await.map_err(|error| dnsbroker_api::problem::chain(&error))?;

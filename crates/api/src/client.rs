@@ -127,41 +127,6 @@ impl Client {
         Ok(Self { way: Way::Https(Box::new(Https { base, host, port, name, addresses, tls: Arc::new(tls) })) })
     }
 
-    /// `GET`.
-    pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
-        self.call(Method::GET, path, None, whole(Bytes::new())).await
-    }
-
-    /// `DELETE`.
-    pub async fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
-        self.call(Method::DELETE, path, None, whole(Bytes::new())).await
-    }
-
-    /// `POST` of JSON.
-    pub async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, ClientError> {
-        self.json(Method::POST, path, body).await
-    }
-
-    /// `PUT` of JSON.
-    pub async fn put<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, ClientError> {
-        self.json(Method::PUT, path, body).await
-    }
-
-    /// `PATCH` of JSON.
-    pub async fn patch<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, ClientError> {
-        self.json(Method::PATCH, path, body).await
-    }
-
-    /// `PUT` of octets as they are.
-    pub async fn put_octets<T: DeserializeOwned>(
-        &self,
-        path: &str,
-        media_type: &'static str,
-        octets: impl Into<Bytes>,
-    ) -> Result<T, ClientError> {
-        self.call(Method::PUT, path, Some(media_type), whole(octets)).await
-    }
-
     /// `POST` of what a reader gives, as it is read, so that a list of any length takes little memory.
     pub async fn upload<T: DeserializeOwned>(
         &self,
@@ -195,15 +160,18 @@ impl Client {
         Ok(())
     }
 
-    async fn json<T: DeserializeOwned>(
+    /// A call by its path, with or without a body: for those that are not in the table of endpoints.
+    pub async fn json<T: DeserializeOwned>(
         &self,
         method: Method,
         path: &str,
-        body: &impl Serialize,
+        body: Option<&impl Serialize>,
     ) -> Result<T, ClientError> {
         // Our own messages always have a JSON form.
-        let body = serde_json::to_vec(body).unwrap_or_default();
-        self.call(method, path, Some("application/json"), whole(body)).await
+        match body.map(|body| serde_json::to_vec(body).unwrap_or_default()) {
+            Some(body) => self.call(method, path, Some("application/json"), whole(body)).await,
+            None => self.call(method, path, None, whole(Bytes::new())).await,
+        }
     }
 
     async fn call<T: DeserializeOwned>(

@@ -18,7 +18,7 @@ pub fn explain(view: &View, deveui: DevEui, member: Option<MemberId>) -> Lookup 
             None => steps.push(format!("{id} is not a member: its certificate would be refused at the handshake")),
             Some(member) => match &member.suspended {
                 Some(suspension) => {
-                    steps.push(format!("member {id} is suspended ({}): it is refused with 403", suspension.reason));
+                    steps.push(format!("member {id} is suspended ({}): its handshake is refused", suspension.reason));
                 }
                 None => steps.push(format!("member {id} is in the federation and active")),
             },
@@ -35,9 +35,22 @@ pub fn explain(view: &View, deveui: DevEui, member: Option<MemberId>) -> Lookup 
                 let addresses: Vec<String> = network.addresses.iter().map(ToString::to_string).collect();
                 let holder = if member.as_ref() == Some(&network.member) { " (the asker itself)" } else { "" };
                 steps.push(format!("NetID {netid} is held by {}{holder}: {}", network.member, addresses.join(", ")));
-                steps.push("rule: open federation, every member may resolve every device".to_owned());
+            }
+            if let Some(ruling) = member.as_ref().and_then(|id| zones.ruling(id, netid)) {
+                let consequence = match (ruling.is_seen(), zones.policy().tell) {
+                    (true, _) => "",
+                    (false, true) => ": NXDOMAIN, with the extended error Prohibited",
+                    (false, false) => ": NXDOMAIN, as if it were not registered",
+                };
+                steps.push(format!("rule: {ruling}{consequence}"));
             }
         }
+    }
+    if member.is_none() {
+        steps.push(
+            "rule: private names are answered over DoH to members with their certificate, and to nobody else"
+                .to_owned(),
+        );
     }
     let (rcode, answer) = resolve(view, &name, member.as_ref());
     steps.push(format!("the answer is {rcode}, serial {}", zones.serial()));

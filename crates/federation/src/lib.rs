@@ -6,6 +6,7 @@
 //! | type | what it is | source |
 //! |---|---|---|
 //! | [`DevEui`] | the EUI-64 of an end-device | TS002, IEEE EUI-64 |
+//! | [`DevEuiPrefix`] | a block of DevEUIs that begin alike | ours |
 //! | [`NetId`] | the 24-bit identifier of a network | TS002, TS013 |
 //! | [`MemberId`] | an operator of the federation | ours |
 //! | [`Serial`] | a zone's serial number | RFC 1982 |
@@ -17,6 +18,9 @@ mod domain;
 mod member;
 mod namespace;
 mod netid;
+mod prefix;
+#[cfg(feature = "schema")]
+mod schema;
 mod serial;
 
 pub use deveui::{DevEui, DevEuiError};
@@ -24,6 +28,7 @@ pub use domain::{DomainName, DomainNameError, Labels};
 pub use member::{MemberId, MemberIdError};
 pub use namespace::{Namespace, NamespaceError, Owner, Zone, ZoneLabels};
 pub use netid::{NetId, NetIdError};
+pub use prefix::{DevEuiPrefix, DevEuiPrefixError};
 pub use serial::Serial;
 
 /// Implements `Serialize` as the `Display` text and `Deserialize` through `FromStr`, so that a wrong value in a

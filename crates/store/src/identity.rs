@@ -8,7 +8,13 @@ use crate::store::OpenError;
 
 /// The format this program writes. A store of a lower format is migrated when it is opened, one of a higher format is
 /// refused by name.
-pub const FORMAT: u32 = 1;
+///
+/// Format 2 added policy, claims, moves, limits and accounts, all in tables and rows of their own: a store of format 1 has
+/// none of them and is opened as it is. The number keeps format 1's program from opening a store whose policy it would
+/// not know, and so not keep.
+pub const FORMAT: u32 = 2;
+/// The oldest format that is opened.
+const OLDEST: u32 = 1;
 
 /// Names that are burnt into the data: certificates name the federation, replicas know the zones.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,17 +39,25 @@ impl Identity {
         Ok(())
     }
 
-    /// Checks that the store is of this format and identity.
+    /// Checks that the store is of this identity and of a format we know, and makes it ours.
     pub(crate) fn check(&self, engine: &dyn Engine) -> Result<(), OpenError> {
+        let mut migration = Batch::default();
         match format(engine)? {
             None => return Err(OpenError::Missing),
             Some(FORMAT) => {}
+            Some(OLDEST..FORMAT) => migration.put(Table::Meta, FORMAT_KEY, FORMAT.to_string()),
             Some(found) if found > FORMAT => return Err(OpenError::Newer { found, known: FORMAT }),
             Some(found) => return Err(OpenError::Older { found, known: FORMAT }),
         }
         let row = engine.get(Table::Meta, IDENTITY_KEY)?.ok_or(OpenError::Missing)?;
         let found: Self = serde_json::from_slice(&row).map_err(OpenError::row("identity"))?;
-        if &found == self { Ok(()) } else { Err(OpenError::Foreign(Box::new((found, self.clone())))) }
+        if &found != self {
+            return Err(OpenError::Foreign(Box::new((found, self.clone()))));
+        }
+        if !migration.is_empty() {
+            engine.commit(migration)?;
+        }
+        Ok(())
     }
 }
 

@@ -12,24 +12,32 @@
 //! Layout, by [`Table`](engine::Table): devices as blocks (sorted runs, see `dnsbroker_zone::table`) plus a journal of
 //! deltas by sequence number; a checkpoint folds the journal into the blocks it touches and keeps the entries, which
 //! are the IXFR history, until a bound. Members, networks, tokens and certificates are one JSON row each; the audit is
-//! one JSON row an act, each with the hash of the row before.
+//! one JSON row an act, each with the hash of the row before. What happened to devices is kept apart, by audit number: see
+//! [`history`].
 
+mod accounts;
 pub mod act;
 pub mod audit;
 pub mod backup;
 pub mod engine;
+pub mod history;
 mod identity;
 mod journal;
+mod ownership;
 pub mod record;
 mod refusal;
+mod revision;
 mod store;
 mod transaction;
 mod view;
 
+pub use accounts::{Accounts, TokenDenial};
 pub use act::Act;
 pub use identity::{FORMAT, Identity};
 pub use journal::{History, HistoryError};
-pub use refusal::Refusal;
+pub use ownership::{ClaimFilter, MAX_CLAIMS, Ownership};
+pub use refusal::{AccountRefusal, OwnershipRefusal, Refusal};
+pub use revision::{IfMatch, Object, Precondition, Revision, RevisionError};
 pub use store::{OpenError, Settings, Store};
 pub use transaction::{Actor, Note, Transaction};
 pub use view::{Denial, View};

@@ -1,5 +1,8 @@
 //! The rows of people and certificates, as they are stored and shown.
 
+mod account;
+mod ownership;
+
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
@@ -10,6 +13,10 @@ use dnsbroker_federation::{DevEui, DomainName, MemberId, NetId, Serial};
 use dnsbroker_zone::transfer::NameForm;
 use dnsbroker_zone::tsig::Algorithm;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+pub(crate) use account::Request;
+pub use account::{Administrator, ApiToken, Disabled, Role, Scope, Sealed, TokenOwner, Webhook};
+pub use ownership::{Beyond, Claim, Limits, Move, OpenClaim, Rejection};
 
 /// Seconds since 1970-01-01 UTC.
 pub type Seconds = i64;

@@ -1,11 +1,17 @@
 //! Why an act was refused: what, which object, and what to do. Each has a stable code for programs.
 
+mod account;
+mod ownership;
+
 use std::net::SocketAddr;
 
 use dnsbroker_ca::authority::IssueError;
 use dnsbroker_ca::{AnchorError, ReplicaId, SerialNumber};
 use dnsbroker_federation::{DevEui, DomainName, MemberId, NetId};
 use dnsbroker_zone::wire::Rcode;
+
+pub use account::AccountRefusal;
+pub use ownership::OwnershipRefusal;
 
 use crate::engine::EngineError;
 use crate::record::Seconds;
@@ -242,6 +248,15 @@ pub enum Refusal {
     /// Another member holds the device.
     #[error("device {0} is held by another member of this federation")]
     Claimed(DevEui),
+    /// Of devices: who may have, see and move them.
+    #[error(transparent)]
+    Ownership(#[from] OwnershipRefusal),
+    /// Of people and programs that use the API.
+    #[error(transparent)]
+    Account(#[from] AccountRefusal),
+    /// Somebody else was quicker.
+    #[error("{0} has changed since you looked at it: look again, then decide")]
+    Changed(String),
     /// A text that is too long or has control characters.
     #[error("{field} {problem}")]
     Text {
@@ -300,6 +315,9 @@ impl Refusal {
             Self::Filled { .. } => "netid-filled",
             Self::Prerequisite(_) => "prerequisite",
             Self::Claimed(_) => "device-claimed",
+            Self::Ownership(refusal) => refusal.code(),
+            Self::Account(refusal) => refusal.code(),
+            Self::Changed(_) => "changed",
             Self::Text { .. } => "text-invalid",
             Self::Engine(_) | Self::Row(_) => "store-failed",
         }

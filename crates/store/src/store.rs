@@ -10,10 +10,13 @@ use dnsbroker_zone::zones::{PublicZone, Timing, Zones};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::accounts::Accounts;
 use crate::audit::Head;
 use crate::engine::{Batch, Engine, EngineError, Table};
+use crate::history;
 use crate::identity::Identity;
 use crate::journal::{Draft, Journal};
+use crate::ownership::Ownership;
 use crate::record::{Anchors, CertificateRow, CrlHead, Member, Replica, Seconds, Source, Token, TsigKey};
 use crate::transaction::Transaction;
 use crate::view::View;
@@ -26,6 +29,7 @@ const AUDIT_KEY: &[u8] = b"audit";
 pub(crate) const CRLS_KEY: &[u8] = b"crls";
 pub(crate) const PUBLIC_KEY: &[u8] = b"public";
 pub(crate) const PRIVATE_KEY: &[u8] = b"private";
+pub(crate) const POLICY_KEY: &[u8] = b"policy";
 
 /// The heads of zones and journal, written with each change of them.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize, PartialEq, Eq)]
@@ -34,6 +38,9 @@ struct ZonesRow {
     journal: u64,
     /// The journal's number up to which the blocks have everything.
     checkpoint: u64,
+    /// Octets of the devices' history.
+    #[serde(default)]
+    history: u64,
 }
 
 /// What comes from the configuration and not from the store.
@@ -135,7 +142,7 @@ impl Store {
     pub fn create(engine: Arc<dyn Engine>, identity: Identity, settings: Settings) -> Result<Self, OpenError> {
         let mut batch = Batch::default();
         identity.create(&*engine, &mut batch)?;
-        let heads = ZonesRow { serial: Serial::FIRST, journal: 0, checkpoint: 0 };
+        let heads = ZonesRow { serial: Serial::FIRST, journal: 0, checkpoint: 0, history: 0 };
         batch.put(Table::Meta, ZONES_KEY, serde_json::to_vec(&heads).map_err(OpenError::row("zones"))?);
         engine.commit(batch)?;
         Self::open(engine, identity, settings)
@@ -193,7 +200,7 @@ impl Store {
 
     /// Makes a finished group durable, then visible.
     pub fn commit(&mut self, finished: Finished) -> Result<Arc<View>, EngineError> {
-        let Finished { mut view, mut batch, draft, must_fold } = finished;
+        let Finished { mut view, mut batch, draft, must_fold, history_octets } = finished;
         // In place: after a failed commit all of this is read again.
         self.journal.extend(draft, &mut batch);
         let mut heads = ZonesRow { serial: view.zones.serial(), journal: self.journal.last, ..self.heads };
@@ -213,6 +220,14 @@ impl Store {
         }
         self.journal.bound(&mut batch, heads.checkpoint);
         view.history = self.journal.history();
+        if history_octets > 0 {
+            heads.history = history::trim(&*self.engine, &mut batch, heads.history + history_octets)?;
+        }
+        for (netid, serial) in &view.ownership.lists {
+            if self.view.ownership.lists.get(netid) != Some(serial) {
+                batch.put(Table::Lists, netid.as_u32().to_be_bytes(), serial.get().to_be_bytes());
+            }
+        }
         if batch.is_empty() {
             return Ok(self.view());
         }
@@ -258,12 +273,14 @@ pub struct Finished {
     batch: Batch,
     draft: Draft,
     must_fold: bool,
+    history_octets: u64,
 }
 
 impl Transaction<'_> {
     /// Ends the group; [`Store::commit`] takes it from here.
     pub fn finish(self) -> Finished {
-        Finished { view: self.view, batch: self.batch, draft: self.draft, must_fold: self.must_fold }
+        let Self { view, batch, draft, must_fold, history_octets, .. } = self;
+        Finished { view, batch, draft, must_fold, history_octets }
     }
 }
 
@@ -302,7 +319,11 @@ impl Loaded {
         if zones.serial() != heads.serial {
             return Err(OpenError::Journal { found: zones.serial(), expected: heads.serial });
         }
-        let zones = zones.with_settings(settings.timing, identity.federation.clone(), settings.public.clone());
+        let ownership = Ownership::read(engine)?;
+        let zones = zones
+            .with_settings(settings.timing, identity.federation.clone(), settings.public.clone())
+            .with_policy(Arc::new(head(engine, POLICY_KEY)?.unwrap_or_default()))
+            .with_moving(ownership.moving());
         let mut view = View {
             zones,
             members: rows::<Member>(engine, Table::Members)?.into_iter().map(|m| (m.id.clone(), Arc::new(m))).collect(),
@@ -324,6 +345,8 @@ impl Loaded {
                 .into_iter()
                 .map(|crl| (crl.ca.clone(), crl))
                 .collect(),
+            ownership,
+            accounts: Accounts::read(engine)?,
             audit,
             history: journal.history(),
             generation: 0,
@@ -340,7 +363,7 @@ fn head<T: DeserializeOwned>(engine: &dyn Engine, key: &[u8]) -> Result<Option<T
     serde_json::from_slice(&row).map(Some).map_err(OpenError::row(String::from_utf8_lossy(key)))
 }
 
-fn rows<T: DeserializeOwned>(engine: &dyn Engine, table: Table) -> Result<Vec<T>, OpenError> {
+pub(crate) fn rows<T: DeserializeOwned>(engine: &dyn Engine, table: Table) -> Result<Vec<T>, OpenError> {
     let mut rows = Vec::new();
     let mut failure = None;
     engine.scan(table, &[], &mut |key, value| match serde_json::from_slice(value) {

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use dnsbroker_ca::SerialNumber;
-use dnsbroker_federation::{DomainName, MemberId, NetId, Serial};
+use dnsbroker_federation::{DevEui, DomainName, MemberId, NetId, Serial};
 use dnsbroker_zone::delta::{Delta, DeviceChange, NetworkChange};
 use serde::Serialize;
 use serde_json::Value;
@@ -11,8 +11,9 @@ use serde_json::Value;
 use crate::act::Act;
 use crate::audit::{Head, Row, hash};
 use crate::engine::{Batch, Engine, Table};
+use crate::history;
 use crate::journal::{Draft, Journal};
-use crate::record::Seconds;
+use crate::record::{Seconds, TokenOwner};
 use crate::refusal::Refusal;
 use crate::view::View;
 
@@ -23,6 +24,10 @@ pub enum Actor {
     Local(u32),
     /// A member, by certificate.
     Member(MemberId),
+    /// An administrator with a password, by name.
+    Administrator(String),
+    /// An API token, by its id and whom it speaks for.
+    ApiToken(String, TokenOwner),
     /// Whoever has a certificate that speaks for no member, for that certificate.
     Certificate(SerialNumber),
     /// A TSIG key, by name.
@@ -42,6 +47,8 @@ impl fmt::Display for Actor {
         match self {
             Self::Local(user) => write!(f, "local:{user}"),
             Self::Member(member) => write!(f, "member:{member}"),
+            Self::Administrator(name) => write!(f, "administrator:{name}"),
+            Self::ApiToken(id, owner) => write!(f, "api-token:{id} of {owner}"),
             Self::Certificate(serial) => write!(f, "certificate:{serial}"),
             Self::Key(name) => write!(f, "key:{name}"),
             Self::Source(netid) => write!(f, "source:{netid}"),
@@ -79,18 +86,36 @@ pub struct Transaction<'e> {
     pub(crate) draft: Draft,
     /// A delta was too large for the journal, so the blocks must be written with it.
     pub(crate) must_fold: bool,
+    /// What the act under way has changed of devices, for the history.
+    changed: Vec<u8>,
+    /// Octets that the acts so far have added to the history.
+    pub(crate) history_octets: u64,
+    /// A device that another member holds, for which the act under way is about to be refused: that the member wants it
+    /// under this NetID is recorded all the same.
+    pub(crate) disputed: Option<(MemberId, NetId, DevEui)>,
     now: Seconds,
 }
 
 impl<'e> Transaction<'e> {
     pub(crate) fn new(engine: &'e dyn Engine, view: View, journal: &Journal, now: Seconds) -> Self {
-        Self { engine, view, batch: Batch::default(), draft: Draft::new(journal), must_fold: false, now }
+        Self {
+            engine,
+            view,
+            batch: Batch::default(),
+            draft: Draft::new(journal),
+            must_fold: false,
+            changed: Vec::new(),
+            history_octets: 0,
+            disputed: None,
+            now,
+        }
     }
 
-    /// Runs one act. Refused, it leaves everything as it was.
+    /// Runs one act. Refused, it leaves everything as it was; only if it was refused because another member holds a
+    /// device, that claim is recorded.
     pub fn run<A: Act>(&mut self, actor: &Actor, act: A) -> Result<A::Done, Refusal> {
         let (view, mark) = (self.view.clone(), self.draft.mark());
-        let (writes, must_fold) = (self.batch.len(), self.must_fold);
+        let (writes, must_fold, history_octets) = (self.batch.len(), self.must_fold, self.history_octets);
         let result = act.apply(self).and_then(|(done, note)| {
             note.map(|note| self.audit(actor, note)).transpose()?;
             Ok(done)
@@ -100,6 +125,11 @@ impl<'e> Transaction<'e> {
             self.draft.reset(mark);
             self.must_fold = must_fold;
             self.batch.truncate(writes);
+            self.history_octets = history_octets;
+            self.changed.clear();
+            if let Some(note) = self.record_dispute()? {
+                self.audit(actor, note)?;
+            }
         }
         result
     }
@@ -152,6 +182,10 @@ impl<'e> Transaction<'e> {
         if let Ok(zones) = self.view.zones.apply(&delta) {
             self.view.zones = zones;
         }
+        self.devices_changed(&delta)?;
+        if !delta.devices.is_empty() {
+            self.changed.extend(history::encode(&delta.devices));
+        }
         for change in &delta.networks {
             match (&change.after, &change.before) {
                 (Some(after), _) => self.put(Table::Networks, after.netid.as_u32().to_be_bytes(), after)?,
@@ -193,6 +227,10 @@ impl<'e> Transaction<'e> {
             previous,
         };
         let octets = serde_json::to_vec(&row)?;
+        if !self.changed.is_empty() {
+            self.history_octets += self.changed.len() as u64;
+            self.batch.put(Table::History, row.number.to_be_bytes(), std::mem::take(&mut self.changed));
+        }
         self.view.audit = Head { number: row.number, hash: hash(&octets) };
         self.batch.put(Table::Audit, row.number.to_be_bytes(), octets);
         Ok(())

@@ -7,8 +7,10 @@ use dnsbroker_federation::{DomainName, MemberId, NetId};
 use dnsbroker_zone::zones::Zones;
 use imbl::{HashMap, OrdMap};
 
+use crate::accounts::Accounts;
 use crate::audit::Head;
 use crate::journal::History;
+use crate::ownership::Ownership;
 use crate::record::{Anchors, Certificate, CrlHead, Member, Replica, Seconds, Source, Token, TsigKey};
 
 /// One state of the broker. Immutable; cheap to clone.
@@ -32,6 +34,10 @@ pub struct View {
     pub sources: OrdMap<NetId, Arc<Source>>,
     /// Trust anchors by NetID.
     pub anchors: OrdMap<NetId, Arc<Anchors>>,
+    /// Claims, moves and limits.
+    pub ownership: Ownership,
+    /// Administrators, API tokens and webhooks.
+    pub accounts: Accounts,
     /// The last revocation list of each CA.
     pub crls: OrdMap<String, CrlHead>,
     /// The end of the audit.

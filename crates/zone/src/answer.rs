@@ -9,12 +9,16 @@
 //!
 //! **No walking.** 1 to 15 nibble labels below the DevEUI zone are an empty non-terminal whatever is registered, so
 //! the tree cannot be searched digit by digit (as RFC 8020 would else allow).
+//!
+//! **Policy.** What a member may not see is answered as what is not registered, by the same searches, so that neither the
+//! answer nor its time tells; unless the policy opts in to say so.
 
 use std::net::IpAddr;
 
 use dnsbroker_federation::{DevEui, MemberId, NetId, Owner, Zone};
 
 use crate::delta::Network;
+use crate::policy::Sight;
 use crate::wire::{ExtendedError, HEADER, Header, Malformed, Query, Rcode, RecordType, Response, Section, rdata};
 use crate::zones::Zones;
 
@@ -95,6 +99,7 @@ const CLASS: ExtendedError = ExtendedError { code: 21, text: "only class IN is s
 const META: ExtendedError = ExtendedError { code: 21, text: "this type cannot be queried here" };
 const TRANSFER: ExtendedError = ExtendedError { code: 18, text: "no zone transfer over this transport" };
 const SIGNED: ExtendedError = ExtendedError { code: 21, text: "TSIG is not accepted for queries here" };
+const HIDDEN: ExtendedError = ExtendedError { code: 18, text: "the federation's policy hides this name from you" };
 const SIG0: ExtendedError = ExtendedError { code: 21, text: "SIG(0) is not implemented" };
 
 /// Answers `message` into `out`, which is cleared first.
@@ -119,13 +124,16 @@ pub fn answer(zones: &Zones, asker: Asker<'_>, message: &[u8], out: &mut Vec<u8>
     if owner != Owner::Outside {
         response.compress_with(zones.names().apex(Zone::Public));
     }
-    let mut scribe = Scribe { zones, response, name_end: HEADER + query.name.as_slice().len() };
+    let sight = if let Asker::Member(member) = asker { zones.sight(member) } else { Sight::ALL };
+    let name_end = HEADER + query.name.as_slice().len();
+    let mut scribe = Scribe { zones, sight, hidden: false, response, name_end };
     let outcome = scribe.write(&query, owner);
     let rcode = if outcome == Outcome::NxDomain { Rcode::NXDOMAIN } else { Rcode::NOERROR };
+    let why = (scribe.hidden && zones.policy().tell).then_some(HIDDEN);
     let mut response = scribe.response;
     response.set_rcode(rcode);
     let ttl = response.ttl;
-    response.finish(query.edns, None);
+    response.finish(query.edns, why);
     Ok(Answered { rcode, outcome, ttl })
 }
 
@@ -177,20 +185,29 @@ fn refusal(asker: Asker<'_>, query: &Query<'_>, owner: Owner, zones: &Zones) -> 
 /// Writes the records of one answer.
 struct Scribe<'z, 'b> {
     zones: &'z Zones,
+    /// What the asker may see.
+    sight: Sight<'z>,
+    /// Something is there, and the asker may not see it.
+    hidden: bool,
     response: Response<'b>,
     /// Where the question's name ends in the message.
     name_end: usize,
 }
 
+/// A NetID to search for where there is none.
+const ANY: NetId = match NetId::from_u32(0x60_0000) {
+    Ok(netid) => netid,
+    Err(_) => unreachable!(),
+};
 /// Where the question's name stands.
 const QUESTION: u16 = HEADER as u16;
 
-impl Scribe<'_, '_> {
+impl<'z> Scribe<'z, '_> {
     fn write(&mut self, query: &Query<'_>, owner: Owner) -> Outcome {
         match owner {
             Owner::Device(device) => self.device(device, query.qtype),
             Owner::Nibbles => self.no_data(Zone::DevEui),
-            Owner::Network(netid) => match self.zones.network(netid) {
+            Owner::Network(netid) => match self.seen(netid) {
                 Some(network) => self.network(network, query.qtype),
                 None => self.nx_domain(Zone::NetId),
             },
@@ -202,7 +219,7 @@ impl Scribe<'_, '_> {
                 Some(port) => self.service(netid, port, query.qtype),
                 None => self.nx_domain(Zone::NetId),
             },
-            Owner::Port(netid, port) => match self.zones.network(netid) {
+            Owner::Port(netid, port) => match self.seen(netid) {
                 Some(network) if network.port == Some(port) && !network.tlsa.is_empty() => {
                     self.trust(network, query.qtype)
                 }
@@ -214,16 +231,36 @@ impl Scribe<'_, '_> {
         }
     }
 
-    fn port(&self, netid: NetId) -> Option<u16> {
-        self.zones.network(netid).and_then(|network| network.port)
+    fn port(&mut self, netid: NetId) -> Option<u16> {
+        self.seen(netid).and_then(|network| network.port)
+    }
+
+    /// A NetID, if the asker may see it.
+    fn seen(&mut self, netid: NetId) -> Option<&'z Network> {
+        let (place, network) = self.zones.placed(netid)?;
+        let sees = self.sight.sees(place);
+        self.hidden = !sees;
+        sees.then_some(network)
+    }
+
+    /// The NetID of a device, if the asker may see it.
+    fn held(&mut self, device: DevEui) -> Option<NetId> {
+        let held = self.zones.devices().get(device);
+        if self.sight.is_all() {
+            return held;
+        }
+        // A device that is not there costs the search that a hidden one costs.
+        let sees = self.seen(held.unwrap_or(ANY)).is_some();
+        self.hidden &= held.is_some();
+        held.filter(|_| sees)
     }
 
     /// `CNAME` to the NetID, and what the NetID has of the type asked for: the whole chain in one answer.
     fn device(&mut self, device: DevEui, qtype: RecordType) -> Outcome {
-        let Some(netid) = self.zones.devices().get(device) else {
+        let Some(netid) = self.held(device) else {
             return self.nx_domain(Zone::DevEui);
         };
-        let ttl = self.zones.timing().ttl;
+        let ttl = self.zones.device_ttl(device);
         self.response.pointer(QUESTION);
         let start = self.response.begin_record(Section::Answer, RecordType::CNAME, ttl);
         let target = self.response.position();

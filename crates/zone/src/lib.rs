@@ -9,12 +9,14 @@
 //! | [`zones`] | one snapshot of the three zones |
 //! | [`wire`] | DNS messages: reading a query, writing a response |
 //! | [`answer`] | the answer to a query on one snapshot |
+//! | [`policy`] | who may resolve whose devices |
 //! | [`presentation`] | zones as RFC 1035 text |
 //! | [`tsig`] | signatures of messages |
 //! | [`transfer`] | zone transfers, out and in |
 
 pub mod answer;
 pub mod delta;
+pub mod policy;
 pub mod presentation;
 pub mod table;
 pub mod transfer;

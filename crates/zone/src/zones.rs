@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use dnsbroker_federation::{DomainName, Namespace, NetId, Serial};
+use dnsbroker_federation::{DevEui, DomainName, MemberId, Namespace, NetId, Serial};
 
 use crate::delta::{Delta, Network};
+use crate::policy::{Matrix, Policy, Ruling, Sight};
 use crate::table::Devices;
 use crate::wire::{RecordType, rdata};
 
@@ -103,7 +104,15 @@ pub struct Zones {
     serial: Serial,
     networks: Arc<Vec<Ready>>,
     devices: Devices,
+    policy: Arc<Policy>,
+    /// The policy made ready; none where it hides nothing.
+    matrix: Option<Arc<Matrix>>,
+    /// Devices that are about to move, sorted; none where there are none.
+    moving: Option<Arc<[DevEui]>>,
 }
+
+/// TTL of devices that are about to move: caches forget them as quickly as they may.
+pub const MOVING_TTL: u32 = 5;
 
 /// Why a delta cannot be applied to a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -125,8 +134,38 @@ impl Zones {
             networks.into_iter().map(|network| Ready { netid: network.netid.as_u32(), network }).collect();
         networks.sort_by_key(|ready| ready.netid);
         let contact = names.apex(dnsbroker_federation::Zone::Public).clone();
-        let public = Arc::default();
-        Self { names, timing: Timing::default(), contact, public, serial, networks: Arc::new(networks), devices }
+        Self {
+            names,
+            timing: Timing::default(),
+            contact,
+            public: Arc::default(),
+            serial,
+            networks: Arc::new(networks),
+            devices,
+            policy: Arc::default(),
+            matrix: None,
+            moving: None,
+        }
+    }
+
+    /// The same data under another policy.
+    #[must_use]
+    pub fn with_policy(&self, policy: Arc<Policy>) -> Self {
+        let mut next = Self { policy, ..self.clone() };
+        next.compile();
+        next
+    }
+
+    /// The same data, with these devices about to move.
+    #[must_use]
+    pub fn with_moving(&self, mut devices: Vec<DevEui>) -> Self {
+        devices.sort_unstable();
+        devices.dedup();
+        Self { moving: (!devices.is_empty()).then(|| devices.into()), ..self.clone() }
+    }
+
+    fn compile(&mut self) {
+        self.matrix = Matrix::compile(&self.policy, self.networks()).map(Arc::new);
     }
 
     /// The same data with other settings: times, SOA RNAME and public records come from the configuration.
@@ -179,8 +218,36 @@ impl Zones {
 
     /// A NetID.
     pub fn network(&self, netid: NetId) -> Option<&Network> {
-        let index = self.networks.binary_search_by_key(&netid.as_u32(), |ready| ready.netid).ok()?;
-        Some(&self.networks[index].network)
+        self.placed(netid).map(|(_, network)| network)
+    }
+
+    /// A NetID, with its place in the list of all.
+    pub fn placed(&self, netid: NetId) -> Option<(usize, &Network)> {
+        let place = self.networks.binary_search_by_key(&netid.as_u32(), |ready| ready.netid).ok()?;
+        Some((place, &self.networks[place].network))
+    }
+
+    /// Who may resolve what.
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// What a member sees.
+    pub fn sight(&self, member: &MemberId) -> Sight<'_> {
+        self.matrix.as_ref().map_or(Sight::ALL, |matrix| matrix.of(member))
+    }
+
+    /// The rule that decides whether a member sees a NetID, if that is there.
+    pub fn ruling(&self, member: &MemberId, netid: NetId) -> Option<Ruling> {
+        self.network(netid).map(|network| self.policy.decide(member, netid, &network.member))
+    }
+
+    /// TTL of a device's record: short while it is about to move.
+    pub fn device_ttl(&self, device: DevEui) -> u32 {
+        match &self.moving {
+            Some(moving) if moving.binary_search(&device).is_ok() => self.timing.ttl.min(MOVING_TTL),
+            _ => self.timing.ttl,
+        }
     }
 
     /// The mailbox of the SOA's RNAME.
@@ -210,6 +277,7 @@ impl Zones {
                 networks.extend(change.after.clone().map(|network| Ready { netid: netid.as_u32(), network }));
             }
             networks.sort_by_key(|ready| ready.netid);
+            next.compile();
         }
         Ok(next)
     }

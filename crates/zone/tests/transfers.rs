@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use dnsbroker_federation::{DevEui, MemberId, Namespace, NetId, Serial, Zone, ZoneLabels};
 use dnsbroker_zone::delta::{Delta, DeviceChange, Network, NetworkChange};
+use dnsbroker_zone::policy::{Agreement, Ban, Banned, Policy, Sharing, Stance};
 use dnsbroker_zone::table::Devices;
 use dnsbroker_zone::transfer::NameForm;
 use dnsbroker_zone::transfer::inbound::{Asked, Bounds, Content, Inbound, Received};
@@ -101,8 +102,13 @@ fn received(zones: &Zones, asked: Asked, all: &[Vec<u8>]) -> Received {
     inbound.finish().expect("is complete")
 }
 
-fn seen(zones: &Zones, only: Option<&MemberId>) -> BTreeSet<DevEui> {
-    let visible = |netid| only.is_none_or(|only| zones.network(netid).is_some_and(|network| network.member == *only));
+fn seen(zones: &Zones, extent: &Extent) -> BTreeSet<DevEui> {
+    let visible = |netid| {
+        let holder = &zones.network(netid).expect("every device has a network").member;
+        let policy = zones.policy();
+        extent.member.as_ref().is_none_or(|only| holder == only)
+            && extent.viewer.as_ref().is_none_or(|viewer| policy.decide(viewer, netid, holder).is_seen())
+    };
     zones.devices().iter().filter(|(_, netid)| visible(*netid)).map(|(device, _)| device).collect()
 }
 
@@ -111,8 +117,23 @@ fn step() -> impl Strategy<Value = Step> {
     (devices, proptest::option::of((0..4_usize, 1..200_u8)))
 }
 
+fn policy() -> impl Strategy<Value = Policy> {
+    let sharing = prop_oneof![Just(Sharing::Open), Just(Sharing::Agreements), Just(Sharing::Closed)];
+    let netids = proptest::collection::btree_map((0..4_usize).prop_map(netid), sharing, 0..3);
+    let pair = (0..3_usize, 1..3_usize);
+    let agreement = pair.clone().prop_map(|(one, step)| Agreement::new(member(one), member(one + step)).expect("two"));
+    let ban = (pair, any::<bool>()).prop_map(|((asker, step), whole)| Ban {
+        asker: member(asker),
+        of: if whole { Banned::Holder(member(asker + step)) } else { Banned::Netid(netid(asker + step)) },
+    });
+    let agreements = proptest::collection::btree_set(agreement, 0..3);
+    let deny = proptest::collection::btree_set(ban, 0..3);
+    (prop_oneof![Just(Stance::Open), Just(Stance::Closed)], agreements, deny, netids, any::<bool>())
+        .prop_map(|(default, agreements, deny, netids, tell)| Policy { default, agreements, deny, netids, tell })
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
     fn transfers_and_differences_lead_to_the_zone_they_were_made_from(
@@ -120,12 +141,14 @@ proptest! {
         from in 0..6_usize,
         serial in prop_oneof![Just(1_u32), Just(u32::MAX - 2), any::<u32>()],
         only in proptest::option::of(0..3_usize),
+        viewer in proptest::option::of(0..3_usize),
+        policy in policy(),
         flat: bool,
     ) {
-        let only = only.map(member);
+        let (only, viewer) = (only.map(member), viewer.map(member));
         let names = if flat { NameForm::Flat } else { NameForm::Nibble };
-        let extent = || Extent { member: only.clone(), names };
-        let mut history = vec![empty(serial.max(1))];
+        let extent = || Extent { member: only.clone(), viewer: viewer.clone(), names };
+        let mut history = vec![empty(serial.max(1)).with_policy(Arc::new(policy))];
         let mut deltas = Vec::new();
         for step in &steps {
             let (zones, delta) = apply(history.last().expect("one"), step);
@@ -135,7 +158,7 @@ proptest! {
         let now = history.last().expect("one").clone();
         let whole = messages(Outgoing::whole(now.clone(), Zone::DevEui, extent()), &now, Zone::DevEui, RecordType::AXFR);
         let received_whole = received(&now, Asked::Whole, &whole);
-        let expected: Vec<DevEui> = seen(&now, only.as_ref()).into_iter().collect();
+        let expected: Vec<DevEui> = seen(&now, &extent()).into_iter().collect();
         prop_assert_eq!(received_whole.content, Content::Whole(expected));
         prop_assert_eq!(received_whole.soa.serial, now.serial().get());
 
@@ -151,14 +174,14 @@ proptest! {
             prop_assert_eq!(soa.serial, now.serial().get());
             let Content::Difference { came, gone } = content else { panic!("a difference") };
             // A device that moved goes and comes: its net is nothing.
-            let mut led = seen(then, only.as_ref());
+            let mut led = seen(then, &extent());
             for device in gone {
                 prop_assert!(led.remove(&device), "{} went and was not there", device);
             }
             for device in came {
                 prop_assert!(led.insert(device), "{} came and was there", device);
             }
-            prop_assert_eq!(led, seen(&now, only.as_ref()));
+            prop_assert_eq!(led, seen(&now, &extent()));
         }
     }
 
@@ -170,7 +193,7 @@ proptest! {
         flip in 1_u8..,
     ) {
         let (zones, _) = apply(&empty(5), &(devices, None));
-        let extent = Extent { member: None, names: NameForm::Nibble };
+        let extent = Extent { member: None, viewer: None, names: NameForm::Nibble };
         let whole = messages(Outgoing::whole(zones.clone(), Zone::DevEui, extent), &zones, Zone::DevEui, RecordType::AXFR);
         let apex = zones.names().apex(Zone::DevEui);
         let message = &whole[0];
@@ -198,7 +221,7 @@ fn records_of_netids_come_and_go_as_they_change() {
     let (now, delta) = apply(&then, &(BTreeMap::new(), Some((1, 8))));
     let mut changes = Changes::default();
     changes.push(&delta);
-    let extent = Extent { member: None, names: NameForm::Nibble };
+    let extent = Extent { member: None, viewer: None, names: NameForm::Nibble };
     let outgoing = Outgoing::difference(now.clone(), Zone::NetId, extent, then.serial(), &changes);
     assert!(outgoing.difference_len() > 0);
     let all = messages(outgoing, &now, Zone::NetId, RecordType::IXFR);
@@ -219,4 +242,43 @@ fn records_of_netids_come_and_go_as_they_change() {
             soa
         ]
     );
+}
+
+/// A message of a primary that keeps its devices in `z.example`: SOAs by serial, devices by their lower digits.
+fn primary(rtype: RecordType, records: &[Result<u32, u16>]) -> Vec<u8> {
+    let zone = b"\x01z\x07example\x00";
+    let mut octets = vec![0, 7, 0x84, 0, 0, 1, 0, records.len() as u8, 0, 0, 0, 0];
+    octets.extend(question(zone, rtype));
+    for record in records {
+        match record {
+            Ok(serial) => {
+                octets.extend([0xc0, 12, 0, 6, 0, 1, 0, 0, 0, 60, 0, 22, 0, 0]);
+                octets.extend(serial.to_be_bytes());
+                octets.extend([0; 16]);
+            }
+            Err(low) => {
+                octets.push(16);
+                octets.extend(device(*low).to_string().bytes());
+                octets.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 192, 0, 2, 1]);
+            }
+        }
+    }
+    octets
+}
+
+#[test]
+fn a_difference_from_serial_zero_that_touches_no_device_is_no_empty_zone() {
+    let zone = "z.example".parse().expect("a name");
+    let take = |records: &[Result<u32, u16>]| {
+        let mut inbound = Inbound::new(&zone, Asked::Since(Serial::new(0)), [0, 7], &[], BOUNDS);
+        let complete = inbound.take(&primary(RecordType::IXFR, records)).expect("is taken");
+        (complete, inbound.is_lone(), inbound.finish().map(|received| received.content))
+    };
+    let (complete, _, content) = take(&[Ok(1), Ok(0), Ok(1), Ok(1)]);
+    assert!(complete);
+    assert_eq!(content, Ok(Content::Difference { came: vec![], gone: vec![] }));
+    let (_, _, content) = take(&[Ok(1), Err(5), Ok(1)]);
+    assert_eq!(content, Ok(Content::Whole(vec![device(5)])));
+    let (complete, lone, content) = take(&[Ok(1)]);
+    assert!(!complete && lone && content.is_err(), "a newer SOA alone tells nothing");
 }

@@ -4,6 +4,7 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 use dnsbroker_api::client::ClientError;
 use dnsbroker_federation::DevEui;
+use http::Method;
 
 use super::Context;
 use super::output::table;
@@ -13,7 +14,7 @@ use crate::status::Status;
 use crate::sync::task::{self, Options};
 
 pub(super) async fn status(context: &Context) -> anyhow::Result<bool> {
-    let status: Status = match context.client().get("/v1/status").await {
+    let status: Status = match context.client().json(Method::GET, "/v1/status", None::<&()>).await {
         Err(ClientError::Unreachable { socket, source }) => {
             return Err(source)
                 .with_context(|| format!("no agent answers at {socket}: does `dnsbroker-agent run` run?"));
@@ -26,14 +27,15 @@ pub(super) async fn status(context: &Context) -> anyhow::Result<bool> {
 
 pub(super) async fn lookup(context: &Context, eui: &str) -> anyhow::Result<bool> {
     let device: DevEui = eui.parse().with_context(|| format!("{eui:?} is no DevEUI"))?;
-    let explained: Explained = match context.client().get(&format!("/v1/lookup/{device}")).await {
-        Err(ClientError::Unreachable { .. }) => {
-            context.output.note("no agent runs: the brokers are asked from here");
-            let agent = Agent::open(&context.config)?;
-            agent.lookups.device(device).await.explain(device, agent.lookups.resolver())
-        }
-        answered => answered?,
-    };
+    let explained: Explained =
+        match context.client().json(Method::GET, &format!("/v1/lookup/{device}"), None::<&()>).await {
+            Err(ClientError::Unreachable { .. }) => {
+                context.output.note("no agent runs: the brokers are asked from here");
+                let agent = Agent::open(&context.config)?;
+                agent.lookups.device(device).await.explain(device, agent.lookups.resolver())
+            }
+            answered => answered?,
+        };
     context.output.print(&explained, explained_text);
     Ok(explained.outcome == "home")
 }
@@ -66,7 +68,7 @@ pub(super) struct SyncArgs {
 
 pub(super) async fn sync(context: &Context, arguments: &SyncArgs) -> anyhow::Result<bool> {
     let options = Options { dry_run: arguments.dry_run, allow_shrink: arguments.allow_shrink };
-    let done: Vec<task::Status> = match context.client().post("/v1/sync", &options).await {
+    let done: Vec<task::Status> = match context.client().json(Method::POST, "/v1/sync", Some(&options)).await {
         Err(ClientError::Unreachable { .. }) => {
             let agent = Agent::open(&context.config)?;
             let mut done = Vec::new();

@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use dnsbroker_api::client::ClientError;
+use http::Method;
 use serde::Serialize;
 
 use super::Context;
@@ -49,7 +50,7 @@ impl LnsCommand {
 
 /// From the running agent, or made here.
 async fn stanzas(context: &Context) -> anyhow::Result<String> {
-    match context.client().get("/v1/lns-config/chirpstack").await {
+    match context.client().json(Method::GET, "/v1/lns-config/chirpstack", None::<&()>).await {
         Err(ClientError::Unreachable { .. }) => {
             let agent = Agent::open(&context.config)?;
             for federation in agent.federations() {

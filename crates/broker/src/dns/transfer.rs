@@ -75,7 +75,7 @@ pub(super) struct Sending {
 
 impl Transfer {
     fn extent(&self) -> Extent {
-        Extent { member: self.replica.only.clone(), names: self.replica.names }
+        Extent { member: self.replica.only.clone(), viewer: self.replica.holder.clone(), names: self.replica.names }
     }
 
     /// The SOA alone, which over UDP says: ask again over TCP (RFC 1995, section 2).
@@ -110,7 +110,7 @@ impl Transfer {
         let read = self.view.history.read(&*self.engine, since, current, limit, |delta| changes.push(delta));
         match read {
             // Whose a device was cannot be told when its NetID went to another member meanwhile.
-            Ok(()) if extent.member.is_some() && changes.holders_changed() => whole(),
+            Ok(()) if extent.is_partial() && changes.holders_changed() => whole(),
             Ok(()) => {
                 let outgoing = Outgoing::difference(zones.clone(), zone, extent, since, &changes);
                 (outgoing, TransferKind::Difference)

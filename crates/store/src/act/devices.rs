@@ -1,7 +1,8 @@
 //! Devices: a member's list for one of its NetIDs becomes a delta.
 //!
-//! A DevEUI that another member holds is a *claim*: it is counted and reported to the one who sent it, without saying
-//! who holds it, and nothing is overwritten. A DevEUI of the member's own other NetID moves.
+//! A DevEUI that another member holds is a *claim*: it is counted, recorded and reported to the one who sent it, without
+//! saying who holds it, and nothing is overwritten. A DevEUI of the member's own other NetID moves. One outside the
+//! ranges that the member may register is counted and named, and the rest of the list is taken.
 
 use dnsbroker_federation::{DevEui, MemberId, NetId, Serial};
 use dnsbroker_zone::delta::DeviceChange;
@@ -9,6 +10,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::Act;
+use super::claim::ClaimList;
+use super::limits::check_quota;
+use crate::ownership::MAX_CLAIMS;
+use crate::record::Limits;
 use crate::refusal::Refusal;
 use crate::transaction::{Note, Transaction};
 use crate::view::View;
@@ -17,7 +22,7 @@ use crate::view::View;
 pub const SHRINK_PERCENT: u64 = 50;
 /// Lists held below this number may shrink as they like.
 const SHRINK_FLOOR: u64 = 20;
-/// Claims that are named one by one in a report; all are counted.
+/// Claims, and devices out of range, that are named one by one in a report; all are counted.
 pub const CLAIMS_SHOWN: usize = 1_000;
 
 /// What a list means.
@@ -67,6 +72,14 @@ pub struct Imported {
     pub claimed: u64,
     /// The first of those.
     pub claims: Vec<DevEui>,
+    /// Outside the ranges that the member may register, so not registered.
+    pub outside: u64,
+    /// The first of those.
+    pub outsiders: Vec<DevEui>,
+    /// Claims that were not on record before.
+    pub claims_opened: u64,
+    /// Claims that this list no longer upholds.
+    pub claims_closed: u64,
     /// The serial of the private zones afterwards.
     pub serial: Option<Serial>,
     /// Nothing was changed: this is what would have been.
@@ -93,17 +106,20 @@ impl Act for Import {
         if self.mode == Mode::Full && !self.allow_shrink {
             planner.check_shrink()?;
         }
-        let (changes, mut report) = planner.finish();
-        report.dry_run = self.dry_run;
-        if self.dry_run || changes.is_empty() {
-            report.serial = Some(transaction.view.zones.serial());
+        planner.check_quota()?;
+        let plan = planner.finish();
+        if self.dry_run {
+            let serial = Some(transaction.view.zones.serial());
+            return Ok((Imported { dry_run: true, serial, ..plan.report }, None));
+        }
+        let unchanged = plan.changes.is_empty();
+        let (report, claims) = transaction.carry_out(&self.member, self.netid, plan, self.mode == Mode::Full)?;
+        if unchanged && claims == 0 {
             return Ok((report, None));
         }
-        transaction.change_zones(changes, vec![])?;
-        report.serial = Some(transaction.view.zones.serial());
         let detail = json!({
             "member": self.member, "mode": self.mode, "added": report.added, "moved": report.moved,
-            "removed": report.removed, "claimed": report.claimed,
+            "removed": report.removed, "claimed": report.claimed, "outside": report.outside,
         });
         Ok((report, Some(Note::new("devices.import", self.netid, detail))))
     }
@@ -114,13 +130,30 @@ pub(super) struct Planner<'a> {
     view: &'a View,
     member: &'a MemberId,
     netid: NetId,
+    limits: Option<&'a Limits>,
     changes: Vec<DeviceChange>,
     report: Imported,
+    disputed: Vec<DevEui>,
+    withdrawn: Vec<DevEui>,
+}
+
+/// What a list comes to, before it is done.
+pub(super) struct Plan {
+    /// What changes in the zones, sorted by device.
+    pub changes: Vec<DeviceChange>,
+    /// What it comes to.
+    pub report: Imported,
+    /// Devices that other members hold: as many as are kept of claims.
+    pub disputed: Vec<DevEui>,
+    /// Claimed devices that the member no longer wants.
+    pub withdrawn: Vec<DevEui>,
 }
 
 impl<'a> Planner<'a> {
     pub(super) fn new(view: &'a View, member: &'a MemberId, netid: NetId) -> Self {
-        Self { view, member, netid, changes: Vec::new(), report: Imported::default() }
+        let limits = view.ownership.limits.get(member).map(|limits| &**limits);
+        let (changes, report, disputed, withdrawn) = Default::default();
+        Self { view, member, netid, limits, changes, report, disputed, withdrawn }
     }
 
     /// A full list that drops most devices looks like a mistake.
@@ -132,9 +165,17 @@ impl<'a> Planner<'a> {
         Ok(())
     }
 
+    /// A list that would give the member more than it may have is refused whole: which of them it would do without,
+    /// nobody but the member can say.
+    pub(super) fn check_quota(&self) -> Result<(), Refusal> {
+        let gain = self.report.added.saturating_sub(self.report.removed);
+        check_quota(self.view, self.member, gain)
+    }
+
     /// The changes, and what they come to.
-    pub(super) fn finish(self) -> (Vec<DeviceChange>, Imported) {
-        (self.changes, self.report)
+    pub(super) fn finish(self) -> Plan {
+        let Self { changes, report, disputed, withdrawn, .. } = self;
+        Plan { changes, report, disputed, withdrawn }
     }
 
     /// Brings changes that were not made in order into it.
@@ -153,16 +194,25 @@ impl<'a> Planner<'a> {
     fn place(&mut self, device: DevEui, held: Option<NetId>) {
         match held {
             Some(netid) if netid == self.netid => self.report.unchanged += 1,
-            None => {
-                self.report.added += 1;
-                self.change(device, None, Some(self.netid));
-            }
             Some(netid) if self.is_own(netid) => {
                 self.report.moved += 1;
                 self.change(device, Some(netid), Some(self.netid));
             }
+            _ if self.limits.is_some_and(|limits| !limits.has(device)) => {
+                self.report.outside += 1;
+                if self.report.outsiders.len() < CLAIMS_SHOWN {
+                    self.report.outsiders.push(device);
+                }
+            }
+            None => {
+                self.report.added += 1;
+                self.change(device, None, Some(self.netid));
+            }
             Some(_) => {
                 self.report.claimed += 1;
+                if self.disputed.len() < MAX_CLAIMS {
+                    self.disputed.push(device);
+                }
                 if self.report.claims.len() < CLAIMS_SHOWN {
                     self.report.claims.push(device);
                 }
@@ -176,6 +226,10 @@ impl<'a> Planner<'a> {
             self.change(device, Some(self.netid), None);
         } else {
             self.report.absent += 1;
+            let claims = self.view.ownership.claims.get(self.member);
+            if claims.is_some_and(|claims| claims.kept.get(&device).is_some_and(|claim| claim.netid == self.netid)) {
+                self.withdrawn.push(device);
+            }
         }
     }
 
@@ -203,5 +257,24 @@ impl<'a> Planner<'a> {
 
     fn is_own(&self, netid: NetId) -> bool {
         self.view.zones.network(netid).is_some_and(|network| &network.member == self.member)
+    }
+}
+
+impl Transaction<'_> {
+    /// Does what a plan says, in one serial, claims included. Gives the report and how many claims changed.
+    pub(super) fn carry_out(
+        &mut self,
+        member: &MemberId,
+        netid: NetId,
+        plan: Plan,
+        whole: bool,
+    ) -> Result<(Imported, usize), Refusal> {
+        let Plan { changes, mut report, disputed, withdrawn } = plan;
+        self.change_zones(changes, vec![])?;
+        report.serial = Some(self.view.zones.serial());
+        let list = ClaimList { whole, disputed: &disputed, withdrawn: &withdrawn, claimed: report.claimed };
+        let claims = self.uphold_claims(member, netid, list)?;
+        (report.claims_opened, report.claims_closed) = (claims.opened, claims.closed);
+        Ok((report, claims.written))
     }
 }

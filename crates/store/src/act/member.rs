@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::{Act, check_text};
 use crate::engine::Table;
-use crate::record::{Member, Seconds, Suspension};
+use crate::record::{Member, Seconds, Suspension, TokenOwner};
 use crate::refusal::Refusal;
 use crate::transaction::{Note, Transaction};
 
@@ -165,6 +165,11 @@ impl Act for RemoveMember {
         let revoked = transaction.revoke_all(&holder, RevocationReason::CessationOfOperation)?;
         transaction.forget_keys_of(&holder);
         transaction.forget_tokens_of(&self.id);
+        transaction.forget_api_tokens_of(&TokenOwner::Member(self.id.clone()));
+        transaction.forget_webhooks_of(&self.id);
+        transaction.forget_limits(&self.id);
+        transaction.forget_moves_of(&self.id);
+        transaction.prune_policy(|policy| policy.without_member(&self.id))?;
         transaction.view.members.remove(&self.id);
         transaction.batch.delete(Table::Members, self.id.as_str());
         transaction.admission_changes();

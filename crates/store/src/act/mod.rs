@@ -3,30 +3,50 @@
 //! An act checks every rule first and changes afterwards; a [`Transaction`] takes back what a refused act has done all
 //! the same, so that a mistake here cannot leave half a change.
 
+mod administrator;
 mod anchor;
+mod api_token;
 mod certificate;
+mod changes;
+mod claim;
 mod devices;
 mod key;
+mod limits;
 mod member;
+mod moves;
 mod network;
+mod once;
+mod policy;
 mod publish;
 mod replica;
 mod source;
 mod token;
 mod update;
+mod webhook;
 mod witness;
 
+pub use administrator::{AddAdministrator, ChangeAdministrator, MAX_ADMINISTRATORS, RemoveAdministrator, UseTotp};
 pub use anchor::SetAnchors;
+pub use api_token::{CreateApiToken, MAX_API_TOKEN_DAYS, MAX_API_TOKENS, RevokeApiToken};
 pub use certificate::{Enrol, Enrolled, Issue, NumberCrl, Recall, Renew, Renewer, Revoke, RevokeAll, Which};
+pub use changes::DeviceChanges;
+pub use claim::{DecideClaims, MAX_SETTLED, Release, Settled, WithdrawClaims};
 pub use devices::{CLAIMS_SHOWN, Import, Imported, Mode, SHRINK_PERCENT};
 pub use key::{CreateKey, RevokeKey};
+pub use limits::{MAX_RANGES, SetLimits};
 pub use member::{AddMember, ApproveName, OpenGrace, RemoveMember, ResumeMember, SuspendMember};
+pub use moves::{
+    AcceptMove, CancelMove, Due, MAX_MOVE_DAYS, MAX_MOVE_DEVICES, MAX_MOVES, MoveDevices, Moved, OfferMove, RunMove,
+};
 pub use network::{RemoveNetwork, SetNetwork};
+pub use once::{Answer, Answered, KEPT, MAX_BODY, MAX_KEY, MAX_REQUESTS, Once};
+pub use policy::{ChangePolicy, MAX_RULES, PolicyChange, SetPolicy};
 pub use publish::{PublishPrivate, PublishPublic};
 pub use replica::{MAX_NOTIFY, RemoveReplica, SetReplica};
 pub use source::{RemoveSource, SetSource, TakeTransfer, Withdraw};
 pub use token::{CreateToken, MAX_TOKEN_DAYS, bearer};
 pub use update::{Update, Updated};
+pub use webhook::{DisableWebhook, MAX_WEBHOOKS, RemoveWebhook, SetWebhook};
 pub use witness::Witness;
 
 use crate::refusal::Refusal;

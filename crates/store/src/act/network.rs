@@ -81,6 +81,7 @@ impl Act for RemoveNetwork {
         }
         transaction.check_not_filled(netid)?;
         transaction.forget_anchors(netid);
+        transaction.prune_policy(|policy| policy.without_netid(netid))?;
         transaction.change_zones(vec![], vec![NetworkChange { before: Some(before), after: None }])?;
         Ok(((), Some(Note::new("netid.remove", netid, Value::Null))))
     }

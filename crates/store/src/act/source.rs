@@ -107,6 +107,8 @@ impl Act for TakeTransfer {
         transaction.active_member(&source.member)?;
         let Received { soa, content, tally } = self.received;
         let mut planner = Planner::new(&transaction.view, &source.member, self.netid);
+        // A device that a difference brings and that is here already has two records from now on.
+        let mut doubled = false;
         let incremental = match &content {
             Content::Current => return Ok((Imported::default(), None)),
             Content::Whole(devices) => {
@@ -114,6 +116,8 @@ impl Act for TakeTransfer {
                 false
             }
             Content::Difference { came, gone } => {
+                let devices = transaction.view.zones.devices();
+                doubled = came.iter().any(|device| devices.get(*device) == Some(self.netid));
                 planner.difference(came, gone);
                 true
             }
@@ -121,9 +125,9 @@ impl Act for TakeTransfer {
         if !self.allow_shrink {
             planner.check_shrink()?;
         }
-        let (changes, mut report) = planner.finish();
-        transaction.change_zones(changes, vec![])?;
-        report.serial = Some(transaction.view.zones.serial());
+        planner.check_quota()?;
+        let plan = planner.finish();
+        let (report, _) = transaction.carry_out(&source.member, self.netid, plan, !incremental)?;
         let before = source.progress.as_ref();
         // A difference tells of new claims only; the old ones still stand.
         let earlier = if incremental { before.map_or(0, |before| before.claimed) } else { 0 };
@@ -135,7 +139,7 @@ impl Act for TakeTransfer {
             expire: soa.expire,
             at: transaction.now(),
             incremental,
-            several: several || (incremental && before.is_some_and(|before| before.several)),
+            several: several || doubled || (incremental && before.is_some_and(|before| before.several)),
             records,
             strangers,
             strangers_shown,
@@ -146,7 +150,7 @@ impl Act for TakeTransfer {
         };
         let detail = json!({
             "member": source.member, "zone": source.zone, "theirs": soa.serial, "incremental": incremental,
-            "added": report.added, "moved": report.moved, "removed": report.removed, "claimed": report.claimed,
+            "added": report.added, "moved": report.moved, "removed": report.removed, "claimed": report.claimed, "outside": report.outside,
         });
         transaction.write_source(Source { progress: Some(progress), ..Source::clone(&source) })?;
         Ok((report, Some(Note::new("source.transfer", self.netid, detail))))
@@ -166,9 +170,7 @@ impl Act for Withdraw {
         let source = transaction.source(self.netid)?;
         let mut planner = Planner::new(&transaction.view, &source.member, self.netid);
         planner.full(&[]);
-        let (changes, mut report) = planner.finish();
-        transaction.change_zones(changes, vec![])?;
-        report.serial = Some(transaction.view.zones.serial());
+        let (report, _) = transaction.carry_out(&source.member, self.netid, planner.finish(), true)?;
         // What was transferred is no longer there: the next transfer is a whole one.
         transaction.write_source(Source { progress: None, ..Source::clone(&source) })?;
         let note = Note::new("source.expire", self.netid, json!({ "removed": report.removed }));

@@ -12,6 +12,7 @@ use dnsbroker_zone::update::{Change, Prerequisite, Update as Wanted};
 use serde_json::json;
 
 use super::Act;
+use super::limits::{check_quota, check_range};
 use crate::refusal::Refusal;
 use crate::transaction::{Note, Transaction};
 
@@ -56,7 +57,13 @@ impl Act for Update {
                 return Err(Refusal::Prerequisite(otherwise));
             }
         }
-        let changes = self.changes(transaction, own)?;
+        let changes = match self.changes(transaction, own) {
+            Ok(changes) => changes,
+            Err(refusal) => {
+                transaction.disputed = self.dispute(&refusal);
+                return Err(refusal);
+            }
+        };
         let mut updated = Updated::default();
         for change in &changes {
             match (change.before, change.after) {
@@ -65,6 +72,7 @@ impl Act for Update {
                 _ => updated.moved += 1,
             }
         }
+        check_quota(&transaction.view, &self.member, updated.added.saturating_sub(updated.removed))?;
         if changes.is_empty() {
             return Ok((updated, None));
         }
@@ -78,6 +86,15 @@ impl Act for Update {
 }
 
 impl Update {
+    /// What the member wants and another holds, where that is why it is refused.
+    fn dispute(&self, refusal: &Refusal) -> Option<(MemberId, NetId, DevEui)> {
+        let Refusal::Claimed(claimed) = refusal else { return None };
+        self.wanted.changes.iter().find_map(|change| match *change {
+            Change::Set(device, netid) if device == *claimed => Some((self.member.clone(), netid, device)),
+            _ => None,
+        })
+    }
+
     /// The changes one after another, each on what those before have made of it.
     fn changes(
         &self,
@@ -91,11 +108,14 @@ impl Update {
                 Change::Set(device, netid) => {
                     transaction.own_network(netid, &self.member)?;
                     transaction.check_not_filled(netid)?;
-                    if let Some(held) = devices.get(device) {
-                        if !own(held) {
-                            return Err(Refusal::Claimed(device));
+                    match devices.get(device) {
+                        Some(held) if own(held) => transaction.check_not_filled(held)?,
+                        held => {
+                            check_range(&transaction.view, &self.member, device)?;
+                            if held.is_some() {
+                                return Err(Refusal::Claimed(device));
+                            }
                         }
-                        transaction.check_not_filled(held)?;
                     }
                     after.insert(device, Some(netid));
                 }

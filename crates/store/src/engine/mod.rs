@@ -47,11 +47,30 @@ pub enum Table {
     Journal,
     /// Audit rows by sequence number.
     Audit,
+    // New tables come last: engines may store a table's number.
+    /// Claims by device and claimant.
+    Claims,
+    /// Moves of devices by number.
+    Moves,
+    /// Ranges and quotas by member.
+    Limits,
+    /// The serial of the last change of each NetID's devices.
+    Lists,
+    /// What changed of devices, by audit number.
+    History,
+    /// Administrators by name.
+    Administrators,
+    /// API tokens by hash.
+    ApiTokens,
+    /// Webhooks by number.
+    Webhooks,
+    /// Answers to requests that must not happen twice, by digest of their key.
+    Requests,
 }
 
 impl Table {
     /// All tables.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 21] = [
         Self::Meta,
         Self::Members,
         Self::Networks,
@@ -64,6 +83,15 @@ impl Table {
         Self::Blocks,
         Self::Journal,
         Self::Audit,
+        Self::Claims,
+        Self::Moves,
+        Self::Limits,
+        Self::Lists,
+        Self::History,
+        Self::Administrators,
+        Self::ApiTokens,
+        Self::Webhooks,
+        Self::Requests,
     ];
 
     /// Its name in messages and backups.
@@ -81,6 +109,15 @@ impl Table {
             Self::Blocks => "blocks",
             Self::Journal => "journal",
             Self::Audit => "audit",
+            Self::Claims => "claims",
+            Self::Moves => "moves",
+            Self::Limits => "limits",
+            Self::Lists => "lists",
+            Self::History => "history",
+            Self::Administrators => "administrators",
+            Self::ApiTokens => "api_tokens",
+            Self::Webhooks => "webhooks",
+            Self::Requests => "requests",
         }
     }
 }

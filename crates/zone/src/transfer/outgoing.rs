@@ -24,16 +24,33 @@ const DEVICE_ROOM: usize = 160;
 pub struct Extent {
     /// One member's devices and NetIDs; everybody's where it is none.
     pub member: Option<MemberId>,
+    /// The member for whom it is, and who may see it: policy hides from it what it hides in answers. An administrator's
+    /// copy where it is none.
+    pub viewer: Option<MemberId>,
     /// How devices are named.
     pub names: NameForm,
 }
 
 impl Extent {
-    fn has(&self, zones: &Zones, netid: NetId) -> bool {
-        match &self.member {
-            None => true,
-            Some(member) => zones.network(netid).is_some_and(|network| network.member == *member),
-        }
+    /// Whether it is a part of the zones only.
+    pub fn is_partial(&self) -> bool {
+        self.member.is_some() || self.viewer.is_some()
+    }
+
+    /// Whether a NetID is in it, one of the present or one that was there before.
+    fn has(&self, zones: &Zones, network: &Network) -> bool {
+        self.member.as_ref().is_none_or(|member| network.member == *member)
+            && self
+                .viewer
+                .as_ref()
+                .is_none_or(|viewer| zones.policy().decide(viewer, network.netid, &network.member).is_seen())
+    }
+
+    /// Of the NetIDs there are, in order, which are in it; none where all are.
+    fn shown(&self, zones: &Zones) -> Option<Vec<bool>> {
+        let everything =
+            self.member.is_none() && self.viewer.as_ref().is_none_or(|viewer| zones.sight(viewer).is_all());
+        (!everything).then(|| zones.networks().map(|network| self.has(zones, network)).collect())
     }
 }
 
@@ -111,6 +128,8 @@ pub struct Outgoing {
     zones: Zones,
     zone: Zone,
     extent: Extent,
+    /// Of the NetIDs, by place, which go out; none where all do.
+    shown: Option<Vec<bool>>,
     steps: Vec<Step>,
     gone: Vec<(DevEui, NetId)>,
     came: Vec<(DevEui, NetId)>,
@@ -161,14 +180,15 @@ impl Outgoing {
 
     fn new(zones: Zones, zone: Zone, extent: Extent, mut steps: Vec<Step>) -> Self {
         steps.reverse();
-        Self { zones, zone, extent, steps, gone: vec![], came: vec![], lost: vec![], won: vec![], records: 0 }
+        let shown = extent.shown(&zones);
+        Self { zones, zone, extent, shown, steps, gone: vec![], came: vec![], lost: vec![], won: vec![], records: 0 }
     }
 
     fn devices_changed(&mut self, changes: &Changes) {
         // A NetID that is no longer there was its member's until the end.
         let has = |netid: NetId| match changes.networks.get(&netid) {
-            Some((Some(before), _)) => self.extent.member.as_ref().is_none_or(|member| before.member == *member),
-            _ => self.extent.has(&self.zones, netid),
+            Some((Some(before), _)) => self.extent.has(&self.zones, before),
+            _ => self.zones.network(netid).is_some_and(|network| self.extent.has(&self.zones, network)),
         };
         for (&device, &(before, after)) in &changes.devices {
             let (before, after) = (before.filter(|netid| has(*netid)), after.filter(|netid| has(*netid)));
@@ -181,9 +201,7 @@ impl Outgoing {
 
     fn networks_changed(&mut self, changes: &Changes) {
         let records = |network: &Option<Network>| {
-            let shown = network
-                .as_ref()
-                .filter(|network| self.extent.member.as_ref().is_none_or(|member| network.member == *member));
+            let shown = network.as_ref().filter(|network| self.extent.has(&self.zones, network));
             shown.map_or_else(Vec::new, |network| network_records(&self.zones, network))
         };
         for (before, after) in changes.networks.values() {
@@ -193,8 +211,14 @@ impl Outgoing {
         }
     }
 
+    /// Whether the devices of a NetID go out.
+    fn has(&self, netid: NetId) -> bool {
+        let Some(shown) = &self.shown else { return true };
+        self.zones.placed(netid).is_some_and(|(place, _)| shown[place])
+    }
+
     fn networks(&self) -> Vec<NetworkRecord> {
-        let shown = self.zones.networks().filter(|network| self.extent.has(&self.zones, network.netid));
+        let shown = self.zones.networks().filter(|network| self.has(network.netid));
         shown.flat_map(|network| network_records(&self.zones, network)).collect()
     }
 
@@ -252,7 +276,7 @@ impl Outgoing {
         for (device, netid) in self.zones.devices().iter_from(from) {
             if last != Some((netid, true)) {
                 let shown = last.filter(|(known, _)| *known == netid).map(|(_, shown)| shown);
-                let shown = shown.unwrap_or_else(|| self.extent.has(&self.zones, netid));
+                let shown = shown.unwrap_or_else(|| self.has(netid));
                 last = Some((netid, shown));
                 if !shown {
                     continue;
