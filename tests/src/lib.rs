@@ -3,10 +3,12 @@
 mod agent;
 mod broker;
 mod peers;
+mod postgres;
 mod servers;
 pub mod tls;
 
 pub use agent::{Agent, Host, Relay, http};
 pub use broker::{Broker, Options};
 pub use peers::{Finished, decode, nibble_name, output, peer, query};
+pub use postgres::Postgres;
 pub use servers::{Kind, PATIENCE, Server, TsigKey, eventually, free_port, serial_of, zone_of};

@@ -2,6 +2,7 @@
 //!
 //! ChirpStack tells nobody of changes by itself; `dist/notify.sql` adds a trigger that does, on the channel [`CHANNEL`].
 
+use std::net::IpAddr;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use futures_util::{StreamExt, TryStreamExt};
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::mpsc;
+use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres::tls::{ChannelBinding, MakeTlsConnect, TlsConnect, TlsStream};
 use tokio_postgres::{AsyncMessage, Client, Config, Socket};
 use tokio_rustls::client::TlsStream as Rustls;
@@ -137,9 +139,23 @@ async fn connect(
         let password = files::read_secret_text(&dir.join(file));
         settings.password(password.map_err(|error| dnsbroker_api::problem::chain(&error))?.as_bytes());
     }
+    if settings.get_ssl_mode() == SslMode::Prefer && config.ca.is_none() && is_here(&settings) {
+        // On this machine TLS protects from nobody, and Debian's certificate for it is one that nobody vouches for.
+        settings.ssl_mode(SslMode::Disable);
+    }
     let ca = config.ca.as_ref().map(|ca| dir.join(ca));
     let tls = PgTls(Arc::new(tls::foreign(ca.as_deref(), None, &[b"postgresql"])?));
     settings.connect(tls).await.map_err(|error| words(&error))
+}
+
+/// Whether the database is on this machine.
+fn is_here(settings: &Config) -> bool {
+    let addresses = settings.get_hostaddrs();
+    let hosts = settings.get_hosts().iter().all(|host| match host {
+        Host::Tcp(host) => host == "localhost" || host.parse().is_ok_and(|address: IpAddr| address.is_loopback()),
+        Host::Unix(_) => true,
+    });
+    if addresses.is_empty() { hosts } else { addresses.iter().all(IpAddr::is_loopback) }
 }
 
 /// An error with its cause, which has the reason.
@@ -151,7 +167,8 @@ fn words(error: &tokio_postgres::Error) -> String {
 #[derive(Clone)]
 struct PgTls(Arc<rustls::ClientConfig>);
 
-struct PgConnect(Arc<rustls::ClientConfig>, ServerName<'static>);
+/// A Unix socket has no name, and no TLS.
+struct PgConnect(Arc<rustls::ClientConfig>, Option<ServerName<'static>>);
 
 struct PgStream(Box<Rustls<Socket>>);
 
@@ -161,8 +178,7 @@ impl MakeTlsConnect<Socket> for PgTls {
     type Error = std::io::Error;
 
     fn make_tls_connect(&mut self, host: &str) -> std::io::Result<PgConnect> {
-        let name = ServerName::try_from(host.to_owned()).map_err(std::io::Error::other)?;
-        Ok(PgConnect(Arc::clone(&self.0), name))
+        Ok(PgConnect(Arc::clone(&self.0), ServerName::try_from(host.to_owned()).ok()))
     }
 }
 
@@ -172,8 +188,11 @@ impl TlsConnect<Socket> for PgConnect {
     type Future = Pin<Box<dyn Future<Output = std::io::Result<PgStream>> + Send>>;
 
     fn connect(self, socket: Socket) -> Self::Future {
-        let connecting = tokio_rustls::TlsConnector::from(self.0).connect(self.1, socket);
-        Box::pin(async move { Ok(PgStream(Box::new(connecting.await?))) })
+        Box::pin(async move {
+            let name = self.1.ok_or_else(|| std::io::Error::other("the host has no name that TLS could verify"))?;
+            let connected = tokio_rustls::TlsConnector::from(self.0).connect(name, socket).await;
+            Ok(PgStream(Box::new(connected?)))
+        })
     }
 }
 

@@ -41,7 +41,7 @@ pub struct Status {
     pub netid: NetId,
     /// The source.
     pub source: String,
-    /// `new`, `current`, `held`, `failing`.
+    /// `new`, `sending`, `current`, `held`, `failing`.
     pub state: String,
     /// Devices of the source.
     pub devices: u64,
@@ -146,9 +146,10 @@ impl Sync {
 
     async fn attempt(&self, options: Options, acknowledged: &mut Option<(Vec<DevEui>, Instant)>) -> Result<(), String> {
         let listing = source::list(&self.config, &self.dir).await?;
-        self.note_listing(&listing);
         let before = acknowledged.as_ref().filter(|_| options == Options::default());
-        let (report, sent) = match plan(before, &listing.devices, self.config.full_interval) {
+        let plan = plan(before, &listing.devices, self.config.full_interval);
+        self.note_listing(&listing, plan != Plan::Nothing);
+        let (report, sent) = match plan {
             Plan::Nothing => {
                 self.update(|status| {
                     status.state = "current".to_owned();
@@ -200,13 +201,16 @@ impl Sync {
         change(&mut self.status.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
-    fn note_listing(&self, listing: &Listing) {
+    fn note_listing(&self, listing: &Listing, sending: bool) {
         let before = self.status();
         if listing.rejected > 0 && (before.rejected, &before.rejects) != (listing.rejected, &listing.rejects) {
             let first = listing.rejects.first().map(|reject| format!("{:?}: {}", reject.text, reject.reason));
             tracing::warn!(netid = %self.config.netid, count = listing.rejected, first, "rows of the source hold no DevEUI");
         }
         self.update(|status| {
+            if sending && status.state == "current" {
+                status.state = "sending".to_owned();
+            }
             status.devices = listing.devices.len() as u64;
             status.rejected = listing.rejected;
             status.rejects.clone_from(&listing.rejects);
@@ -216,6 +220,7 @@ impl Sync {
     fn note_report(&self, report: ImportReport, sent: &str, options: Options) {
         let ImportReport { added, moved, removed, claimed, .. } = report;
         let (netid, dry_run) = (self.config.netid, options.dry_run);
+        let held_before = self.status().state;
         tracing::info!(%netid, sent, added, moved, removed, claimed, dry_run, "devices were synchronised");
         if claimed > 0 {
             let first: Vec<String> = report.claims.iter().take(SHOWN).map(ToString::to_string).collect();
@@ -224,7 +229,9 @@ impl Sync {
         self.update(|status| {
             status.passes += 1;
             status.sent = Some(sent.to_owned());
-            if !dry_run {
+            if dry_run {
+                status.state = if held_before == "sending" { "current".to_owned() } else { held_before };
+            } else {
                 status.state = "current".to_owned();
                 status.error = None;
                 status.acknowledged = Some(Timestamp(now()));
