@@ -19,7 +19,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::account::session::Sessions;
 use crate::announce::Announcer;
+use crate::api::quota::Quotas;
 use crate::app::{App, Parts};
 use crate::committer::{Committer, now};
 use crate::config::{Config, PkiConfig};
@@ -28,6 +30,7 @@ use crate::doh::{self, Doh};
 use crate::limits::TRANSFERS;
 use crate::listen::Places;
 use crate::logging::Logging;
+use crate::moves::Moves;
 use crate::pki::{Pki, brought, server_names};
 use crate::public_zone::{self, PublicNames};
 use crate::publication::Lists;
@@ -35,7 +38,7 @@ use crate::seal::Sealer;
 use crate::shared::Shared;
 use crate::source::{self, Sources};
 use crate::tls::{Mutual, Service, TlsMaterial, TlsSwap};
-use crate::{api, dns, https, ops, publication, zone_file};
+use crate::{api, dns, https, moves, ops, publication, zone_file};
 
 /// How often certificates are looked at.
 const RENEWAL_CHECK: Duration = Duration::from_secs(3_600);
@@ -102,6 +105,9 @@ impl Daemon {
             engine,
             pki: Arc::new(pki),
             lists: Lists::default(),
+            sessions: Sessions::default(),
+            quotas: Quotas::default(),
+            moves: Moves::default(),
             config: ArcSwap::from_pointee(config),
             listeners,
             started: now(),
@@ -147,6 +153,7 @@ impl Daemon {
             self.tasks.spawn(https::serve_plain(listener, routes, limits.clone(), stop.clone()));
         }
         self.tasks.spawn(publication::keep(app.clone(), stop.clone()));
+        self.tasks.spawn(moves::run(app.clone(), stop.clone()));
         let desk = Arc::new(dns::Desk {
             shared: Arc::clone(&app.shared),
             committer: app.committer.clone(),

@@ -7,18 +7,21 @@ use axum::body::Body;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Json, Path, Query, State};
 use axum::http::StatusCode;
+use axum::response::Response;
 use dnsbroker_api::listed::{ImportOptions, ListDevices, LookUp, Order, prefix_range};
 use dnsbroker_api::listing::{self, Format, Item};
 use dnsbroker_api::message::{Device, ImportReport, Lookup, Page, Reject};
 use dnsbroker_api::problem::chain;
 use dnsbroker_federation::{DevEui, MemberId, NetId};
-use dnsbroker_store::act::{Import, Mode};
+use dnsbroker_store::Object;
+use dnsbroker_store::act::{Import, Imported, Mode};
 use dnsbroker_zone::wire::Rcode;
 use futures_util::TryStreamExt;
 use tokio_util::io::{StreamReader, SyncIoBridge};
 
+use super::call::{Call, tagged};
 use super::paging::limit;
-use super::{ApiError, At, By, Who};
+use super::{ApiError, At, Who};
 use crate::app::App;
 use crate::committer::now;
 use crate::explain::explain;
@@ -43,22 +46,22 @@ type Listing = Result<Path<(MemberId, NetId)>, PathRejection>;
 /// The whole list of a NetID.
 pub async fn replace(
     State(app): State<App>,
-    By(actor): By,
+    call: Call,
     at: Listing,
     query: Asked<ImportOptions>,
     body: Body,
-) -> Result<Json<ImportReport>, ApiError> {
+) -> Result<Response, ApiError> {
     let query = query.map(|Query(query)| Query(ImportOptions { mode: Some("full".to_owned()), ..query }));
-    import(State(app), By(actor), at, query, body).await
+    import(State(app), call, at, query, body).await
 }
 
 pub async fn import(
     State(app): State<App>,
-    By(actor): By,
+    call: Call,
     at: Listing,
     query: Asked<ImportOptions>,
     body: Body,
-) -> Result<Json<ImportReport>, ApiError> {
+) -> Result<Response, ApiError> {
     let (Path((member, netid)), Query(query)) = (at?, query?);
     let ImportOptions { mode, format, dry_run, allow_shrink } = query;
     let mode = match mode.as_deref() {
@@ -77,8 +80,14 @@ pub async fn import(
     let listed =
         listed.map_err(|_| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "reading failed"))??;
     let import = Import { member, netid, mode, devices: listed.devices, allow_shrink, dry_run };
-    let done = app.committer.commit(actor, import).await?;
-    Ok(Json(ImportReport {
+    let object = Object::Devices(netid);
+    let done = call.change(&app, object.clone(), import).await?;
+    Ok(tagged(&app, &object, report(&app, done, listed.rejected, listed.rejects)))
+}
+
+/// What a list did.
+pub(super) fn report(app: &App, done: Imported, rejected: u64, rejects: Vec<Reject>) -> ImportReport {
+    ImportReport {
         added: done.added,
         moved: done.moved,
         removed: done.removed,
@@ -87,11 +96,13 @@ pub async fn import(
         repeated: done.repeated,
         claimed: done.claimed,
         claims: done.claims,
-        rejected: listed.rejected,
-        rejects: listed.rejects,
+        outside: done.outside,
+        outsiders: done.outsiders,
+        rejected,
+        rejects,
         serial: done.serial.unwrap_or_else(|| app.view().zones.serial()),
         dry_run: done.dry_run,
-    }))
+    }
 }
 
 /// Reads a list to its end; called where blocking is allowed.

@@ -25,9 +25,7 @@ mod update;
 mod webhook;
 mod witness;
 
-pub use administrator::{
-    AddAdministrator, ChangeAdministrator, MAX_ADMINISTRATORS, RemoveAdministrator, UseTotp,
-};
+pub use administrator::{AddAdministrator, ChangeAdministrator, MAX_ADMINISTRATORS, RemoveAdministrator, UseTotp};
 pub use anchor::SetAnchors;
 pub use api_token::{CreateApiToken, MAX_API_TOKEN_DAYS, MAX_API_TOKENS, RevokeApiToken};
 pub use certificate::{Enrol, Enrolled, Issue, NumberCrl, Recall, Renew, Renewer, Revoke, RevokeAll, Which};
@@ -36,7 +34,7 @@ pub use claim::{DecideClaims, MAX_SETTLED, Release, Settled, WithdrawClaims};
 pub use devices::{CLAIMS_SHOWN, Import, Imported, Mode, SHRINK_PERCENT};
 pub use key::{CreateKey, RevokeKey};
 pub use limits::{MAX_RANGES, SetLimits};
-pub use member::{AddMember, ApproveName, OpenGrace, RemoveMember, ResumeMember, SuspendMember};
+pub use member::{AddMember, ApproveName, OpenGrace, RemoveMember, RenameMember, ResumeMember, SuspendMember};
 pub use moves::{
     AcceptMove, CancelMove, Due, MAX_MOVE_DAYS, MAX_MOVE_DEVICES, MAX_MOVES, MoveDevices, Moved, OfferMove, RunMove,
 };
