@@ -83,10 +83,10 @@ pub(crate) fn encode(changes: &[DeviceChange]) -> Vec<u8> {
         }
         return row;
     }
-    let mut alike: BTreeMap<(Option<NetId>, Option<NetId>), (u64, u64, u64)> = BTreeMap::new();
+    let mut alike = BTreeMap::new();
     for change in changes {
         let device = change.device.as_u64();
-        let entry = alike.entry((change.before, change.after)).or_insert((0, device, device));
+        let entry = alike.entry((change.before, change.after)).or_insert((0_u64, device, device));
         (entry.0, entry.2) = (entry.0 + 1, device);
     }
     row.push(LIST);

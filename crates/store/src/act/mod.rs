@@ -25,9 +25,7 @@ mod update;
 mod webhook;
 mod witness;
 
-pub use administrator::{
-    AddAdministrator, ChangeAdministrator, MAX_ADMINISTRATORS, RemoveAdministrator, UseTotp,
-};
+pub use administrator::{AddAdministrator, ChangeAdministrator, MAX_ADMINISTRATORS, RemoveAdministrator, UseTotp};
 pub use anchor::SetAnchors;
 pub use api_token::{CreateApiToken, MAX_API_TOKEN_DAYS, MAX_API_TOKENS, RevokeApiToken};
 pub use certificate::{Enrol, Enrolled, Issue, NumberCrl, Recall, Renew, Renewer, Revoke, RevokeAll, Which};
@@ -41,7 +39,7 @@ pub use moves::{
     AcceptMove, CancelMove, Due, MAX_MOVE_DAYS, MAX_MOVE_DEVICES, MAX_MOVES, MoveDevices, Moved, OfferMove, RunMove,
 };
 pub use network::{RemoveNetwork, SetNetwork};
-pub use once::{Answer, Answered, KEPT, MAX_BODY, MAX_KEY, MAX_REQUESTS, Once};
+pub use once::{Answer, Answered, Answering, KEPT, MAX_BODY, MAX_KEY, MAX_REQUESTS, Once};
 pub use policy::{ChangePolicy, MAX_RULES, PolicyChange, SetPolicy};
 pub use publish::{PublishPrivate, PublishPublic};
 pub use replica::{MAX_NOTIFY, RemoveReplica, SetReplica};
