@@ -9,7 +9,8 @@ use std::net::IpAddr;
 
 use anyhow::{bail, ensure};
 use dnsbroker_api::client::Client;
-use dnsbroker_api::message::{AuditCheck, AuditRow, Certificate, Device, Member, Network, Page, Token, ZoneCheck};
+use dnsbroker_api::listed::{ListAudit, ListCertificates, ListDevices, ListMembers, ListNetids, ListTokens, Paged};
+use dnsbroker_api::message::{AuditCheck, Certificate, ZoneCheck};
 use dnsbroker_federation::{DevEui, MemberId, NetId};
 
 /// How a request ended.
@@ -227,19 +228,22 @@ impl Picture {
     /// Reads everything over REST, and has the broker check itself.
     pub async fn take(client: &Client) -> anyhow::Result<Self> {
         let mut picture = Self::default();
-        let mut after = String::new();
+        let mut query = ListDevices { limit: Some(MOST), ..ListDevices::default() };
         loop {
-            let page: Page<Device> = client.get(&format!("/api/v1/devices?limit=10000{after}")).await?;
+            let page = client.device_list(&query).await?;
             for device in page.items {
                 picture.devices.entry(device.netid).or_default().insert(device.deveui);
             }
             let Some(next) = page.next else { break };
-            after = format!("&after={next}");
+            query.go_on(next);
         }
-        let members: Page<Member> = client.get("/api/v1/members").await?;
-        let networks: Page<Network> = client.get("/api/v1/netids").await?;
-        let tokens: Page<Token> = client.get("/api/v1/tokens").await?;
-        let certificates: Page<Certificate> = client.get("/api/v1/certificates").await?;
+        let limit = Some(MOST);
+        let members = client.member_list(&ListMembers { limit, ..ListMembers::default() }).await?;
+        let networks = client.netid_list(&ListNetids { limit, ..ListNetids::default() }).await?;
+        let tokens = client.token_list(&ListTokens { limit, ..ListTokens::default() }).await?;
+        let certificates = client.certificate_list(&ListCertificates { limit, ..ListCertificates::default() }).await?;
+        let whole = [&members.next, &networks.next, &tokens.next, &certificates.next];
+        ensure!(whole.iter().all(|next| next.is_none()), "a run made more than {MOST} of something");
         for network in &networks.items {
             let listed = picture.devices.entry(network.netid).or_default().len() as u64;
             ensure!(listed == network.devices, "{} counts {} devices of {listed}", network.netid, network.devices);
@@ -255,7 +259,7 @@ impl Picture {
             },
         };
         picture.audited = audited(client).await?;
-        let zones: ZoneCheck = client.get("/api/v1/zones/check").await?;
+        let zones: ZoneCheck = client.zone_check().await?;
         ensure!(zones.ok, "the zones are not sound: {:?}", zones.errors);
         Ok(picture)
     }
@@ -295,15 +299,18 @@ impl Ledgers {
 }
 
 async fn audited(client: &Client) -> anyhow::Result<u64> {
-    let check: AuditCheck = client.get("/api/v1/audit/verify").await?;
+    let check: AuditCheck = client.audit_verify().await?;
     ensure!(check.ok, "the audit is broken: {:?}", check.broken);
     let mut own = 0;
-    let mut after = String::new();
+    let mut query = ListAudit { limit: Some(MOST), ..ListAudit::default() };
     loop {
-        let page: Page<AuditRow> = client.get(&format!("/api/v1/audit?limit=1000{after}")).await?;
+        let page = client.audit_list(&query).await?;
         own += page.items.iter().filter(|row| row.actor == "broker").count() as u64;
         let Some(next) = page.next else { break };
-        after = format!("&after={next}");
+        query.go_on(next);
     }
     Ok(check.rows - own)
 }
+
+/// Items of a page.
+const MOST: usize = 10_000;

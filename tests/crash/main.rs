@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use cuts::{Disk, Files, Syncs, Unsynced, read_files, write_files};
-use dnsbroker_api::message::Lookup;
+use dnsbroker_api::listed::LookUp;
 use dnsbroker_tests::{Broker, Options, output};
 use fastrand::Rng;
 use layer::{Layer, What};
@@ -257,8 +257,8 @@ fn fill_disk(engine: &'static str) -> anyhow::Result<String> {
     until("a refusal", || !refusals().is_empty())?;
     std::thread::sleep(Duration::from_millis(300));
     // Who looks something up does not notice, and who watches does.
-    let lookup = "/api/v1/devices/ffffff0000000001/lookup?as=atlantic-iot";
-    let lookup: Lookup = block_on(async { client(&broker).get(lookup).await })??;
+    let (device, asked) = ("ffffff0000000001".parse()?, LookUp { r#as: Some("atlantic-iot".parse()?) });
+    let lookup = block_on(async { client(&broker).device_lookup(&device, &asked).await })??;
     ensure!(lookup.rcode == "NOERROR", "{lookup:?}");
     let status = broker.json(&["status"])?;
     ensure!(status["ready"] == false && status["trouble"].is_string(), "{status}");

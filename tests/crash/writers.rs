@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::Context;
 use dnsbroker_api::client::{Client, ClientError};
 use dnsbroker_api::message::{
-    Certificate, Enroll, ImportReport, Issued, Member, Network, NewMember, NewToken, Reason, SetNetwork, Token,
+    Certificate, Enroll, ImportReport, Member, Network, NewMember, NewToken, Reason, SetNetwork,
 };
 use dnsbroker_api::problem::Problem;
 use dnsbroker_federation::{DevEui, MemberId, NetId};
@@ -247,14 +247,14 @@ impl Desk {
             let (change, result) = match self.random.u32(..5) {
                 0 => {
                     let id: MemberId = format!("m{begun}-{}", ledger.steps.len()).parse()?;
-                    let added = self.client.post("/api/v1/members", &NewMember { id: id.clone(), name: None }).await;
+                    let added = self.client.member_add(&NewMember { id: id.clone(), name: None }).await;
                     (RosterChange::Member(id), added.map(|_: Member| String::new()))
                 }
                 1 => self.network().await?,
                 2 if !tokens.is_empty() => {
                     let (id, secret) = tokens.swap_remove(self.random.usize(..tokens.len()));
                     let enrol = Enroll { token: secret, csr: csr.clone() };
-                    let enrolled: Result<Issued, _> = self.client.post("/api/v1/enroll", &enrol).await;
+                    let enrolled = self.client.enroll(&enrol).await;
                     let serial = enrolled.map(|issued| issued.certificate.serial);
                     valid.extend(serial.as_ref().ok().cloned());
                     (RosterChange::Enrol(id), serial)
@@ -262,12 +262,12 @@ impl Desk {
                 3 if !valid.is_empty() => {
                     let serial = valid.swap_remove(self.random.usize(..valid.len()));
                     let reason = Reason { reason: "superseded".to_owned() };
-                    let revoked = self.client.post(&format!("/api/v1/certificates/{serial}/revoke"), &reason).await;
+                    let revoked = self.client.certificate_revoke(&serial, &reason).await;
                     (RosterChange::Revoke(serial), revoked.map(|_: Certificate| String::new()))
                 }
                 _ => {
                     let ask = NewToken { member: CLERK.parse()?, ttl: 3_600, key_pin: None };
-                    let token: Result<Token, _> = self.client.post("/api/v1/tokens", &ask).await;
+                    let token = self.client.token_create(&ask).await;
                     if let Ok(token) = &token {
                         tokens.push((token.id.clone(), token.token.clone().context("a token without its secret")?));
                     }
@@ -285,7 +285,7 @@ impl Desk {
         let netid = NetId::from_u32(0x60_0100 | self.random.u32(..64))?;
         let address = IpAddr::V4(Ipv4Addr::from_bits(0xc633_6400 | self.random.u32(..256)));
         let set = SetNetwork { member: CLERK.parse()?, addresses: vec![address], port: None, target: None };
-        let result = self.client.put(&format!("/api/v1/netids/{netid}"), &set).await;
+        let result = self.client.netid_set(&netid, &set).await;
         Ok((RosterChange::Network(netid, vec![address]), result.map(|_: Network| String::new())))
     }
 }

@@ -238,6 +238,18 @@ fn a_configuration_is_checked_without_being_used() -> anyhow::Result<()> {
     std::fs::write(&file, text.replace("secrets/ca-passphrase", "secrets/other"))?;
     let wrong = check(&broker)?;
     ensure!(!wrong.ok && wrong.stdout.contains("secrets/other"), "{wrong:?}");
+    let public = text.replace("[zones]\n", "[zones]\npublic_file = \"public.zone\"\n");
+    std::fs::write(&file, &public)?;
+    std::fs::write(broker.path().join("public.zone"), "www A 192.0.2.1\nx.deveuis A 192.0.2.1\n")?;
+    let wrong = check(&broker)?;
+    ensure!(!wrong.ok && wrong.stdout.contains("line 2: ") && wrong.stdout.contains("private zone"), "{wrong:?}");
+    std::fs::write(broker.path().join("public.zone"), "www A 192.0.2.1\n")?;
+    ensure!(check(&broker)?.ok, "{public}");
+    let own = "certificate = \"ca/server.pem\"\nkey = \"other.key\"";
+    std::fs::write(&file, text.replace("# certificate = \"fullchain.pem\"\n# key = \"privkey.pem\"", own))?;
+    std::fs::copy(broker.certificate("alpine")?.join("client.key"), broker.path().join("other.key"))?;
+    let wrong = check(&broker)?;
+    ensure!(!wrong.ok && wrong.stdout.contains("certificate and key"), "a key of another certificate: {wrong:?}");
     std::fs::write(&file, &text)?;
     broker.restart()
 }
@@ -282,4 +294,59 @@ fn health_readiness_and_metrics_are_told() -> anyhow::Result<()> {
         ensure!(page.stdout.contains(&format!("# TYPE {family} ")), "{family} has no type");
     }
     Ok(())
+}
+
+#[test]
+fn the_daemon_leaves_no_core_dumps() -> anyhow::Result<()> {
+    let broker = Broker::start()?;
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", broker.pid()?))?;
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).context("no such limit")?;
+    let words: Vec<&str> = core.split_whitespace().collect();
+    ensure!(words[4..6] == ["0", "0"], "{core}");
+    Ok(())
+}
+
+#[test]
+fn the_labels_of_the_tutorial_are_served() -> anyhow::Result<()> {
+    let broker = Broker::with(Options { labels: "deveui,netid", ..Options::default() })?;
+    broker.member("atlantic", "60002d", "192.0.2.45")?;
+    broker.devices("atlantic", "60002d", &["0004a30b001c0530"])?;
+    let config = dnsbroker_tests::tls::client(
+        &broker,
+        Some(dnsbroker_tests::tls::credential(&broker.certificate("atlantic")?)?),
+        &["http/1.1"],
+    )?;
+    let mut tls = dnsbroker_tests::tls::connect(broker.doh()?, &config)?;
+    for (name, rcode) in [("0004a30b001c0530.deveui.fed.example", 0), ("0004a30b001c0530.deveuis.fed.example", 3)] {
+        let (status, answer) = dnsbroker_tests::tls::ask(&mut tls, &dnsbroker_tests::query(5, 0, name, 1, 1))?;
+        ensure!(status == 200 && answer[3] & 15 == rcode, "{name}: {status} {answer:?}");
+        ensure!(answer.ends_with(&[192, 0, 2, 45]) == (rcode == 0), "{name}: {answer:?}");
+    }
+    let zone = broker.run(&["zone", "export", "deveui.fed.example"])?;
+    ensure!(zone.stdout.contains("CNAME 60002d.netid.fed.example."), "{zone:?}");
+    Ok(())
+}
+
+/// What systemd is told (sd_notify(3)): `Type=notify` waits for it.
+#[test]
+fn systemd_is_told_when_it_is_ready_reloads_and_stops() -> anyhow::Result<()> {
+    let dir = tempfile::tempdir()?;
+    let path = dir.path().join("notify");
+    let socket = std::os::unix::net::UnixDatagram::bind(&path)?;
+    socket.set_read_timeout(Some(std::time::Duration::from_secs(10)))?;
+    let env = vec![("NOTIFY_SOCKET".into(), path.into_os_string())];
+    let mut broker = Broker::with(Options { env, ..Options::default() })?;
+    let told = |words: &str| -> anyhow::Result<()> {
+        let mut octets = [0; 512];
+        let length = socket.recv(&mut octets).with_context(|| format!("not told {words}"))?;
+        let text = String::from_utf8_lossy(&octets[..length]).into_owned();
+        ensure!(text.contains(words), "{text:?} and not {words}");
+        Ok(())
+    };
+    told("READY=1")?;
+    broker.signal(rustix::process::Signal::HUP)?;
+    told("RELOADING=1")?;
+    told("READY=1")?;
+    broker.stop()?;
+    told("STOPPING=1")
 }

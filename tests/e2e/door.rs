@@ -304,3 +304,53 @@ fn what_was_allowed_ends_with_the_certificate_on_live_connections_too() -> anyho
     ensure!(again.is_err(), "a removed replica is let in");
     Ok(())
 }
+
+/// Hands out one TLS record at a time (RFC 8446, section 5.1).
+struct OneRecord<'s>(&'s mut TcpStream, Vec<u8>);
+
+impl Read for OneRecord<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        if self.1.is_empty() {
+            let mut head = [0; 5];
+            self.0.read_exact(&mut head)?;
+            self.1 = head.to_vec();
+            self.1.resize(5 + usize::from(u16::from_be_bytes([head[3], head[4]])), 0);
+            self.0.read_exact(&mut self.1[5..])?;
+        }
+        let count = buffer.len().min(self.1.len());
+        buffer[..count].copy_from_slice(&self.1[..count]);
+        self.1.drain(..count);
+        Ok(count)
+    }
+}
+
+/// NSD does not see a message that shares its record with the end of the one before, until more comes.
+#[test]
+fn each_message_over_tls_has_records_of_its_own() -> anyhow::Result<()> {
+    let broker = Broker::start()?;
+    broker.json(&["replica", "add", "mirror", "--all"])?;
+    let config = client(&broker, Some(credential(&broker.replica_certificate("mirror")?)?), &["dot"])?;
+    let Tls { mut conn, mut sock } = connect(broker.xot()?, &config)?;
+    let question = message(Act::Soa, 1);
+    let framed = [&(question.len() as u16).to_be_bytes()[..], &question].concat();
+    conn.writer().write_all(&framed.repeat(32))?;
+    while conn.wants_write() {
+        conn.write_tls(&mut sock)?;
+    }
+    let mut answers = 0;
+    while answers < 32 {
+        let mut record = OneRecord(&mut sock, Vec::new());
+        conn.read_tls(&mut record)?;
+        while !record.1.is_empty() {
+            conn.read_tls(&mut record)?;
+        }
+        let count = conn.process_new_packets()?.plaintext_bytes_to_read();
+        let mut plain = vec![0; count];
+        conn.reader().read_exact(&mut plain)?;
+        // Tickets have no content for us.
+        let Some(length) = plain.first_chunk() else { continue };
+        ensure!(usize::from(u16::from_be_bytes(*length)) + 2 == count, "a record has {count} octets of messages");
+        answers += 1;
+    }
+    Ok(())
+}

@@ -100,7 +100,7 @@ fn assert_equal(kind: Kind, broker: &Broker, server: &Server, key: &TsigKey) -> 
             looks += 1;
             if kind == Kind::Nsd && looks % 20 == 0 {
                 // NSD 4.6.1 opens a connection for each zone at its start and forgets its certificate on one of them;
-                // that zone then waits for the next retry, or for this.
+                // that zone then waits for the next retry, or for this. A transfer that is under way it leaves alone.
                 let conf = server.path().join("conf");
                 server.tool("nsd-control", &["-c", &conf.to_string_lossy(), "transfer", zone])?;
             }

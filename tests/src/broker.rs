@@ -25,6 +25,8 @@ const FEDERATION: &str = "fed.example";
 pub struct Options {
     /// `redb` or `sled`.
     pub store: &'static str,
+    /// Labels of the private zones.
+    pub labels: &'static str,
     /// Lines put at the end of the configuration.
     pub config: String,
     /// Environment of the daemon.
@@ -33,7 +35,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { store: "redb", config: String::new(), env: vec![] }
+        Self { store: "redb", labels: "deveuis,netids", config: String::new(), env: vec![] }
     }
 }
 
@@ -58,7 +60,9 @@ impl Broker {
     pub fn with(options: Options) -> anyhow::Result<Self> {
         let dir = tempfile::Builder::new().prefix("dnsbroker-").tempdir()?;
         let path = dir.path().join("b");
-        let init = ["init", "--federation", FEDERATION, "--port-base", "0", "--store", options.store, "--dir"];
+        let Options { store, labels, .. } = options;
+        let init =
+            ["init", "--federation", FEDERATION, "--port-base", "0", "--store", store, "--labels", labels, "--dir"];
         let made = output(Command::new(Self::program()?).args(init).arg(&path))?;
         ensure!(made.ok, "init failed: {}", made.stderr);
         if !options.config.is_empty() {

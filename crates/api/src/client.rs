@@ -68,26 +68,6 @@ impl Client {
         Self { socket: socket.as_ref().to_owned() }
     }
 
-    /// `GET`.
-    pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
-        self.call(Method::GET, path, None, whole(Bytes::new())).await
-    }
-
-    /// `DELETE`.
-    pub async fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
-        self.call(Method::DELETE, path, None, whole(Bytes::new())).await
-    }
-
-    /// `POST` of JSON.
-    pub async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, ClientError> {
-        self.json(Method::POST, path, body).await
-    }
-
-    /// `PUT` of JSON.
-    pub async fn put<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, ClientError> {
-        self.json(Method::PUT, path, body).await
-    }
-
     /// `POST` of what a reader gives, as it is read, so that a list of any length takes little memory.
     pub async fn upload<T: DeserializeOwned>(
         &self,
@@ -121,15 +101,18 @@ impl Client {
         Ok(())
     }
 
-    async fn json<T: DeserializeOwned>(
+    /// A call of an endpoint, with or without a body.
+    pub(crate) async fn json<T: DeserializeOwned>(
         &self,
         method: Method,
         path: &str,
-        body: &impl Serialize,
+        body: Option<&impl Serialize>,
     ) -> Result<T, ClientError> {
         // Our own messages always have a JSON form.
-        let body = serde_json::to_vec(body).unwrap_or_default();
-        self.call(method, path, Some("application/json"), whole(body)).await
+        match body.map(|body| serde_json::to_vec(body).unwrap_or_default()) {
+            Some(body) => self.call(method, path, Some("application/json"), whole(body)).await,
+            None => self.call(method, path, None, whole(Bytes::new())).await,
+        }
     }
 
     async fn call<T: DeserializeOwned>(

@@ -3,12 +3,13 @@
 use std::net::SocketAddr;
 
 use dnsbroker_federation::{DevEui, DomainName, MemberId, NetId, Serial};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::timestamp::Timestamp;
 
 /// `POST /api/v1/keys`. Exactly one of `member` and `replica` is given.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewKey {
     /// Its name.
@@ -29,7 +30,7 @@ pub struct NewKey {
 }
 
 /// A TSIG key.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Key {
     /// Its name.
     pub name: DomainName,
@@ -47,7 +48,7 @@ pub struct Key {
 }
 
 /// `PUT /api/v1/replicas/{id}`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SetReplica {
     /// The member whose certificate and keys may fetch as this replica.
@@ -70,7 +71,7 @@ pub struct SetReplica {
 }
 
 /// A replica.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Replica {
     /// Its id.
     pub id: String,
@@ -82,7 +83,7 @@ pub struct Replica {
 }
 
 /// `PUT /api/v1/sources/{netid}`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SetSource {
     /// Who holds the NetID.
@@ -113,7 +114,7 @@ fn keep() -> String {
 }
 
 /// A source and what it does.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Source {
     /// The NetID it fills.
     pub netid: NetId,
@@ -152,7 +153,7 @@ pub struct Source {
 }
 
 /// What the last transfer of a source came to.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LastTransfer {
     /// The serial it led to.
     pub serial: Serial,

@@ -3,7 +3,10 @@
 //! What goes over `/api/v1` is here and nowhere else: the daemon, the admin commands and the agent share these types.
 
 pub mod client;
+pub mod endpoint;
+pub mod endpoints;
 pub mod exchange;
+pub mod listed;
 pub mod listing;
 pub mod message;
 pub mod operator;

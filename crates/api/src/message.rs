@@ -3,12 +3,13 @@
 use std::net::{IpAddr, SocketAddr};
 
 use dnsbroker_federation::{DevEui, DomainName, MemberId, NetId, Serial};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::timestamp::Timestamp;
 
 /// A list of anything.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Page<T> {
     /// The items.
     pub items: Vec<T>,
@@ -18,7 +19,7 @@ pub struct Page<T> {
 }
 
 /// `GET /api/v1/status`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Status {
     /// Version of the program.
     pub version: String,
@@ -55,7 +56,7 @@ pub struct Status {
 }
 
 /// The end of the audit's chain: published, it tells later whether anything before it was changed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AuditHead {
     /// Number of the last row.
     pub number: u64,
@@ -64,7 +65,7 @@ pub struct AuditHead {
 }
 
 /// Where the daemon listens.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Listeners {
     /// Plain DNS, UDP and TCP.
     #[serde(default)]
@@ -96,7 +97,7 @@ pub struct Listeners {
 }
 
 /// A certificate that must be renewed in time.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Expiry {
     /// Which.
     pub name: String,
@@ -105,7 +106,7 @@ pub struct Expiry {
 }
 
 /// A member.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Member {
     /// Its id.
     pub id: MemberId,
@@ -132,7 +133,7 @@ pub struct Member {
 }
 
 /// `POST /api/v1/members`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewMember {
     /// Its id.
@@ -143,7 +144,7 @@ pub struct NewMember {
 }
 
 /// `POST /api/v1/members/{id}/suspend` and other acts that want a reason.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Reason {
     /// Why.
@@ -151,7 +152,7 @@ pub struct Reason {
 }
 
 /// A NetID.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Network {
     /// The NetID.
     pub netid: NetId,
@@ -172,7 +173,7 @@ pub struct Network {
 }
 
 /// `PUT /api/v1/netids/{netid}`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SetNetwork {
     /// Who holds it.
@@ -188,7 +189,7 @@ pub struct SetNetwork {
 }
 
 /// `POST /api/v1/tokens`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewToken {
     /// Who may enrol with it.
@@ -201,7 +202,7 @@ pub struct NewToken {
 }
 
 /// A token; the secret is given once, when it is made.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Token {
     /// Its name in lists and logs.
     pub id: String,
@@ -221,7 +222,7 @@ pub struct Token {
 }
 
 /// What an operator needs beside the token.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Enrolment {
     /// Where to enrol.
     pub url: String,
@@ -230,7 +231,7 @@ pub struct Enrolment {
 }
 
 /// `POST /api/v1/enroll`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Enroll {
     /// The one-time token.
@@ -240,7 +241,7 @@ pub struct Enroll {
 }
 
 /// `POST /api/v1/certificates`. A member asks for its own servers and gateways, an administrator for everybody.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct IssueCertificate {
     /// The member it is for, or whose server or gateway it is for...
@@ -260,7 +261,7 @@ pub struct IssueCertificate {
 }
 
 /// `POST /api/v1/certificates/{serial}/renew`: a new certificate in the place of that one, whenever an administrator likes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RenewCertificate {
     /// The certificate request, PEM.
@@ -268,7 +269,7 @@ pub struct RenewCertificate {
 }
 
 /// `POST /api/v1/certificates/revoke`: several at once. Exactly one of the first four is given.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RevokeCertificates {
     /// All of a public key: `sha256:` and 64 hexadecimal digits of the SubjectPublicKeyInfo.
@@ -288,7 +289,7 @@ pub struct RevokeCertificates {
 }
 
 /// `PUT /api/v1/members/{id}/grace`: until when the member may renew a certificate that has expired.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Grace {
     /// Seconds from now; 0 ends it.
@@ -296,7 +297,7 @@ pub struct Grace {
 }
 
 /// `PUT /api/v1/netids/{netid}/anchors`: what the servers of a NetID are trusted by.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SetAnchors {
     /// Certificates, PEM: CAs, or the servers' own. Empty takes them back.
@@ -304,7 +305,7 @@ pub struct SetAnchors {
 }
 
 /// The last list of revoked certificates of one CA.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Crl {
     /// The CA's id, as in the URL of its list.
     pub ca: String,
@@ -321,7 +322,7 @@ pub struct Crl {
 }
 
 /// A certificate with the chain to show with it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Issued {
     /// Particulars.
     #[serde(flatten)]
@@ -335,7 +336,7 @@ pub struct Issued {
 }
 
 /// A certificate.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Certificate {
     /// Serial number, hexadecimal.
     pub serial: String,
@@ -353,7 +354,8 @@ pub struct Certificate {
     pub names: Vec<String>,
     /// The profile it was made by.
     pub profile: String,
-    /// The CA that issued it, by its id.
+    /// The CA that issued it, by its id. [`Issued`] has a `ca` of its own beside these.
+    #[serde(rename = "issuer")]
     pub ca: String,
     /// The certificate that it renews.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -376,7 +378,7 @@ pub struct Certificate {
 }
 
 /// The CA.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Ca {
     /// The root, PEM.
     pub root: String,
@@ -390,7 +392,7 @@ pub struct Ca {
 }
 
 /// `POST /api/v1/ca/request`: a request for the certificate of an issuing CA.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RequestIssuing {
     /// For the key in use, whose certificate is to last longer; else for a new key, which then takes its place.
@@ -398,14 +400,14 @@ pub struct RequestIssuing {
 }
 
 /// The answer: to be signed where the root's key is, by `dnsbroker ca sign`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct IssuingRequest {
     /// The request, PEM.
     pub csr: String,
 }
 
 /// `PUT /api/v1/ca/issuing`: the certificate that the root has signed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct InstallCa {
     /// The certificate, PEM.
@@ -413,7 +415,7 @@ pub struct InstallCa {
 }
 
 /// What a list of devices did.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ImportReport {
     /// Registered for the first time.
     pub added: u64,
@@ -442,7 +444,7 @@ pub struct ImportReport {
 }
 
 /// A row that holds no DevEUI.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Reject {
     /// Line, from 1.
     pub line: u64,
@@ -453,7 +455,7 @@ pub struct Reject {
 }
 
 /// A device.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Device {
     /// The DevEUI.
     pub deveui: DevEui,
@@ -464,7 +466,7 @@ pub struct Device {
 }
 
 /// A look-up, explained.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Lookup {
     /// The DevEUI.
     pub deveui: DevEui,
@@ -482,7 +484,7 @@ pub struct Lookup {
 }
 
 /// A zone.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ZoneInfo {
     /// `public`, `deveuis`, `netids`: what it is called in commands.
     pub id: String,
@@ -497,7 +499,7 @@ pub struct ZoneInfo {
 }
 
 /// What a check of the served zones found.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ZoneCheck {
     /// Whether there is no error.
     pub ok: bool,
@@ -508,7 +510,7 @@ pub struct ZoneCheck {
 }
 
 /// One audit row.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct AuditRow {
     /// Counted from 1.
     pub number: u64,
@@ -528,7 +530,7 @@ pub struct AuditRow {
 }
 
 /// What a check of the audit found.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AuditCheck {
     /// Whether the chain is whole.
     pub ok: bool,

@@ -3,13 +3,14 @@
 use std::net::IpAddr;
 
 use dnsbroker_federation::{DevEui, DomainName, MemberId, NetId};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::message::Certificate;
 use crate::timestamp::Timestamp;
 
 /// `GET /api/v1/self`: who the caller is here.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Myself {
     /// The member.
     pub member: MemberId,
@@ -24,7 +25,7 @@ pub struct Myself {
 }
 
 /// `POST /api/v1/renew`: a new certificate for the holder of the one shown.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Renew {
     /// The certificate request, PEM; with the same key or another.
@@ -32,7 +33,7 @@ pub struct Renew {
 }
 
 /// `PATCH /api/v1/members/{id}/netids/{netid}/devices`: devices that come and go, in one step and under one serial.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct DeviceChanges {
     /// To be registered.
@@ -42,7 +43,7 @@ pub struct DeviceChanges {
 }
 
 /// `GET /api/v1/directory`: the federation as its members see it. Devices are not in it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Directory {
     /// The federation's name.
     pub federation: DomainName,
@@ -57,7 +58,7 @@ pub struct Directory {
 }
 
 /// A broker of the federation.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct BrokerAddress {
     /// Its name, as in its certificate.
     pub name: DomainName,
@@ -72,7 +73,7 @@ pub struct BrokerAddress {
 }
 
 /// A NetID as other members see it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DirectoryNetwork {
     /// The NetID.
     pub netid: NetId,
@@ -91,7 +92,7 @@ pub struct DirectoryNetwork {
 }
 
 /// `GET /api/v1/bundle`: what the servers of the federation's members are trusted by.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Bundle {
     /// The federation's own CAs, PEM: for each NetID without anchors of its own.
     pub federation: String,
@@ -100,7 +101,7 @@ pub struct Bundle {
 }
 
 /// Trust anchors of one NetID.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct NetIdAnchors {
     /// The NetID.
     pub netid: NetId,

@@ -106,7 +106,7 @@ impl Federation {
         let began = Instant::now();
         loop {
             // Until it listens there is nobody to ask.
-            if let Ok(status) = client.get::<Status>("/api/v1/status").await
+            if let Ok(status) = client.status().await
                 && status.ready
             {
                 self.status = Some(status);

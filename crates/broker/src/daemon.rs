@@ -64,8 +64,8 @@ struct Certificates {
     xot: Arc<TlsSwap>,
     /// Certificate and key with which the broker is a client of primaries.
     client: Arc<ArcSwap<TlsMaterial>>,
-    /// The leaves in use: that of DoH and API, and the CA's own.
-    leaves: Mutex<[Option<CertificateDer<'static>>; 2]>,
+    /// The chains in use: that of DoH and API, and the CA's own.
+    chains: Mutex<[Vec<CertificateDer<'static>>; 2]>,
 }
 
 /// Sockets that are bound before anything is served.
@@ -109,12 +109,12 @@ impl Daemon {
         });
         publish(&app).await?;
         let Served { front, own } = certificates(&app).await?;
-        let leaves = Mutex::new([&front, &own].map(|material| material.chain.first().cloned()));
+        let chains = Mutex::new([&front, &own].map(|material| material.chain.clone()));
         let doh = with_mutual(&app, Service::Doh, |mutual| TlsSwap::mutual(&front, mutual))?;
         let xot = with_mutual(&app, Service::Xot, |mutual| TlsSwap::mutual(&own, mutual))?;
         let api = with_mutual(&app, Service::Api, |mutual| TlsSwap::mutual(&front, mutual))?;
         let client = Arc::new(ArcSwap::from_pointee(own));
-        let tls = Certificates { doh: Arc::new(doh), api: Arc::new(api), xot: Arc::new(xot), client, leaves };
+        let tls = Certificates { doh: Arc::new(doh), api: Arc::new(api), xot: Arc::new(xot), client, chains };
         let daemon =
             Self { app, tls, tasks: TaskTracker::new(), stop: CancellationToken::new(), writer, file: file.to_owned() };
         daemon.serve(bound);
@@ -263,15 +263,16 @@ impl Daemon {
     /// Takes other certificates if there are any: renewed by the CA, or brought by the administrator.
     async fn renew(&self) -> anyhow::Result<()> {
         let Served { front, own } = certificates(&self.app).await?;
-        let new = [&front, &own].map(|material| material.chain.first().cloned());
-        if *self.tls.leaves.lock().unwrap_or_else(std::sync::PoisonError::into_inner) == new {
+        // The whole chain: an intermediate that was missing may have been added to the same certificate.
+        let new = [&front, &own].map(|material| material.chain.clone());
+        if *self.tls.chains.lock().unwrap_or_else(std::sync::PoisonError::into_inner) == new {
             return Ok(());
         }
         with_mutual(&self.app, Service::Doh, |mutual| self.tls.doh.replace_mutual(&front, mutual))?;
         with_mutual(&self.app, Service::Xot, |mutual| self.tls.xot.replace_mutual(&own, mutual))?;
         with_mutual(&self.app, Service::Api, |mutual| self.tls.api.replace_mutual(&front, mutual))?;
         self.tls.client.store(Arc::new(own));
-        *self.tls.leaves.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = new;
+        *self.tls.chains.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = new;
         tracing::info!("the broker's certificate is a new one");
         Ok(())
     }

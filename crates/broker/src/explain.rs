@@ -18,7 +18,7 @@ pub fn explain(view: &View, deveui: DevEui, member: Option<MemberId>) -> Lookup 
             None => steps.push(format!("{id} is not a member: its certificate would be refused at the handshake")),
             Some(member) => match &member.suspended {
                 Some(suspension) => {
-                    steps.push(format!("member {id} is suspended ({}): it is refused with 403", suspension.reason));
+                    steps.push(format!("member {id} is suspended ({}): its handshake is refused", suspension.reason));
                 }
                 None => steps.push(format!("member {id} is in the federation and active")),
             },
@@ -45,6 +45,12 @@ pub fn explain(view: &View, deveui: DevEui, member: Option<MemberId>) -> Lookup 
                 steps.push(format!("rule: {ruling}{consequence}"));
             }
         }
+    }
+    if member.is_none() {
+        steps.push(
+            "rule: private names are answered over DoH to members with their certificate, and to nobody else"
+                .to_owned(),
+        );
     }
     let (rcode, answer) = resolve(view, &name, member.as_ref());
     steps.push(format!("the answer is {rcode}, serial {}", zones.serial()));

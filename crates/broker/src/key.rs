@@ -180,10 +180,21 @@ pub fn write_whole(path: &Path, octets: &[u8], mode: u32) -> Result<(), KeyError
 
 /// Reads a file that nobody else may read.
 pub fn read_secret(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeyError> {
+    read_closed(path, 0o077)
+}
+
+/// Reads a credential of systemd. It lets the service's user in by an access control list where the file system has
+/// them, and the mode then shows the list's mask where the group's rights would stand.
+pub fn read_credential(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeyError> {
+    read_closed(path, 0o037)
+}
+
+/// Reads a file whose mode has none of these bits.
+fn read_closed(path: &Path, to: u32) -> Result<Zeroizing<Vec<u8>>, KeyError> {
     let failed = |source| KeyError::File { action: "cannot read", path: path.display().to_string(), source };
     let file = File::open(path).map_err(failed)?;
     let mode = file.metadata().map_err(failed)?.permissions().mode() & 0o777;
-    if mode & 0o077 != 0 {
+    if mode & to != 0 {
         return Err(KeyError::Mode { path: path.display().to_string(), mode });
     }
     let mut octets = Zeroizing::new(Vec::with_capacity(MAX_KEY_FILE as usize));
@@ -217,5 +228,10 @@ mod tests {
         read_secret(&path).expect("its owner may");
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).expect("set");
         assert!(matches!(read_secret(&path), Err(KeyError::Mode { mode: 0o640, .. })));
+        // What systemd's credentials look like.
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o440)).expect("set");
+        assert!(read_secret(&path).is_err() && read_credential(&path).is_ok());
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o444)).expect("set");
+        assert!(read_credential(&path).is_err());
     }
 }

@@ -14,6 +14,7 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{ServerSessionMemoryCache, WebPkiClientVerifier};
+use rustls::sign::CertifiedKey;
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, OtherError, RootCertStore, ServerConfig,
     SignatureScheme,
@@ -35,6 +36,12 @@ pub struct TlsMaterial {
 }
 
 impl TlsMaterial {
+    /// Whether certificate and key go together.
+    pub fn check(&self) -> Result<(), TlsError> {
+        CertifiedKey::from_der(self.chain.clone(), self.key.clone_key(), &provider())?;
+        Ok(())
+    }
+
     /// The same again: keys are not `Clone`, so that copies are made on purpose.
     pub fn duplicate(&self) -> Self {
         let Self { chain, key, client_roots } = self;

@@ -11,7 +11,7 @@ use dnsbroker_zone::wire::RecordType;
 use dnsbroker_zone::zones::PublicRecord;
 use hickory_proto::rr::{DNSClass, Name, RData, Record};
 use hickory_proto::serialize::binary::{BinEncodable, BinEncoder, NameEncoding};
-use hickory_proto::serialize::txt::Parser;
+use hickory_proto::serialize::txt::{ParseError, Parser};
 
 /// Lines that are parsed at once.
 const PIECE: usize = 2_000;
@@ -106,20 +106,21 @@ impl Head {
     }
 }
 
-/// Hands all records of a file to `take`, piece by piece, with the line that the piece begins on.
+/// Hands all records of a file to `take`, piece by piece. What it does not take is told with its line.
 fn records(
     text: &str,
     origin: &DomainName,
-    mut take: impl FnMut(usize, &Record) -> Result<(), ZoneFileError>,
+    mut take: impl FnMut(&Record) -> Result<(), String>,
 ) -> Result<(), ZoneFileError> {
     let mut head = Head { origin: origin.to_string(), ttl: DEFAULT_TTL.to_string() };
     let mut entries = Entries { text, line: 1 };
     let mut piece: Vec<(usize, &str)> = Vec::new();
     let mut flush = |head: &Head, piece: &mut Vec<(usize, &str)>| -> Result<(), ZoneFileError> {
-        let parsed = parse(head, piece)?;
-        let line = piece.first().map_or(1, |(line, _)| *line);
+        for record in parse(head, piece)? {
+            take(&record).map_err(|reason| wrong(line_of(head, piece, &record), reason))?;
+        }
         piece.clear();
-        parsed.iter().try_for_each(|record| take(line, record))
+        Ok(())
     };
     while let Some((line, entry)) = entries.next() {
         let begins = !entry.starts_with([' ', '\t']);
@@ -135,25 +136,31 @@ fn records(
 }
 
 fn parse(head: &Head, piece: &[(usize, &str)]) -> Result<Vec<Record>, ZoneFileError> {
-    let attempt = |count: usize| {
-        let body: String = piece[..count].iter().map(|(_, entry)| *entry).collect();
-        Parser::new(head.text() + &body, None, None).parse()
-    };
-    let error = match attempt(piece.len()) {
-        Ok((_, sets)) => {
-            let all = sets.into_values().flat_map(|set| set.records_without_rrsigs().cloned().collect::<Vec<_>>());
-            return Ok(all.collect());
-        }
-        Err(error) => error,
-    };
-    // The first entry with which it fails.
-    let (mut good, mut bad) = (0, piece.len());
-    while bad - good > 1 {
-        let middle = usize::midpoint(good, bad);
-        if attempt(middle).is_ok() { good = middle } else { bad = middle }
+    parse_entries(head, piece).map_err(|error| {
+        let line = first_line(piece, |entries| parse_entries(head, entries).is_err());
+        wrong(line, format!("is no resource record: {error}"))
+    })
+}
+
+fn parse_entries(head: &Head, entries: &[(usize, &str)]) -> Result<Vec<Record>, ParseError> {
+    let body: String = entries.iter().map(|(_, entry)| *entry).collect();
+    let (_, sets) = Parser::new(head.text() + &body, None, None).parse()?;
+    Ok(sets.into_values().flat_map(|set| set.records_without_rrsigs().cloned().collect::<Vec<_>>()).collect())
+}
+
+/// Where a record stands: the parser does not tell.
+fn line_of(head: &Head, piece: &[(usize, &str)], record: &Record) -> usize {
+    first_line(piece, |entries| parse_entries(head, entries).is_ok_and(|records| records.contains(record)))
+}
+
+/// The line of the first entry with which something is so, that is not so without any and is so with all.
+fn first_line(piece: &[(usize, &str)], is_so: impl Fn(&[(usize, &str)]) -> bool) -> usize {
+    let (mut without, mut with) = (0, piece.len());
+    while with - without > 1 {
+        let middle = usize::midpoint(without, with);
+        if is_so(&piece[..middle]) { with = middle } else { without = middle }
     }
-    let line = piece.get(bad.saturating_sub(1)).map_or(1, |(line, _)| *line);
-    Err(wrong(line, format!("is no resource record: {error}")))
+    piece.get(with.saturating_sub(1)).map_or(1, |(line, _)| *line)
 }
 
 fn wire(name: &Name) -> Vec<u8> {
@@ -185,7 +192,7 @@ pub fn devices(text: &str, origin: Option<&DomainName>) -> Result<DeviceFile, Zo
     let origin = origin.unwrap_or(&default);
     let mut apex = origin.wire().to_vec();
     let mut found = DeviceFile::default();
-    records(text, origin, |_, record| {
+    records(text, origin, |record| {
         let owner = wire(&record.name);
         match record.data {
             RData::SOA(_) => apex = owner,
@@ -211,20 +218,20 @@ pub fn devices(text: &str, origin: Option<&DomainName>) -> Result<DeviceFile, Zo
 pub fn public(text: &str, names: &dnsbroker_federation::Namespace) -> Result<Vec<PublicRecord>, ZoneFileError> {
     let apex = names.apex(Zone::Public);
     let mut found: Vec<PublicRecord> = Vec::new();
-    records(text, apex, |line, record| {
+    records(text, apex, |record| {
         if record.name.is_wildcard() {
-            return Err(wrong(line, format!("{} is a wildcard, which this server does not have", record.name)));
+            return Err(format!("{} is a wildcard, which this server does not have", record.name));
         }
         let owner: DomainName = record
             .name
             .to_string()
             .parse()
-            .map_err(|error| wrong(line, format!("the name {} cannot be served: it {error}", record.name)))?;
+            .map_err(|error| format!("the name {} cannot be served: it {error}", record.name))?;
         let at_apex = owner == *apex;
         match names.owner(owner.wire()) {
-            Owner::Outside => return Err(wrong(line, format!("{owner} is not within {apex}"))),
+            Owner::Outside => return Err(format!("{owner} is not within {apex}")),
             owner if owner.zone().is_some_and(Zone::is_private) => {
-                return Err(wrong(line, format!("{} is within a private zone", record.name)));
+                return Err(format!("{} is within a private zone", record.name));
             }
             _ => {}
         }
@@ -239,16 +246,16 @@ pub fn public(text: &str, names: &dnsbroker_federation::Namespace) -> Result<Vec
             _ => None,
         };
         if let Some(problem) = problem {
-            return Err(wrong(line, format!("the record of {owner} is {problem}")));
+            return Err(format!("the record of {owner} is {problem}"));
         }
         let mut rdata = Vec::new();
         let mut encoder = BinEncoder::new(&mut rdata);
         encoder.set_name_encoding(NameEncoding::Uncompressed);
         let emitted = record.data.emit(&mut encoder);
-        emitted.map_err(|error| wrong(line, format!("the record of {owner} cannot be encoded: {error}")))?;
+        emitted.map_err(|error| format!("the record of {owner} cannot be encoded: {error}"))?;
         found.push(PublicRecord { owner, rtype, ttl: record.ttl, rdata });
         if found.len() > MAX_PUBLIC {
-            return Err(wrong(line, format!("the public zone has more than {MAX_PUBLIC} records")));
+            return Err(format!("the public zone has more than {MAX_PUBLIC} records"));
         }
         Ok(())
     })?;
@@ -324,8 +331,9 @@ mod tests {
             ("www A nonsense", "is no resource record"),
             ("$INCLUDE /etc/passwd", "not followed"),
         ] {
-            let error = public(&format!("ok A 192.0.2.1\n{line}\n"), &names()).expect_err(line).to_string();
-            assert!(error.contains(words), "{line}: {error}");
+            let text = format!("ok A 192.0.2.1\n\n{line}\nfine A 192.0.2.2\n");
+            let error = public(&text, &names()).expect_err(line).to_string();
+            assert!(error.contains(words) && error.starts_with("line 3: "), "{line}: {error}");
         }
         let clash = public("a CNAME b\na A 192.0.2.1\n", &names());
         assert!(clash.is_err(), "{clash:?}");

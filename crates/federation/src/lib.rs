@@ -19,6 +19,8 @@ mod member;
 mod namespace;
 mod netid;
 mod prefix;
+#[cfg(feature = "schema")]
+mod schema;
 mod serial;
 
 pub use deveui::{DevEui, DevEuiError};

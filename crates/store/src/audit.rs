@@ -66,14 +66,26 @@ pub(crate) fn hash(octets: &[u8]) -> String {
     digest(&SHA256, octets).as_ref().iter().map(|octet| format!("{octet:02x}")).collect()
 }
 
-/// Rows in order, from a number on, at most `limit`.
-pub fn list(engine: &dyn Engine, from: u64, limit: usize) -> Result<Vec<Row>, EngineError> {
+/// Whether a row is wanted.
+type Wanted<'a> = dyn Fn(&Row) -> bool + 'a;
+
+/// Wanted rows in order, from a number on, at most `limit`.
+pub fn list(engine: &dyn Engine, from: u64, limit: usize, wanted: &Wanted<'_>) -> Result<Vec<Row>, EngineError> {
     let mut rows = Vec::new();
-    engine.scan(Table::Audit, &from.to_be_bytes(), &mut |_, value| {
-        rows.extend(serde_json::from_slice::<Row>(value).ok());
-        if rows.len() >= limit { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    })?;
+    engine.scan(Table::Audit, &from.to_be_bytes(), &mut |_, value| taken(&mut rows, value, limit, wanted))?;
     Ok(rows)
+}
+
+/// The same in reverse order, from a number down.
+pub fn list_back(engine: &dyn Engine, from: u64, limit: usize, wanted: &Wanted<'_>) -> Result<Vec<Row>, EngineError> {
+    let mut rows = Vec::new();
+    engine.scan_back(Table::Audit, &from.to_be_bytes(), &mut |_, value| taken(&mut rows, value, limit, wanted))?;
+    Ok(rows)
+}
+
+fn taken(rows: &mut Vec<Row>, value: &[u8], limit: usize, wanted: &Wanted<'_>) -> ControlFlow<()> {
+    rows.extend(serde_json::from_slice::<Row>(value).ok().filter(|row| wanted(row)));
+    if rows.len() >= limit { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
 }
 
 /// The hash of a row, if there is one with this number: what a published head is compared with.

@@ -128,6 +128,25 @@ fn a_member_fetches_as_one_replica_and_stays_while_it_has_one() {
 }
 
 #[test]
+fn a_replica_that_gets_other_names_or_devices_fetches_the_whole_zone() {
+    with_store(|store| {
+        act(store, replica("one", None)).expect("a replica");
+        let mut last = store.view().zones.serial();
+        let mut changed = |store: &mut Store, set: SetReplica| {
+            act(store, set).expect("set");
+            let (before, serial) = (last, store.view().zones.serial());
+            last = serial;
+            (serial != before).then(|| store.view().history.steps(before, serial))
+        };
+        assert_eq!(changed(store, SetReplica { clear_text: true, ..replica("one", None) }), None);
+        let flat = || SetReplica { names: NameForm::Flat, ..replica("one", None) };
+        assert_eq!(changed(store, flat()), Some(None), "a new serial to which no difference leads");
+        assert_eq!(changed(store, flat()), None);
+        assert_eq!(changed(store, SetReplica { only: Some(member("alpine")), ..flat() }), Some(None));
+    });
+}
+
+#[test]
 fn a_source_proves_itself_and_alone_fills_its_netid() {
     with_store(|store| {
         assert_eq!(code(act(store, source(None))), "source-proof");
@@ -155,7 +174,16 @@ fn a_source_proves_itself_and_alone_fills_its_netid() {
         let difference = Content::Difference { came: vec![device(200)], gone: vec![device(10), device(999)] };
         let report = act(store, received(7, difference)).expect("taken");
         assert_eq!((report.added, report.removed, report.absent), (1, 1, 1));
-        let stale = TakeTransfer { zone: name("other.example"), ..whole(8, 1..40) };
+        let several = |store: &Store| {
+            store.view().sources[&netid("600013")].progress.as_ref().is_some_and(|progress| progress.several)
+        };
+        assert!(!several(store));
+        let second = Content::Difference { came: vec![device(200)], gone: vec![] };
+        assert_eq!(act(store, received(8, second)).expect("taken").unchanged, 1);
+        assert!(several(store), "a second record of a device: differences can no longer be applied");
+        act(store, TakeTransfer { allow_shrink: true, ..whole(9, 1..40) }).expect("taken");
+        assert!(!several(store), "a whole zone tells anew");
+        let stale = TakeTransfer { zone: name("other.example"), ..whole(10, 1..40) };
         assert_eq!(code(act(store, stale)), "source-unknown", "it was asked for under another setting");
 
         let held = store.view().zones.devices().count(netid("600013"));

@@ -243,3 +243,42 @@ fn records_of_netids_come_and_go_as_they_change() {
         ]
     );
 }
+
+/// A message of a primary that keeps its devices in `z.example`: SOAs by serial, devices by their lower digits.
+fn primary(rtype: RecordType, records: &[Result<u32, u16>]) -> Vec<u8> {
+    let zone = b"\x01z\x07example\x00";
+    let mut octets = vec![0, 7, 0x84, 0, 0, 1, 0, records.len() as u8, 0, 0, 0, 0];
+    octets.extend(question(zone, rtype));
+    for record in records {
+        match record {
+            Ok(serial) => {
+                octets.extend([0xc0, 12, 0, 6, 0, 1, 0, 0, 0, 60, 0, 22, 0, 0]);
+                octets.extend(serial.to_be_bytes());
+                octets.extend([0; 16]);
+            }
+            Err(low) => {
+                octets.push(16);
+                octets.extend(device(*low).to_string().bytes());
+                octets.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 192, 0, 2, 1]);
+            }
+        }
+    }
+    octets
+}
+
+#[test]
+fn a_difference_from_serial_zero_that_touches_no_device_is_no_empty_zone() {
+    let zone = "z.example".parse().expect("a name");
+    let take = |records: &[Result<u32, u16>]| {
+        let mut inbound = Inbound::new(&zone, Asked::Since(Serial::new(0)), [0, 7], &[], BOUNDS);
+        let complete = inbound.take(&primary(RecordType::IXFR, records)).expect("is taken");
+        (complete, inbound.is_lone(), inbound.finish().map(|received| received.content))
+    };
+    let (complete, _, content) = take(&[Ok(1), Ok(0), Ok(1), Ok(1)]);
+    assert!(complete);
+    assert_eq!(content, Ok(Content::Difference { came: vec![], gone: vec![] }));
+    let (_, _, content) = take(&[Ok(1), Err(5), Ok(1)]);
+    assert_eq!(content, Ok(Content::Whole(vec![device(5)])));
+    let (complete, lone, content) = take(&[Ok(1)]);
+    assert!(!complete && lone && content.is_err(), "a newer SOA alone tells nothing");
+}

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use axum::Extension;
-use axum::extract::rejection::JsonRejection;
-use axum::extract::{Json, State};
+use axum::extract::rejection::{JsonRejection, QueryRejection};
+use axum::extract::{Json, Query, State};
 use axum::http::StatusCode;
 use dnsbroker_api::Timestamp;
+use dnsbroker_api::listed::{ListCertificates, ListTokens};
 use dnsbroker_api::message::{
     Ca, Certificate, Crl, Enroll, Enrolment, InstallCa, IssueCertificate, Issued, IssuingRequest, NewToken, Page,
     Reason, RenewCertificate, RequestIssuing, RevokeCertificates, Token,
@@ -19,6 +20,7 @@ use dnsbroker_store::act::{self, Renewer, Which, bearer};
 use dnsbroker_store::{Refusal, View, record};
 
 use super::caller::Role;
+use super::paging::page;
 use super::{ApiError, At, By, Who};
 use crate::app::App;
 use crate::committer::{CommitError, now};
@@ -26,14 +28,21 @@ use crate::key::entropy;
 use crate::pki::PkiError;
 
 type Body<T> = Result<Json<T>, JsonRejection>;
+type Asked<T> = Result<Query<T>, QueryRejection>;
 
 fn unavailable(error: impl std::error::Error) -> ApiError {
     ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "ca-failed", chain(&error))
 }
 
-pub async fn tokens(State(app): State<App>) -> Json<Page<Token>> {
-    let items = app.view().tokens.values().map(|token| shown_token(token)).collect();
-    Json(Page { items, next: None })
+pub async fn tokens(State(app): State<App>, query: Asked<ListTokens>) -> Result<Json<Page<Token>>, ApiError> {
+    let (Query(query), view) = (query?, app.view());
+    let wanted = |token: &record::Token| {
+        query.member.as_ref().is_none_or(|member| token.member == *member)
+            && query.used.is_none_or(|used| token.used.is_some() == used)
+    };
+    let tokens = view.tokens.values().filter(|token| wanted(token));
+    let items = tokens.map(|token| (format!("{:020}-{}", token.expires, token.id()), shown_token(token))).collect();
+    Ok(Json(page(items, &query.paging())?))
 }
 
 pub async fn create_token(
@@ -182,12 +191,27 @@ pub(super) fn issued(app: &App, enrolled: &act::Enrolled) -> Issued {
     }
 }
 
-pub async fn list(State(app): State<App>, Extension(who): Extension<Who>) -> Json<Page<Certificate>> {
-    let view = app.view();
-    let seen = view.certificates.values().filter(|certificate| who.may_see(certificate.member.as_ref()));
-    let mut items: Vec<Certificate> = seen.map(|certificate| shown(&view, certificate)).collect();
-    items.sort_by(|a, b| (a.not_before, &a.serial).cmp(&(b.not_before, &b.serial)));
-    Json(Page { items, next: None })
+pub async fn list(
+    State(app): State<App>,
+    Extension(who): Extension<Who>,
+    query: Asked<ListCertificates>,
+) -> Result<Json<Page<Certificate>>, ApiError> {
+    let (Query(query), view) = (query?, app.view());
+    let wanted = |known: &record::Certificate| {
+        who.may_see(known.member.as_ref())
+            && query.member.as_ref().is_none_or(|member| known.member.as_ref() == Some(member))
+            && query.profile.as_ref().is_none_or(|profile| known.profile == *profile)
+    };
+    let shown = view
+        .certificates
+        .values()
+        .filter(|known| wanted(known))
+        .map(|known| (format!("{:020}-{}", known.issued, known.serial), shown(&view, known)));
+    // "revoked" is told with its reason.
+    let in_state = |(_, shown): &(String, Certificate)| {
+        query.state.as_ref().is_none_or(|state| shown.state.split(' ').next() == Some(state))
+    };
+    Ok(Json(page(shown.filter(in_state).collect(), &query.paging())?))
 }
 
 pub async fn show(

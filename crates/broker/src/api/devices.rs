@@ -1,21 +1,26 @@
 //! Devices: lists in, lists out, and look-ups explained.
 
+use std::collections::{HashMap, VecDeque};
+
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Json, Path, Query, State};
 use axum::http::StatusCode;
+use dnsbroker_api::listed::{ImportOptions, ListDevices, LookUp, Order, prefix_range};
 use dnsbroker_api::listing::{self, Format, Item};
 use dnsbroker_api::message::{Device, ImportReport, Lookup, Page, Reject};
 use dnsbroker_api::problem::chain;
 use dnsbroker_federation::{DevEui, MemberId, NetId};
-use dnsbroker_store::View;
 use dnsbroker_store::act::{Import, Mode};
+use dnsbroker_zone::wire::Rcode;
 use futures_util::TryStreamExt;
-use serde::Deserialize;
 use tokio_util::io::{StreamReader, SyncIoBridge};
 
-use super::{ApiError, At, By};
+use super::paging::limit;
+use super::{ApiError, At, By, Who};
 use crate::app::App;
+use crate::committer::now;
 use crate::explain::explain;
 
 type Asked<T> = Result<Query<T>, QueryRejection>;
@@ -24,28 +29,6 @@ type Asked<T> = Result<Query<T>, QueryRejection>;
 const MAX_LIST: usize = 50_000_000;
 /// Rejected rows that are named one by one; all are counted.
 const REJECTS_SHOWN: usize = 1_000;
-/// Items of a page, unless asked for otherwise, and at most.
-const PAGE: usize = 1_000;
-const MAX_PAGE: usize = 10_000;
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ImportQuery {
-    #[serde(default = "ImportQuery::default_mode")]
-    mode: Mode,
-    #[serde(default)]
-    format: Option<String>,
-    #[serde(default)]
-    dry_run: bool,
-    #[serde(default)]
-    allow_shrink: bool,
-}
-
-impl ImportQuery {
-    fn default_mode() -> Mode {
-        Mode::Add
-    }
-}
 
 /// What was read of a list.
 #[derive(Default)]
@@ -62,10 +45,10 @@ pub async fn replace(
     State(app): State<App>,
     By(actor): By,
     at: Listing,
-    query: Asked<ImportQuery>,
+    query: Asked<ImportOptions>,
     body: Body,
 ) -> Result<Json<ImportReport>, ApiError> {
-    let query = query.map(|Query(query)| Query(ImportQuery { mode: Mode::Full, ..query }));
+    let query = query.map(|Query(query)| Query(ImportOptions { mode: Some("full".to_owned()), ..query }));
     import(State(app), By(actor), at, query, body).await
 }
 
@@ -73,11 +56,18 @@ pub async fn import(
     State(app): State<App>,
     By(actor): By,
     at: Listing,
-    query: Asked<ImportQuery>,
+    query: Asked<ImportOptions>,
     body: Body,
 ) -> Result<Json<ImportReport>, ApiError> {
     let (Path((member, netid)), Query(query)) = (at?, query?);
-    let format = match &query.format {
+    let ImportOptions { mode, format, dry_run, allow_shrink } = query;
+    let mode = match mode.as_deref() {
+        None | Some("add") => Mode::Add,
+        Some("full") => Mode::Full,
+        Some("remove") => Mode::Remove,
+        Some(other) => return Err(ApiError::parameter("mode", other, "is none of add, full, remove")),
+    };
+    let format = match &format {
         Some(text) => Some(text.parse::<Format>().map_err(|error| ApiError::parameter("format", text, error))?),
         None => None,
     };
@@ -86,7 +76,6 @@ pub async fn import(
     let listed = tokio::task::spawn_blocking(move || read(bridge, format)).await;
     let listed =
         listed.map_err(|_| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "reading failed"))??;
-    let ImportQuery { mode, dry_run, allow_shrink, .. } = query;
     let import = Import { member, netid, mode, devices: listed.devices, allow_shrink, dry_run };
     let done = app.committer.commit(actor, import).await?;
     Ok(Json(ImportReport {
@@ -129,63 +118,99 @@ fn read(input: impl std::io::Read, format: Option<Format>) -> Result<Listed, Api
     }
 }
 
-pub async fn list(State(app): State<App>, query: Asked<ListQuery>) -> Result<Json<Page<Device>>, ApiError> {
-    let Query(ListQuery { after, limit, member, netid }) = query?;
-    let limit = limit.unwrap_or(PAGE).clamp(1, MAX_PAGE);
-    let view = app.view();
-    let from = after.map_or(0, |device| device.as_u64().saturating_add(1));
-    let devices = view.zones.devices();
-    let mut items = Vec::new();
-    for (deveui, held) in devices.iter_from(from) {
-        if netid.is_some_and(|netid| netid != held) {
-            continue;
+pub async fn list(
+    State(app): State<App>,
+    Extension(who): Extension<Who>,
+    query: Asked<ListDevices>,
+) -> Result<Json<Page<Device>>, ApiError> {
+    let Query(query) = query?;
+    let paging = query.paging();
+    let (limit, view) = (limit(&paging)?, app.view());
+    let (first, last) = match &query.prefix {
+        None => (0, u64::MAX),
+        Some(prefix) => prefix_range(prefix).ok_or_else(|| {
+            ApiError::parameter("prefix", prefix, "is to be 1 to 16 hexadecimal digits, the first of the DevEUI")
+        })?,
+    };
+    let after: Option<DevEui> = match &paging.after {
+        None => None,
+        Some(text) => Some(text.parse().map_err(|error| ApiError::parameter("after", text, error))?),
+    };
+    // Whose devices are shown does not change from one to the next, so it is decided once a NetID.
+    let shown: HashMap<NetId, MemberId> = view
+        .zones
+        .networks()
+        .filter(|network| query.netid.is_none_or(|netid| netid == network.netid))
+        .filter(|network| query.member.as_ref().is_none_or(|member| *member == network.member))
+        .filter(|network| who.may_see(Some(&network.member)))
+        .map(|network| (network.netid, network.member.clone()))
+        .collect();
+    let found = move || {
+        let devices = view.zones.devices();
+        let wanted =
+            |(deveui, netid): (DevEui, NetId)| Some(Device { deveui, netid, member: shown.get(&netid)?.clone() });
+        match paging.order {
+            Order::Asc => {
+                let from = after.map_or(first, |device| device.as_u64().saturating_add(1).max(first));
+                let within = devices.iter_from(from).take_while(|(device, _)| device.as_u64() <= last);
+                within.filter_map(wanted).take(limit + 1).collect::<Vec<_>>()
+            }
+            // The table goes one way; the last ones before the cursor are kept while it is walked.
+            Order::Desc => {
+                let end = after.map_or(last, |device| device.as_u64().saturating_sub(1).min(last));
+                let mut kept = VecDeque::with_capacity(limit + 2);
+                for device in
+                    devices.iter_from(first).take_while(|(device, _)| device.as_u64() <= end).filter_map(wanted)
+                {
+                    kept.push_front(device);
+                    kept.truncate(limit + 1);
+                }
+                kept.into()
+            }
         }
-        let Some(device) = shown(&view, deveui, held) else { continue };
-        if member.as_ref().is_some_and(|member| *member != device.member) {
-            continue;
-        }
-        items.push(device);
-        if items.len() == limit {
-            break;
-        }
-    }
-    let next = (items.len() == limit).then(|| items.last().map(|device| device.deveui.to_string())).flatten();
+    };
+    let mut items = tokio::task::spawn_blocking(found).await.unwrap_or_default();
+    let next = (items.len() > limit).then(|| items[limit - 1].deveui.to_string());
+    items.truncate(limit);
     Ok(Json(Page { items, next }))
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ListQuery {
-    after: Option<DevEui>,
-    limit: Option<usize>,
-    member: Option<MemberId>,
-    netid: Option<NetId>,
-}
-
-pub async fn show(State(app): State<App>, At(deveui): At<DevEui>) -> Result<Json<Device>, ApiError> {
+pub async fn show(
+    State(app): State<App>,
+    Extension(who): Extension<Who>,
+    At(deveui): At<DevEui>,
+) -> Result<Json<Device>, ApiError> {
     let view = app.view();
-    let found = view.zones.devices().get(deveui).and_then(|netid| shown(&view, deveui, netid));
-    found.map(Json).ok_or_else(|| {
+    let found = view.zones.devices().get(deveui).and_then(|netid| {
+        let member = view.zones.network(netid)?.member.clone();
+        Some(Device { deveui, netid, member })
+    });
+    // A member that wants to know where another's device is looks it up.
+    found.filter(|device| who.may_see(Some(&device.member))).map(Json).ok_or_else(|| {
         ApiError::new(StatusCode::NOT_FOUND, "device-unknown", format!("device {deveui} is not registered"))
     })
 }
 
-fn shown(view: &View, deveui: DevEui, netid: NetId) -> Option<Device> {
-    let member = view.zones.network(netid)?.member.clone();
-    Some(Device { deveui, netid, member })
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct LookupQuery {
-    r#as: Option<MemberId>,
-}
-
 pub async fn lookup(
     State(app): State<App>,
+    Extension(who): Extension<Who>,
     At(deveui): At<DevEui>,
-    query: Asked<LookupQuery>,
+    query: Asked<LookUp>,
 ) -> Result<Json<Lookup>, ApiError> {
-    let Query(LookupQuery { r#as: member }) = query?;
-    Ok(Json(explain(&app.view(), deveui, member)))
+    let Query(LookUp { r#as: asked }) = query?;
+    let Some(own) = who.own() else { return Ok(Json(explain(&app.view(), deveui, asked))) };
+    if asked.as_ref().is_some_and(|asked| asked != own) {
+        let detail = format!("your certificate is of member {own}: you look up as yourself");
+        return Err(ApiError::new(StatusCode::FORBIDDEN, "not-yours", detail));
+    }
+    // As over DoH: who asks for too many that nobody has registered, waits.
+    let (tally, now) = (app.shared.tally(own), now());
+    if let Some(seconds) = tally.must_wait(app.config.load().limits.nxdomain_per_minute, now) {
+        return Err(ApiError::too_many("too many devices were asked for that nobody has registered", seconds));
+    }
+    let shown = explain(&app.view(), deveui, Some(own.clone()));
+    if shown.rcode == Rcode::NXDOMAIN.mnemonic() {
+        tally.count_unknown(now);
+    }
+    Ok(Json(shown))
 }

@@ -12,22 +12,33 @@ use crate::committer::CommitError;
 
 /// An error on its way to the caller.
 #[derive(Debug)]
-pub struct ApiError(Problem);
+pub struct ApiError {
+    problem: Problem,
+    /// After how many seconds to come again.
+    wait: Option<i64>,
+}
 
 impl ApiError {
     /// An error under a code.
     pub fn new(status: StatusCode, code: &'static str, detail: impl std::fmt::Display) -> Self {
-        Self(Problem::new(status, code, detail))
+        Self { problem: Problem::new(status, code, detail), wait: None }
     }
 
     /// A fault of ours.
     pub fn internal(error: &dyn std::error::Error) -> Self {
-        Self(Problem::from_error(StatusCode::INTERNAL_SERVER_ERROR, "internal", error))
+        let problem = Problem::from_error(StatusCode::INTERNAL_SERVER_ERROR, "internal", error);
+        Self { problem, wait: None }
+    }
+
+    /// Too much of something (RFC 6585, section 4).
+    pub fn too_many(detail: &str, seconds: i64) -> Self {
+        let error = Self::new(StatusCode::TOO_MANY_REQUESTS, "too-many", format!("{detail}: wait {seconds} seconds"));
+        Self { wait: Some(seconds), ..error }
     }
 
     /// The HTTP status.
     pub fn status(&self) -> StatusCode {
-        self.0.status()
+        self.problem.status()
     }
 
     /// A parameter that does not read: which, what it was, why.
@@ -38,14 +49,18 @@ impl ApiError {
 
 impl std::fmt::Display for ApiError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.fmt(f)
+        self.problem.fmt(f)
     }
 }
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let content_type = [(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE))];
-        (self.0.status(), content_type, self.0.to_json()).into_response()
+        let mut response = (self.problem.status(), content_type, self.problem.to_json()).into_response();
+        if let Some(seconds) = self.wait {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+        }
+        response
     }
 }
 
@@ -98,7 +113,7 @@ fn status(refusal: &Refusal) -> StatusCode {
 
 impl From<EngineError> for ApiError {
     fn from(error: EngineError) -> Self {
-        Self(Problem::from_error(StatusCode::SERVICE_UNAVAILABLE, "store-failed", &error))
+        Self { problem: Problem::from_error(StatusCode::SERVICE_UNAVAILABLE, "store-failed", &error), wait: None }
     }
 }
 

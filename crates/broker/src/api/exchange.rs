@@ -1,12 +1,14 @@
 //! TSIG keys, replicas and sources.
 
-use axum::extract::rejection::JsonRejection;
-use axum::extract::{Json, State};
+use axum::Extension;
+use axum::extract::rejection::{JsonRejection, QueryRejection};
+use axum::extract::{Json, Query, State};
 use axum::http::StatusCode;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use dnsbroker_api::Timestamp;
 use dnsbroker_api::exchange::{Key, LastTransfer, NewKey, Replica, SetReplica, SetSource, Source};
+use dnsbroker_api::listed::{ListKeys, ListReplicas, ListSources};
 use dnsbroker_api::message::Page;
 use dnsbroker_ca::{Principal, ReplicaId};
 use dnsbroker_federation::{DomainName, NetId};
@@ -20,12 +22,14 @@ use serde::de::DeserializeOwned;
 use serde::de::value::{Error as ValueError, StrDeserializer};
 use zeroize::Zeroizing;
 
-use super::{ApiError, At, By};
+use super::paging::page;
+use super::{ApiError, At, By, Who};
 use crate::app::App;
 use crate::committer::CommitError;
 use crate::key::{KeyError, entropy};
 
 type Body<T> = Result<Json<T>, JsonRejection>;
+type Asked<T> = Result<Query<T>, QueryRejection>;
 
 /// Octets of a secret that is brought: fewer are too easy to guess, more than a block of the hash are of no use.
 const SECRET: std::ops::RangeInclusive<usize> = 16..=128;
@@ -48,9 +52,11 @@ fn failed(error: &KeyError) -> ApiError {
     ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "key-failed", dnsbroker_api::problem::chain(error))
 }
 
-pub async fn keys(State(app): State<App>) -> Json<Page<Key>> {
-    let items = app.view().tsig_keys.values().map(|key| shown_key(key)).collect();
-    Json(Page { items, next: None })
+pub async fn keys(State(app): State<App>, query: Asked<ListKeys>) -> Result<Json<Page<Key>>, ApiError> {
+    let (Query(query), view) = (query?, app.view());
+    let keys = view.tsig_keys.values().map(|key| (key.name.to_string(), shown_key(key)));
+    let wanted = |(_, key): &(String, Key)| query.holder.as_ref().is_none_or(|holder| key.holder == *holder);
+    Ok(Json(page(keys.filter(wanted).collect(), &query.paging())?))
 }
 
 pub async fn create_key(
@@ -103,14 +109,21 @@ fn shown_key(key: &record::TsigKey) -> Key {
     }
 }
 
-pub async fn revoke_key(State(app): State<App>, By(actor): By, At(name): At<DomainName>) -> Result<Json<()>, ApiError> {
+pub async fn revoke_key(
+    State(app): State<App>,
+    By(actor): By,
+    At(name): At<DomainName>,
+) -> Result<StatusCode, ApiError> {
     app.committer.commit(actor, act::RevokeKey { name }).await?;
-    Ok(Json(()))
+    Ok(StatusCode::NO_CONTENT)
 }
 
-pub async fn replicas(State(app): State<App>) -> Json<Page<Replica>> {
-    let items = app.view().replicas.values().map(|replica| shown_replica(replica)).collect();
-    Json(Page { items, next: None })
+pub async fn replicas(State(app): State<App>, query: Asked<ListReplicas>) -> Result<Json<Page<Replica>>, ApiError> {
+    let (Query(query), view) = (query?, app.view());
+    let wanted = |replica: &record::Replica| query.member.as_ref().is_none_or(|member| replica.is_of(member));
+    let replicas = view.replicas.values().filter(|replica| wanted(replica));
+    let items = replicas.map(|replica| (replica.id.to_string(), shown_replica(replica))).collect();
+    Ok(Json(page(items, &query.paging())?))
 }
 
 pub async fn set_replica(
@@ -131,10 +144,10 @@ pub async fn remove_replica(
     State(app): State<App>,
     By(actor): By,
     At(id): At<ReplicaId>,
-) -> Result<Json<()>, ApiError> {
+) -> Result<StatusCode, ApiError> {
     app.committer.commit(actor, act::RemoveReplica { id }).await?;
     app.announcer.reconcile();
-    Ok(Json(()))
+    Ok(StatusCode::NO_CONTENT)
 }
 
 fn shown_replica(replica: &record::Replica) -> Replica {
@@ -152,14 +165,34 @@ fn shown_replica(replica: &record::Replica) -> Replica {
     }
 }
 
-pub async fn sources(State(app): State<App>) -> Json<Page<Source>> {
-    let view = app.view();
-    let items = view.sources.values().map(|source| shown_source(&app, &view, source)).collect();
-    Json(Page { items, next: None })
+pub async fn sources(
+    State(app): State<App>,
+    Extension(who): Extension<Who>,
+    query: Asked<ListSources>,
+) -> Result<Json<Page<Source>>, ApiError> {
+    let (Query(query), view) = (query?, app.view());
+    let wanted = |source: &record::Source| {
+        who.may_see(Some(&source.member)) && query.member.as_ref().is_none_or(|member| source.member == *member)
+    };
+    let sources = view.sources.values().filter(|source| wanted(source));
+    let shown = sources.map(|source| (source.netid, shown_source(&app, &view, source)));
+    let in_state = |(_, source): &(NetId, Source)| query.state.as_ref().is_none_or(|state| source.state == *state);
+    Ok(Json(page(shown.filter(in_state).collect(), &query.paging())?))
 }
 
-pub async fn source(State(app): State<App>, At(netid): At<NetId>) -> Result<Json<Source>, ApiError> {
-    shown(&app, netid).map(Json)
+pub async fn source(
+    State(app): State<App>,
+    Extension(who): Extension<Who>,
+    At(netid): At<NetId>,
+) -> Result<Json<Source>, ApiError> {
+    theirs(&app, &who, netid).map(Json)
+}
+
+/// A source that is the caller's business; another member's is as unknown as none.
+fn theirs(app: &App, who: &Who, netid: NetId) -> Result<Source, ApiError> {
+    let shown = shown(app, netid)?;
+    let unknown = || CommitError::Refused(Refusal::NoSource(netid)).into();
+    if who.may_see(Some(&shown.settings.member)) { Ok(shown) } else { Err(unknown()) }
 }
 
 fn shown(app: &App, netid: NetId) -> Result<Source, ApiError> {
@@ -207,13 +240,22 @@ fn source_tls(
     }
 }
 
-pub async fn remove_source(State(app): State<App>, By(actor): By, At(netid): At<NetId>) -> Result<Json<()>, ApiError> {
+pub async fn remove_source(
+    State(app): State<App>,
+    By(actor): By,
+    At(netid): At<NetId>,
+) -> Result<StatusCode, ApiError> {
     app.committer.commit(actor, act::RemoveSource { netid }).await?;
     app.sources.reconcile();
-    Ok(Json(()))
+    Ok(StatusCode::NO_CONTENT)
 }
 
-pub async fn refresh_source(State(app): State<App>, At(netid): At<NetId>) -> Result<Json<Source>, ApiError> {
+pub async fn refresh_source(
+    State(app): State<App>,
+    Extension(who): Extension<Who>,
+    At(netid): At<NetId>,
+) -> Result<Json<Source>, ApiError> {
+    theirs(&app, &who, netid)?;
     app.sources.notified(netid);
     shown(&app, netid).map(Json)
 }

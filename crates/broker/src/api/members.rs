@@ -1,24 +1,36 @@
 //! Members and their NetIDs.
 
-use axum::extract::rejection::{JsonRejection, PathRejection};
-use axum::extract::{Json, Path, State};
+use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
+use axum::extract::{Json, Path, Query, State};
 use axum::http::StatusCode;
 use dnsbroker_api::Timestamp;
+use dnsbroker_api::listed::{ListMembers, ListNetids};
 use dnsbroker_api::message::{Grace, Member, Network, NewMember, Page, Reason, SetNetwork};
 use dnsbroker_ca::Principal;
 use dnsbroker_federation::{DomainName, MemberId, NetId};
 use dnsbroker_store::{View, act, record};
 use dnsbroker_zone::delta;
 
+use super::paging::page;
 use super::{ApiError, At, By};
 use crate::app::App;
 use crate::committer::now;
 
 type Body<T> = Result<Json<T>, JsonRejection>;
+type Asked<T> = Result<Query<T>, QueryRejection>;
 
-pub async fn list(State(app): State<App>) -> Json<Page<Member>> {
-    let view = app.view();
-    Json(Page { items: view.members.values().map(|member| shown(&view, member)).collect(), next: None })
+pub async fn list(State(app): State<App>, query: Asked<ListMembers>) -> Result<Json<Page<Member>>, ApiError> {
+    let (Query(query), view) = (query?, app.view());
+    let text = query.text.as_ref().map(|text| text.to_lowercase());
+    let wanted = |member: &record::Member| {
+        query.suspended.is_none_or(|suspended| member.suspended.is_some() == suspended)
+            && text
+                .as_ref()
+                .is_none_or(|text| member.id.as_str().contains(text) || member.name.to_lowercase().contains(text))
+    };
+    let members = view.members.values().filter(|member| wanted(member));
+    let items = members.map(|member| (member.id.clone(), shown(&view, member))).collect();
+    Ok(Json(page(items, &query.paging())?))
 }
 
 pub async fn add(
@@ -40,9 +52,9 @@ pub async fn show(State(app): State<App>, At(id): At<MemberId>) -> Result<Json<M
     }
 }
 
-pub async fn remove(State(app): State<App>, By(actor): By, At(id): At<MemberId>) -> Result<Json<()>, ApiError> {
+pub async fn remove(State(app): State<App>, By(actor): By, At(id): At<MemberId>) -> Result<StatusCode, ApiError> {
     app.committer.commit(actor, act::RemoveMember { id }).await?;
-    Ok(Json(()))
+    Ok(StatusCode::NO_CONTENT)
 }
 
 pub async fn suspend(
@@ -61,9 +73,12 @@ pub async fn resume(State(app): State<App>, By(actor): By, At(id): At<MemberId>)
     Ok(Json(shown(&app.view(), &member)))
 }
 
-pub async fn networks(State(app): State<App>) -> Json<Page<Network>> {
-    let view = app.view();
-    Json(Page { items: view.zones.networks().map(|network| shown_network(&view, network)).collect(), next: None })
+pub async fn networks(State(app): State<App>, query: Asked<ListNetids>) -> Result<Json<Page<Network>>, ApiError> {
+    let (Query(query), view) = (query?, app.view());
+    let wanted = |network: &&delta::Network| query.member.as_ref().is_none_or(|member| network.member == *member);
+    let networks = view.zones.networks().filter(wanted);
+    let items = networks.map(|network| (network.netid, shown_network(&view, network))).collect();
+    Ok(Json(page(items, &query.paging())?))
 }
 
 pub async fn set_network(
@@ -78,9 +93,13 @@ pub async fn set_network(
     Ok(Json(shown_network(&app.view(), &network)))
 }
 
-pub async fn remove_network(State(app): State<App>, By(actor): By, At(netid): At<NetId>) -> Result<Json<()>, ApiError> {
+pub async fn remove_network(
+    State(app): State<App>,
+    By(actor): By,
+    At(netid): At<NetId>,
+) -> Result<StatusCode, ApiError> {
     app.committer.commit(actor, act::RemoveNetwork { netid }).await?;
-    Ok(Json(()))
+    Ok(StatusCode::NO_CONTENT)
 }
 
 pub async fn grace(

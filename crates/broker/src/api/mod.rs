@@ -12,16 +12,22 @@ mod error;
 mod est;
 mod exchange;
 mod members;
+mod openapi;
 mod operator;
+mod paging;
 mod path;
 mod zones;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request};
+use axum::handler::Handler;
+use axum::http::Method;
 use axum::http::{StatusCode, Uri};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::Response;
-use axum::routing::{MethodRouter, delete, get, post, put};
+use axum::routing::{MethodRouter, get, on, post};
+use dnsbroker_api::endpoint::Endpoint;
+use dnsbroker_api::endpoints;
 
 use crate::app::App;
 use caller::permit;
@@ -33,78 +39,112 @@ pub use zones::ZONES;
 /// JSON bodies are at most this long, in octets.
 const MAX_JSON: usize = 64 * 1024;
 
-/// Path, what it asks of its caller, and who answers.
-type Route = (&'static str, Need, MethodRouter<App>);
+/// An endpoint, what it asks of its caller, and who answers.
+pub struct Route {
+    /// What is known of it everywhere.
+    pub endpoint: &'static Endpoint,
+    /// Who may.
+    pub need: Need,
+    handler: MethodRouter<App>,
+}
 
-fn table() -> Vec<Route> {
+/// The route of an endpoint.
+fn route<H, T>(name: &str, need: Need, handler: H) -> Option<Route>
+where
+    H: Handler<T, App>,
+    T: 'static,
+{
+    let endpoint = endpoints::named(name)?;
+    let method = Method::from_bytes(endpoint.method.as_bytes()).ok().and_then(|method| method.try_into().ok())?;
+    Some(Route { endpoint, need, handler: on(method, handler) })
+}
+
+/// All endpoints. That none is missing is held by a test: a name that is not known has no route.
+pub fn table() -> Vec<Route> {
     use Need::{Administrator, Certificate, Member, Nothing, Own};
-    vec![
-        ("/api/v1/enroll", Nothing, post(certificates::enroll)),
-        ("/api/v1/ca", Nothing, get(certificates::ca)),
-        ("/.well-known/est/cacerts", Nothing, get(est::cacerts)),
-        ("/.well-known/est/csrattrs", Nothing, get(est::csrattrs)),
-        ("/.well-known/est/simpleenroll", Nothing, post(est::simpleenroll)),
-        ("/.well-known/est/simplereenroll", Certificate, post(est::simplereenroll)),
-        ("/api/v1/renew", Certificate, post(operator::renew)),
-        ("/api/v1/self", Member, get(operator::myself)),
-        ("/api/v1/directory", Member, get(operator::directory)),
-        ("/api/v1/bundle", Member, get(anchors::bundle)),
-        ("/api/v1/status", Administrator, get(zones::status)),
-        ("/api/v1/members", Administrator, get(members::list).post(members::add)),
-        ("/api/v1/members/{id}", Own, get(members::show)),
-        ("/api/v1/members/{id}", Administrator, delete(members::remove)),
-        ("/api/v1/members/{id}/suspend", Administrator, post(members::suspend)),
-        ("/api/v1/members/{id}/resume", Administrator, post(members::resume)),
-        ("/api/v1/members/{id}/grace", Administrator, put(members::grace)),
-        ("/api/v1/members/{id}/names/{name}", Administrator, put(members::approve).delete(members::withdraw)),
-        ("/api/v1/members/{id}/netids/{netid}/devices", Own, post(devices::import).put(devices::replace)),
-        ("/api/v1/netids", Member, get(members::networks)),
-        ("/api/v1/netids/{netid}", Administrator, put(members::set_network).delete(members::remove_network)),
-        ("/api/v1/netids/{netid}/anchors", Member, put(anchors::set)),
-        ("/api/v1/tokens", Administrator, get(certificates::tokens).post(certificates::create_token)),
-        ("/api/v1/certificates", Member, get(certificates::list).post(certificates::issue)),
-        ("/api/v1/certificates/revoke", Administrator, post(certificates::revoke_several)),
-        ("/api/v1/certificates/{serial}", Member, get(certificates::show)),
-        ("/api/v1/certificates/{serial}/revoke", Member, post(certificates::revoke)),
-        ("/api/v1/certificates/{serial}/renew", Administrator, post(certificates::renew)),
-        ("/api/v1/ca/request", Administrator, post(certificates::request_issuing)),
-        ("/api/v1/ca/issuing", Administrator, put(certificates::install_issuing)),
-        ("/api/v1/ca/root-crl", Administrator, put(certificates::install_root_crl)),
-        ("/api/v1/crls", Administrator, get(certificates::crls)),
-        ("/api/v1/devices", Administrator, get(devices::list)),
-        ("/api/v1/devices/{deveui}", Administrator, get(devices::show)),
-        ("/api/v1/devices/{deveui}/lookup", Administrator, get(devices::lookup)),
-        ("/api/v1/keys", Administrator, get(exchange::keys).post(exchange::create_key)),
-        ("/api/v1/keys/{name}", Administrator, delete(exchange::revoke_key)),
-        ("/api/v1/replicas", Administrator, get(exchange::replicas)),
-        ("/api/v1/replicas/{id}", Administrator, put(exchange::set_replica).delete(exchange::remove_replica)),
-        ("/api/v1/sources", Administrator, get(exchange::sources)),
-        (
-            "/api/v1/sources/{netid}",
-            Administrator,
-            get(exchange::source).put(exchange::set_source).delete(exchange::remove_source),
-        ),
-        ("/api/v1/sources/{netid}/refresh", Administrator, post(exchange::refresh_source)),
-        ("/api/v1/sources/{netid}/accept", Administrator, post(exchange::accept_source)),
-        ("/api/v1/zones", Administrator, get(zones::list)),
-        ("/api/v1/zones/check", Administrator, get(zones::check)),
-        ("/api/v1/zones/{zone}/export", Administrator, get(zones::export)),
-        ("/api/v1/audit", Administrator, get(zones::audit)),
-        ("/api/v1/audit/verify", Administrator, get(zones::verify_audit)),
-        ("/api/v1/backup", Administrator, get(zones::backup)),
+    let routes = [
+        route("enroll", Nothing, certificates::enroll),
+        route("ca_show", Nothing, certificates::ca),
+        route("renew", Certificate, operator::renew),
+        route("myself", Member, operator::myself),
+        route("directory", Member, operator::directory),
+        route("bundle", Member, anchors::bundle),
+        route("status", Administrator, zones::status),
+        route("member_list", Administrator, members::list),
+        route("member_add", Administrator, members::add),
+        route("member_show", Own, members::show),
+        route("member_remove", Administrator, members::remove),
+        route("member_suspend", Administrator, members::suspend),
+        route("member_resume", Administrator, members::resume),
+        route("member_grace", Administrator, members::grace),
+        route("member_approve", Administrator, members::approve),
+        route("member_withdraw", Administrator, members::withdraw),
+        route("device_import", Own, devices::import),
+        route("device_replace", Own, devices::replace),
+        route("netid_list", Member, members::networks),
+        route("netid_set", Administrator, members::set_network),
+        route("netid_remove", Administrator, members::remove_network),
+        route("netid_anchors", Member, anchors::set),
+        route("token_list", Administrator, certificates::tokens),
+        route("token_create", Administrator, certificates::create_token),
+        route("certificate_list", Member, certificates::list),
+        route("certificate_issue", Member, certificates::issue),
+        route("certificate_show", Member, certificates::show),
+        route("certificate_revoke", Member, certificates::revoke),
+        route("certificate_renew", Administrator, certificates::renew),
+        route("certificate_revoke_several", Administrator, certificates::revoke_several),
+        route("ca_request", Administrator, certificates::request_issuing),
+        route("ca_install", Administrator, certificates::install_issuing),
+        route("root_crl_install", Administrator, certificates::install_root_crl),
+        route("crl_list", Administrator, certificates::crls),
+        route("device_list", Member, devices::list),
+        route("device_show", Member, devices::show),
+        route("device_lookup", Member, devices::lookup),
+        route("key_list", Administrator, exchange::keys),
+        route("key_create", Administrator, exchange::create_key),
+        route("key_revoke", Administrator, exchange::revoke_key),
+        route("replica_list", Administrator, exchange::replicas),
+        route("replica_set", Administrator, exchange::set_replica),
+        route("replica_remove", Administrator, exchange::remove_replica),
+        route("source_list", Member, exchange::sources),
+        route("source_show", Member, exchange::source),
+        route("source_set", Administrator, exchange::set_source),
+        route("source_remove", Administrator, exchange::remove_source),
+        route("source_refresh", Member, exchange::refresh_source),
+        route("source_accept", Administrator, exchange::accept_source),
+        route("zone_list", Administrator, zones::list),
+        route("zone_check", Administrator, zones::check),
+        route("zone_export", Administrator, zones::export),
+        route("audit_list", Administrator, zones::audit),
+        route("audit_verify", Administrator, zones::verify_audit),
+        route("backup", Administrator, zones::backup),
+    ];
+    routes.into_iter().flatten().collect()
+}
+
+/// What is not part of the API: its description, and EST.
+fn others() -> [(&'static str, Need, MethodRouter<App>); 5] {
+    [
+        ("/api/v1/openapi.json", Need::Nothing, get(openapi::serve)),
+        ("/.well-known/est/cacerts", Need::Nothing, get(est::cacerts)),
+        ("/.well-known/est/csrattrs", Need::Nothing, get(est::csrattrs)),
+        ("/.well-known/est/simpleenroll", Need::Nothing, post(est::simpleenroll)),
+        ("/.well-known/est/simplereenroll", Need::Certificate, post(est::simplereenroll)),
     ]
 }
 
 /// All routes.
 pub fn routes(app: App) -> Router {
+    let table = table().into_iter().map(|route| (route.endpoint.path, route.need, route.handler));
     let mut router = Router::new();
-    for (path, need, handlers) in table() {
+    for (path, need, handler) in table.chain(others()) {
+        // Lists are read as they come, and bounded by what they hold.
         let limit =
             if path.ends_with("/devices") { DefaultBodyLimit::disable() } else { DefaultBodyLimit::max(MAX_JSON) };
         let permit = from_fn_with_state(app.clone(), move |state, parameters, request, next| {
             permit(need, state, parameters, request, next)
         });
-        router = router.route(path, handlers.route_layer(limit).route_layer(permit));
+        router = router.route(path, handler.route_layer(limit).route_layer(permit));
     }
     router.fallback(no_route).method_not_allowed_fallback(no_method).layer(from_fn(log)).with_state(app)
 }
@@ -124,10 +164,25 @@ async fn log(request: Request, next: Next) -> Response {
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let response = next.run(request).await;
     let status = response.status().as_u16();
-    if method == http::Method::GET && status < 400 {
+    if method == Method::GET && status < 400 {
         tracing::debug!(caller, %method, path, status, "api");
     } else {
         tracing::info!(caller, %method, path, status, "api");
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_endpoint_has_one_route() {
+        let routed: Vec<&str> = table().iter().map(|route| route.endpoint.name).collect();
+        let known: BTreeSet<&str> = endpoints::all().map(|endpoint| endpoint.name).collect();
+        assert_eq!(routed.len(), known.len(), "some endpoint has no route, or two");
+        assert_eq!(routed.into_iter().collect::<BTreeSet<_>>(), known);
+    }
 }

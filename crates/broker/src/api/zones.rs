@@ -8,23 +8,21 @@ use axum::extract::{Json, Path, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use dnsbroker_api::Timestamp;
+use dnsbroker_api::listed::{ExportOptions, ListAudit, Order};
 use dnsbroker_api::message::{AuditCheck, AuditHead, AuditRow, Expiry, Page, Status, ZoneCheck, ZoneInfo};
 use dnsbroker_federation::{Serial, Zone};
 use dnsbroker_store::{act, audit as chain};
 use dnsbroker_zone::presentation::{self, NameForm};
 use dnsbroker_zone::zones::Zones;
-use serde::Deserialize;
 use tokio_util::io::ReaderStream;
 
+use super::paging::limit;
 use super::{ApiError, By};
 use crate::app::App;
 use crate::config::Config;
 
 /// The zones, by their names in commands.
 pub const ZONES: [(&str, Zone); 3] = [("public", Zone::Public), ("deveuis", Zone::DevEui), ("netids", Zone::NetId)];
-/// Audit rows of a page, unless asked for otherwise, and at most.
-const PAGE: usize = 1_000;
-const MAX_PAGE: usize = 10_000;
 
 pub async fn status(State(app): State<App>) -> Json<Status> {
     let view = app.view();
@@ -82,16 +80,10 @@ pub async fn check(State(app): State<App>) -> Json<ZoneCheck> {
     Json(ZoneCheck { ok: found.errors.is_empty(), errors: found.errors, warnings: found.warnings })
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ExportQuery {
-    names: Option<String>,
-}
-
 pub async fn export(
     State(app): State<App>,
     zone: Result<Path<String>, PathRejection>,
-    query: Result<Query<ExportQuery>, QueryRejection>,
+    query: Result<Query<ExportOptions>, QueryRejection>,
 ) -> Result<Response, ApiError> {
     let (Path(wanted), Query(query)) = (zone?, query?);
     let view = app.view();
@@ -113,23 +105,34 @@ pub async fn export(
     Ok(([(header::CONTENT_TYPE, "text/dns")], Body::from_stream(stream)).into_response())
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct AuditQuery {
-    after: Option<u64>,
-    limit: Option<usize>,
-}
-
 pub async fn audit(
     State(app): State<App>,
-    query: Result<Query<AuditQuery>, QueryRejection>,
+    query: Result<Query<ListAudit>, QueryRejection>,
 ) -> Result<Json<Page<AuditRow>>, ApiError> {
-    let Query(AuditQuery { after, limit }) = query?;
-    let limit = limit.unwrap_or(PAGE).clamp(1, MAX_PAGE);
-    let from = after.unwrap_or_default().saturating_add(1);
+    let Query(query) = query?;
+    let paging = query.paging();
+    let limit = limit(&paging)?;
+    let after: Option<u64> = match &paging.after {
+        None => None,
+        Some(text) => Some(text.parse().map_err(|error| ApiError::parameter("after", text, error))?),
+    };
     let engine = app.engine.clone();
-    let rows = blocking(move || chain::list(&*engine, from, limit)).await??;
-    let next = (rows.len() == limit).then(|| rows.last().map(|row| row.number.to_string())).flatten();
+    let mut rows = blocking(move || {
+        let wanted = |row: &chain::Row| {
+            query.actor.as_ref().is_none_or(|actor| row.actor == *actor)
+                && query.act.as_ref().is_none_or(|act| row.act.starts_with(act.as_str()))
+                && query.object.as_ref().is_none_or(|object| row.object == *object)
+        };
+        match paging.order {
+            Order::Asc => chain::list(&*engine, after.unwrap_or(0).saturating_add(1), limit + 1, &wanted),
+            Order::Desc => {
+                chain::list_back(&*engine, after.map_or(u64::MAX, |n| n.saturating_sub(1)), limit + 1, &wanted)
+            }
+        }
+    })
+    .await??;
+    let next = (rows.len() > limit).then(|| rows[limit - 1].number.to_string());
+    rows.truncate(limit);
     let items = rows.into_iter().map(|row| AuditRow {
         number: row.number,
         at: Timestamp(row.at),

@@ -2,6 +2,7 @@
 
 use anyhow::bail;
 use clap::Subcommand;
+use dnsbroker_api::listed::ListAudit;
 use dnsbroker_api::message::{AuditCheck, AuditRow, Page};
 
 use super::Context;
@@ -16,6 +17,15 @@ pub(super) enum AuditCommand {
         /// Rows at most
         #[arg(long)]
         limit: Option<usize>,
+        /// Only by this actor, as the list shows it
+        #[arg(long)]
+        actor: Option<String>,
+        /// Only acts whose name begins so, as in `member.`
+        #[arg(long)]
+        act: Option<String>,
+        /// Only to this object
+        #[arg(long)]
+        object: Option<String>,
         /// One JSON object a line, as they come: for archives and programs
         #[arg(long)]
         json_lines: bool,
@@ -30,9 +40,12 @@ const PAGE: usize = 1_000;
 impl AuditCommand {
     pub(super) async fn run(self, context: &Context) -> anyhow::Result<()> {
         match self {
-            Self::List { after, limit, json_lines } => list(context, after, limit, json_lines).await,
+            Self::List { after, limit, actor, act, object, json_lines } => {
+                let filter = ListAudit { actor, act, object, ..ListAudit::default() };
+                list(context, after, limit, filter, json_lines).await
+            }
             Self::Verify => {
-                let check: AuditCheck = context.client.get("/api/v1/audit/verify").await?;
+                let check: AuditCheck = context.client.audit_verify().await?;
                 context.output.print(&check, |check| match &check.broken {
                     None => format!("{} rows, the chain is whole; head {}:{}\n", check.rows, check.rows, check.head),
                     Some(broken) => format!("THE CHAIN IS BROKEN: {broken}\n"),
@@ -47,12 +60,14 @@ async fn list(
     Context { client, output }: &Context,
     mut after: u64,
     limit: Option<usize>,
+    filter: ListAudit,
     json_lines: bool,
 ) -> anyhow::Result<()> {
     let mut left = limit.unwrap_or(usize::MAX);
     let mut rows = Vec::new();
     while left > 0 {
-        let page: Page<AuditRow> = client.get(&format!("/api/v1/audit?after={after}&limit={}", left.min(PAGE))).await?;
+        let query = ListAudit { after: Some(after.to_string()), limit: Some(left.min(PAGE)), ..filter.clone() };
+        let page: Page<AuditRow> = client.audit_list(&query).await?;
         left = left.saturating_sub(page.items.len());
         if let Some(last) = page.items.last() {
             after = last.number;

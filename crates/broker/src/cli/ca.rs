@@ -113,15 +113,15 @@ impl CaCommand {
         let Context { client, output } = context;
         match self {
             Self::Show => {
-                let ca: Ca = client.get("/api/v1/ca").await?;
+                let ca: Ca = client.ca_show().await?;
                 output.print(&ca, |ca| format!("pin {}\n{}{}{}", ca.pin, ca.root, ca.issuing, ca.previous));
             }
             Self::Crl => {
-                let lists: Page<Crl> = client.get("/api/v1/crls").await?;
+                let lists: Page<Crl> = client.crl_list().await?;
                 output.print(&lists, |lists| list_table(&lists.items));
             }
             Self::Request { renew, out } => {
-                let request: IssuingRequest = client.post("/api/v1/ca/request", &RequestIssuing { renew }).await?;
+                let request: IssuingRequest = client.ca_request(&RequestIssuing { renew }).await?;
                 write_whole(&out, request.csr.as_bytes(), 0o644)?;
                 output.print(&request, |_| {
                     format!(
@@ -142,18 +142,18 @@ impl CaCommand {
             }
             Self::Install { file, crl: false } => {
                 let pem = std::fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
-                let ca: Ca = client.put("/api/v1/ca/issuing", &InstallCa { pem }).await?;
+                let ca: Ca = client.ca_install(&InstallCa { pem }).await?;
                 output
                     .print(&ca, |_| "the issuing CA is in use; certificates of the one before stay good\n".to_owned());
             }
             Self::Rotate { root, renew, days } => {
-                let status: Status = client.get("/api/v1/status").await?;
-                let request: IssuingRequest = client.post("/api/v1/ca/request", &RequestIssuing { renew }).await?;
+                let status: Status = client.status().await?;
+                let request: IssuingRequest = client.ca_request(&RequestIssuing { renew }).await?;
                 let base = Some(status.listeners.pki_url).filter(|url| !url.is_empty());
                 let certificate =
                     root.key(base.as_deref())?.sign(request.csr.as_bytes(), &status.federation, days, now())?;
                 let pem = chain::to_pem([&certificate[..]]);
-                let ca: Ca = client.put("/api/v1/ca/issuing", &InstallCa { pem }).await?;
+                let ca: Ca = client.ca_install(&InstallCa { pem }).await?;
                 output
                     .print(&ca, |_| "the issuing CA is in use; certificates of the one before stay good\n".to_owned());
             }

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
-use dnsbroker_api::client::Client;
+use dnsbroker_api::client::{Client, ClientError};
+use dnsbroker_api::listed::{ListCertificates, ListTokens};
 use dnsbroker_api::message::{
     Certificate, IssueCertificate, Issued, NewToken, Page, Reason, RenewCertificate, RevokeCertificates, Token,
 };
@@ -12,8 +13,8 @@ use dnsbroker_federation::{DomainName, MemberId};
 use p12_keystore::{KeyStore, KeyStoreEntry, PrivateKey, PrivateKeyChain};
 use zeroize::Zeroizing;
 
-use super::Context;
 use super::output::table;
+use super::{Context, all};
 use crate::key::{read_secret, write_secret, write_whole};
 
 /// Octets of a CSR file at most.
@@ -55,11 +56,11 @@ impl TokenCommand {
     pub(super) async fn run(self, Context { client, output }: &Context) -> anyhow::Result<()> {
         match self {
             Self::Create { member, ttl, key_pin } => {
-                let token: Token = client.post("/api/v1/tokens", &NewToken { member, ttl, key_pin }).await?;
+                let token: Token = client.token_create(&NewToken { member, ttl, key_pin }).await?;
                 output.print(&token, token_text);
             }
             Self::List => {
-                let tokens: Page<Token> = client.get("/api/v1/tokens").await?;
+                let tokens = all(async |query| client.token_list(query).await, ListTokens::default()).await?;
                 output.print(&tokens, |tokens| token_table(&tokens.items));
             }
         }
@@ -204,40 +205,38 @@ impl CertCommand {
                     (None, true) => "client",
                 };
                 let order = move |csr| IssueCertificate { member, replica, gateway, names, csr };
-                let issued = made.issue(client, "/api/v1/certificates", stem, order).await?;
+                let issued = made.issue(stem, async |csr| client.certificate_issue(&order(csr)).await).await?;
                 output.print(&issued, |issued| made.told(issued));
             }
             Self::Renew { serial, made } => {
-                let path = format!("/api/v1/certificates/{}", super::escape(&serial));
-                let old: Certificate = client.get(&path).await?;
+                let old: Certificate = client.certificate_show(&serial).await?;
                 let stem = match (&old.gateway, old.names.is_empty()) {
                     (Some(_), _) => "gateway",
                     (None, false) => "server",
                     (None, true) => "client",
                 };
-                let issued = made.issue(client, &format!("{path}/renew"), stem, |csr| RenewCertificate { csr }).await?;
+                let renew = async |csr| client.certificate_renew(&serial, &RenewCertificate { csr }).await;
+                let issued = made.issue(stem, renew).await?;
                 output.print(&issued, |issued| made.told(issued));
             }
             Self::List { member } => {
-                let mut certificates: Page<Certificate> = client.get("/api/v1/certificates").await?;
-                certificates.items.retain(|known| member.is_none() || known.member == member);
+                let query = ListCertificates { member, ..ListCertificates::default() };
+                let certificates = all(async |query| client.certificate_list(query).await, query).await?;
                 output.print(&certificates, |certificates| certificate_table(&certificates.items));
             }
             Self::Show { serial } => {
-                let path = format!("/api/v1/certificates/{}", super::escape(&serial));
-                let certificate: Certificate = client.get(&path).await?;
+                let certificate: Certificate = client.certificate_show(&serial).await?;
                 output.print(&certificate, |certificate| certificate_table(std::slice::from_ref(certificate)));
             }
             Self::Revoke(RevokeArgs { which: WhichArgs { serial: Some(serial), .. }, reason }) => {
-                let path = format!("/api/v1/certificates/{}/revoke", super::escape(&serial));
-                let certificate: Certificate = client.post(&path, &Reason { reason }).await?;
+                let certificate: Certificate = client.certificate_revoke(&serial, &Reason { reason }).await?;
                 output.print(&certificate, |certificate| {
                     format!("certificate {} is {}\n", certificate.serial, certificate.state)
                 });
             }
             Self::Revoke(RevokeArgs { which: WhichArgs { key, lineage, member, replica, .. }, reason }) => {
                 let order = RevokeCertificates { key, lineage, member, replica, reason };
-                let revoked: Page<Certificate> = client.post("/api/v1/certificates/revoke", &order).await?;
+                let revoked: Page<Certificate> = client.certificate_revoke_several(&order).await?;
                 output.print(&revoked, |revoked| certificate_table(&revoked.items));
             }
         }
@@ -284,12 +283,10 @@ impl Made {
     }
 
     /// Asks for the certificate and writes what came: an order is refused or its files are all there.
-    pub(super) async fn issue<T: serde::Serialize>(
+    pub(super) async fn issue(
         &self,
-        client: &Client,
-        path: &str,
         stem: &str,
-        order: impl FnOnce(String) -> T,
+        order: impl AsyncFnOnce(String) -> Result<Issued, ClientError>,
     ) -> anyhow::Result<Issued> {
         let out = &self.out;
         std::fs::create_dir_all(out).with_context(|| format!("cannot make the directory {}", out.display()))?;
@@ -313,8 +310,7 @@ impl Made {
         if let Some(key) = &key {
             write_secret(&key_file, key.pem.as_bytes())?;
         }
-        let issued: Result<Issued, _> = client.post(path, &order(csr)).await;
-        let issued = issued.inspect_err(|_| {
+        let issued = order(csr).await.inspect_err(|_| {
             // A key without a certificate would stand in the way of the next try.
             let _ = std::fs::remove_file(&key_file);
         })?;
@@ -347,7 +343,7 @@ fn pkcs12(issued: &Issued, key: &NewKey, password: &str) -> anyhow::Result<Vec<u
 /// Has a member's certificate issued for a key made here, and writes both.
 pub(super) async fn issue_with_new_key(client: &Client, member: MemberId, out: &Path) -> anyhow::Result<Issued> {
     let order = |csr| IssueCertificate { member: Some(member), replica: None, gateway: None, names: vec![], csr };
-    Made::new_key(out).issue(client, "/api/v1/certificates", "client", order).await
+    Made::new_key(out).issue("client", async |csr| client.certificate_issue(&order(csr)).await).await
 }
 
 fn certificate_table(certificates: &[Certificate]) -> String {

@@ -5,14 +5,16 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
+use dnsbroker_api::endpoint::query_of;
+use dnsbroker_api::listed::{ImportOptions, ListDevices, LookUp};
 use dnsbroker_api::message::{Device, ImportReport, Lookup, Page};
 use dnsbroker_federation::{DevEui, MemberId, NetId};
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::io::AsyncRead;
 use tokio_util::io::InspectReader;
 
+use super::Context;
 use super::output::Output;
-use super::{Context, escape};
 
 #[derive(Subcommand)]
 pub(super) enum DeviceCommand {
@@ -70,6 +72,9 @@ pub(super) struct ListArgs {
     /// Only of this NetID
     #[arg(long)]
     netid: Option<NetId>,
+    /// Only those whose DevEUI begins with these hexadecimal digits
+    #[arg(long)]
+    prefix: Option<String>,
     /// Only devices after this one
     #[arg(long)]
     after: Option<DevEui>,
@@ -85,12 +90,11 @@ impl DeviceCommand {
             Self::Import(args) => import(context, args).await?,
             Self::List(args) => list(context, args).await?,
             Self::Show { deveui } => {
-                let device: Device = client.get(&format!("/api/v1/devices/{deveui}")).await?;
+                let device: Device = client.device_show(&deveui).await?;
                 output.print(&device, line);
             }
             Self::Lookup { deveui, member } => {
-                let query = member.map(|member| format!("?as={member}")).unwrap_or_default();
-                let lookup: Lookup = client.get(&format!("/api/v1/devices/{deveui}/lookup{query}")).await?;
+                let lookup: Lookup = client.device_lookup(&deveui, &LookUp { r#as: member }).await?;
                 output.print(&lookup, lookup_text);
             }
         }
@@ -117,20 +121,19 @@ fn lookup_text(lookup: &Lookup) -> String {
 const PAGE: usize = 10_000;
 
 async fn list(Context { client, output }: &Context, args: ListArgs) -> anyhow::Result<()> {
-    let ListArgs { member, netid, mut after, limit } = args;
+    let ListArgs { member, netid, prefix, mut after, limit } = args;
     let mut left = limit.unwrap_or(usize::MAX);
     let mut items = Vec::new();
     while left > 0 {
-        let mut path = format!("/api/v1/devices?limit={}", left.min(PAGE));
-        let filters = [
-            ("member", member.as_ref().map(ToString::to_string)),
-            ("netid", netid.map(|netid| netid.to_string())),
-            ("after", after.map(|after| after.to_string())),
-        ];
-        for (name, value) in filters.into_iter().filter_map(|(name, value)| Some((name, value?))) {
-            path.push_str(&format!("&{name}={}", escape(&value)));
-        }
-        let page: Page<Device> = client.get(&path).await?;
+        let query = ListDevices {
+            member: member.clone(),
+            netid,
+            prefix: prefix.clone(),
+            after: after.map(|after| after.to_string()),
+            limit: Some(left.min(PAGE)),
+            order: None,
+        };
+        let page: Page<Device> = client.device_list(&query).await?;
         left = left.saturating_sub(page.items.len());
         after = page.items.last().map(|device| device.deveui);
         if output.is_json() {
@@ -155,12 +158,8 @@ async fn import(Context { client, output }: &Context, args: ImportArgs) -> anyho
         (_, true) => "remove",
         _ => "add",
     };
-    let mut path = format!(
-        "/api/v1/members/{member}/netids/{netid}/devices?mode={mode}&dry_run={dry_run}&allow_shrink={allow_shrink}"
-    );
-    if let Some(format) = format {
-        path.push_str(&format!("&format={}", escape(&format)));
-    }
+    let options = ImportOptions { mode: Some(mode.to_owned()), format, dry_run, allow_shrink };
+    let path = format!("/api/v1/members/{member}/netids/{netid}/devices{}", query_of(&options));
     let report: ImportReport = if file.as_os_str() == "-" {
         let bar = Arc::new(progress(None));
         client.upload(&path, OCTETS, watched(tokio::io::stdin(), bar)).await?

@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use clap::{Args, Subcommand, ValueEnum};
 use dnsbroker_api::exchange::{Key, NewKey, Replica, SetReplica, SetSource, Source};
-use dnsbroker_api::message::Page;
+use dnsbroker_api::listed::{ListKeys, ListReplicas, ListSources};
 use dnsbroker_federation::{DomainName, MemberId, NetId};
 use zeroize::Zeroizing;
 
-use super::Context;
 use super::output::table;
 use super::zone::Names;
+use super::{Context, all};
 
 #[derive(Subcommand)]
 pub(super) enum KeyCommand {
@@ -73,15 +73,15 @@ impl KeyCommand {
                 let secret = secret_file.as_deref().map(read_secret).transpose()?;
                 let Holder { member, replica } = holder;
                 let key = NewKey { name, member, replica, allows, algorithm, secret };
-                let key: Key = client.post("/api/v1/keys", &key).await?;
+                let key: Key = client.key_create(&key).await?;
                 output.print(&key, key_text);
             }
             Self::List => {
-                let keys: Page<Key> = client.get("/api/v1/keys").await?;
+                let keys = all(async |query| client.key_list(query).await, ListKeys::default()).await?;
                 output.print(&keys, |keys| key_table(&keys.items));
             }
             Self::Revoke { name } => {
-                let () = client.delete(&format!("/api/v1/keys/{}", super::escape(&name.to_string()))).await?;
+                client.key_revoke(&name).await?;
                 output.print(&serde_json::json!({ "revoked": name }), |_| format!("TSIG key {name} is revoked\n"));
             }
         }
@@ -137,14 +137,14 @@ pub(super) enum ReplicaCommand {
     /// Take a replica's rights away, with its certificates and keys
     Remove {
         /// Its id
-        id: String,
+        id: MemberId,
     },
 }
 
 #[derive(Args)]
 pub(super) struct AddReplica {
     /// Its id: lower-case letters, digits and hyphens, as it will stand in its certificate
-    id: String,
+    id: MemberId,
     /// The member whose own certificate and keys may fetch as this replica
     #[arg(long)]
     holder: Option<MemberId>,
@@ -188,8 +188,7 @@ impl ReplicaCommand {
                 let names = names.text().to_owned();
                 let only = extent.only;
                 let body = SetReplica { holder, only, names, notify, notify_key, clear_text: allow_clear_text };
-                let path = format!("/api/v1/replicas/{}", super::escape(&id));
-                let replica: Replica = client.put(&path, &body).await?;
+                let replica: Replica = client.replica_set(&id, &body).await?;
                 output.print(&replica, |replica| {
                     let id = &replica.id;
                     format!(
@@ -199,11 +198,11 @@ impl ReplicaCommand {
                 });
             }
             Self::List => {
-                let replicas: Page<Replica> = client.get("/api/v1/replicas").await?;
+                let replicas = all(async |query| client.replica_list(query).await, ListReplicas::default()).await?;
                 output.print(&replicas, |replicas| replica_table(&replicas.items));
             }
             Self::Remove { id } => {
-                let () = client.delete(&format!("/api/v1/replicas/{}", super::escape(&id))).await?;
+                client.replica_remove(&id).await?;
                 output.print(&serde_json::json!({ "removed": id }), |_| format!("replica {id} removed\n"));
             }
         }
@@ -296,7 +295,6 @@ enum OnExpiry {
 
 impl SourceCommand {
     pub(super) async fn run(self, Context { client, output }: &Context) -> anyhow::Result<()> {
-        let path = |netid: NetId| format!("/api/v1/sources/{netid}");
         match self {
             Self::Add(AddSource { netid, member, primary, zone, key, tls_name, tls_ca, tls_pin, on_expiry }) => {
                 let read = |file: PathBuf| {
@@ -309,30 +307,30 @@ impl SourceCommand {
                 };
                 let on_expiry = on_expiry.to_owned();
                 let body = SetSource { member, primary, zone, key, tls_name, tls_ca, tls_pin, on_expiry };
-                let source: Source = client.put(&path(netid), &body).await?;
+                let source: Source = client.source_set(&netid, &body).await?;
                 output.print(&source, |source| {
                     let netid = source.netid;
                     format!("NetID {netid} is filled from {}: see `source show {netid}`\n", source.settings.zone)
                 });
             }
             Self::List => {
-                let sources: Page<Source> = client.get("/api/v1/sources").await?;
+                let sources = all(async |query| client.source_list(query).await, ListSources::default()).await?;
                 output.print(&sources, |sources| source_table(&sources.items));
             }
             Self::Show { netid } => {
-                let source: Source = client.get(&path(netid)).await?;
+                let source: Source = client.source_show(&netid).await?;
                 output.print(&source, source_text);
             }
             Self::Refresh { netid } => {
-                let source: Source = client.post(&format!("{}/refresh", path(netid)), &()).await?;
+                let source: Source = client.source_refresh(&netid).await?;
                 output.print(&source, |source| format!("{} is asked\n", source.settings.primary));
             }
             Self::Accept { netid } => {
-                let source: Source = client.post(&format!("{}/accept", path(netid)), &()).await?;
+                let source: Source = client.source_accept(&netid).await?;
                 output.print(&source, |_| format!("the transfer of NetID {netid} is fetched again and taken\n"));
             }
             Self::Remove { netid } => {
-                let () = client.delete(&path(netid)).await?;
+                client.source_remove(&netid).await?;
                 output.print(&serde_json::json!({ "removed": netid }), |_| {
                     format!("NetID {netid} has no source any more; its devices stay\n")
                 });

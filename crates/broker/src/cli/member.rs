@@ -5,13 +5,14 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
-use dnsbroker_api::message::{Grace, Member, Network, NewMember, Page, Reason, SetAnchors, SetNetwork};
+use dnsbroker_api::listed::{ListMembers, ListNetids};
+use dnsbroker_api::message::{Grace, Member, Network, NewMember, Reason, SetAnchors, SetNetwork};
 use dnsbroker_api::operator::NetIdAnchors;
 use dnsbroker_federation::{DomainName, MemberId, NetId};
 
-use super::Context;
 use super::certificate::duration;
 use super::output::table;
+use super::{Context, all};
 
 #[derive(Subcommand)]
 pub(super) enum MemberCommand {
@@ -72,37 +73,38 @@ impl MemberCommand {
     pub(super) async fn run(self, Context { client, output }: &Context) -> anyhow::Result<()> {
         match self {
             Self::Add { id, name } => {
-                let member: Member = client.post("/api/v1/members", &NewMember { id, name }).await?;
+                let member: Member = client.member_add(&NewMember { id, name }).await?;
                 output.print(&member, |member| format!("member {} added\n", member.id));
             }
             Self::List => {
-                let members: Page<Member> = client.get("/api/v1/members").await?;
+                let members = all(async |query| client.member_list(query).await, ListMembers::default()).await?;
                 output.print(&members, |members| member_table(&members.items));
             }
             Self::Show { id } => {
-                let member: Member = client.get(&format!("/api/v1/members/{id}")).await?;
+                let member: Member = client.member_show(&id).await?;
                 output.print(&member, |member| member_table(std::slice::from_ref(member)));
             }
             Self::Suspend { id, reason } => {
-                let member: Member = client.post(&format!("/api/v1/members/{id}/suspend"), &Reason { reason }).await?;
+                let member: Member = client.member_suspend(&id, &Reason { reason }).await?;
                 output.print(&member, |member| format!("member {} is suspended\n", member.id));
             }
             Self::Resume { id } => {
-                let member: Member = client.post(&format!("/api/v1/members/{id}/resume"), &()).await?;
+                let member: Member = client.member_resume(&id).await?;
                 output.print(&member, |member| format!("member {} is active again\n", member.id));
             }
             Self::Grace { id, time } => {
                 let grace = Grace { seconds: time };
-                let member: Member = client.put(&format!("/api/v1/members/{id}/grace"), &grace).await?;
+                let member: Member = client.member_grace(&id, &grace).await?;
                 output.print(&member, |member| match member.grace {
                     Some(until) => format!("member {id} may renew an expired certificate until {until}\n"),
                     None => format!("member {id} renews before the end, as everybody\n"),
                 });
             }
             Self::Approve { id, name, withdraw } => {
-                let path = format!("/api/v1/members/{id}/names/{name}");
-                let member: Member =
-                    if withdraw { client.delete(&path).await? } else { client.put(&path, &()).await? };
+                let member: Member = match withdraw {
+                    true => client.member_withdraw(&id, &name).await?,
+                    false => client.member_approve(&id, &name).await?,
+                };
                 output.print(&member, |member| {
                     let names: Vec<String> = member.names.iter().map(ToString::to_string).collect();
                     format!(
@@ -112,7 +114,7 @@ impl MemberCommand {
                 });
             }
             Self::Remove { id } => {
-                let () = client.delete(&format!("/api/v1/members/{id}")).await?;
+                client.member_remove(&id).await?;
                 output.print(&serde_json::json!({ "removed": id }), |_| format!("member {id} removed\n"));
             }
         }
@@ -179,11 +181,11 @@ impl NetidCommand {
         match self {
             Self::Set(SetNetid { netid, member, addresses, port, target }) => {
                 let body = SetNetwork { member, addresses, port, target };
-                let network: Network = client.put(&format!("/api/v1/netids/{netid}"), &body).await?;
+                let network: Network = client.netid_set(&netid, &body).await?;
                 output.print(&network, |network| format!("NetID {} is held by {}\n", network.netid, network.member));
             }
             Self::List => {
-                let networks: Page<Network> = client.get("/api/v1/netids").await?;
+                let networks = all(async |query| client.netid_list(query).await, ListNetids::default()).await?;
                 output.print(&networks, |networks| network_table(&networks.items));
             }
             Self::Anchors { netid, file, .. } => {
@@ -193,15 +195,14 @@ impl NetidCommand {
                     }
                     None => String::new(),
                 };
-                let path = format!("/api/v1/netids/{netid}/anchors");
-                let anchors: Option<NetIdAnchors> = client.put(&path, &SetAnchors { pem }).await?;
+                let anchors: Option<NetIdAnchors> = client.netid_anchors(&netid, &SetAnchors { pem }).await?;
                 output.print(&anchors, |anchors| match anchors {
                     Some(anchors) => format!("published for {netid}:\n{}\n", anchors.tlsa.join("\n")),
                     None => format!("{netid} is trusted by the federation's CA\n"),
                 });
             }
             Self::Remove { netid } => {
-                let () = client.delete(&format!("/api/v1/netids/{netid}")).await?;
+                client.netid_remove(&netid).await?;
                 output.print(&serde_json::json!({ "removed": netid }), |_| format!("NetID {netid} removed\n"));
             }
         }

@@ -22,7 +22,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use dnsbroker_api::client::Client;
+use dnsbroker_api::client::{Client, ClientError};
+use dnsbroker_api::endpoint::escape;
+use dnsbroker_api::listed::Paged;
+use dnsbroker_api::message::Page;
 
 pub use output::Output;
 
@@ -149,14 +152,18 @@ fn control_socket(named: Option<&PathBuf>) -> PathBuf {
     }
 }
 
-/// A text as one segment or value of a URL (RFC 3986, section 2.1).
-fn escape(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for octet in text.bytes() {
-        match octet {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => escaped.push(octet.into()),
-            other => escaped.push_str(&format!("%{other:02X}")),
+/// All pages of a list, put together.
+async fn all<Q: Paged, T>(
+    mut ask: impl AsyncFnMut(&Q) -> Result<Page<T>, ClientError>,
+    mut query: Q,
+) -> Result<Page<T>, ClientError> {
+    let mut items = Vec::new();
+    loop {
+        let page = ask(&query).await?;
+        items.extend(page.items);
+        match page.next {
+            Some(next) => query.go_on(next),
+            None => return Ok(Page { items, next: None }),
         }
     }
-    escaped
 }

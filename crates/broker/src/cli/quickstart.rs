@@ -11,7 +11,8 @@ use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use clap::Args;
 use dnsbroker_api::client::Client;
-use dnsbroker_api::message::{ImportReport, Member, Network, NewMember, Page, SetNetwork};
+use dnsbroker_api::listed::ListMembers;
+use dnsbroker_api::message::{ImportReport, NewMember, SetNetwork};
 use dnsbroker_ca::Facts;
 use dnsbroker_federation::{DevEui, MemberId, NetId};
 use dnsbroker_store::engine::EngineKind;
@@ -149,7 +150,7 @@ impl Quickstart {
     /// Fills the federation, writes where everything is, and shows it.
     async fn prepared(&self, output: Output, dir: &Path, daemon: &Daemon) -> anyhow::Result<()> {
         let client = Client::control(dir.join("control.sock"));
-        let present: Page<Member> = client.get("/api/v1/members").await?;
+        let present = client.member_list(&ListMembers::default()).await?;
         for sample in &SAMPLES {
             if !present.items.iter().any(|member| member.id.as_str() == sample.id) {
                 enter(&client, sample, output).await?;
@@ -189,10 +190,10 @@ fn member_dir(dir: &Path, sample: &Sample) -> PathBuf {
 async fn enter(client: &Client, sample: &Sample, output: Output) -> anyhow::Result<()> {
     let (id, netid): (MemberId, NetId) = (sample.id.parse()?, sample.netid.parse()?);
     let new = NewMember { id: id.clone(), name: Some(sample.name.to_owned()) };
-    let _: Member = client.post("/api/v1/members", &new).await?;
+    client.member_add(&new).await?;
     let addresses = sample.addresses.iter().map(|address| address.parse()).collect::<Result<_, _>>()?;
     let network = SetNetwork { member: id.clone(), addresses, port: Some(sample.port), target: None };
-    let _: Network = client.put(&format!("/api/v1/netids/{netid}"), &network).await?;
+    client.netid_set(&netid, &network).await?;
     let path = format!("/api/v1/members/{id}/netids/{netid}/devices?mode=full");
     let report: ImportReport = client.upload(&path, "text/plain", sample.list.as_bytes()).await?;
     output.note(&format!("{id}: NetID {netid}, {} devices, {} rows refused", report.added, report.rejected));
@@ -274,6 +275,8 @@ fn tour(summary: &Summary, dir: &Path) -> String {
     let tls = format!("+https +tls-ca={ca} +tls-hostname={broker_name} +tls-certfile={cert} +tls-keyfile={key}");
     let query = dns_parameter(sample_name);
     let control = dir.join("control.sock");
+    // It may not be on the path of whoever pastes this.
+    let program = std::env::current_exe().map_or_else(|_| "dnsbroker".to_owned(), |path| path.display().to_string());
     format!(
         "\nThe federation {} is served. Look up the device {sample_deveui} as member {id}:\n\n\
          dig @{host} -p {port} {tls} {sample_name} A\n\n\
@@ -283,8 +286,8 @@ fn tour(summary: &Summary, dir: &Path) -> String {
          dig @{} -p {} {broker_name} A\n\n\
          Ask the broker, in another terminal:\n\n\
          export DNSBROKER_CONTROL={}\n\
-         dnsbroker status\n\
-         dnsbroker device lookup {sample_deveui} --as {id}\n\n\
+         {program} status\n\
+         {program} device lookup {sample_deveui} --as {id}\n\n\
          Everything is in {} (see quickstart.json). Ctrl-C ends it; the same command serves it again.\n",
         summary.federation,
         dns.ip(),

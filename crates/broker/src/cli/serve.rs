@@ -11,6 +11,7 @@ use crate::config::Config;
 use crate::daemon::Daemon;
 use crate::logging::{self, Logging};
 use crate::pki::{Pki, brought};
+use crate::zone_file;
 
 /// Where a system's package would put it.
 const CONFIG: &str = "/var/lib/dnsbroker/dnsbroker.toml";
@@ -84,8 +85,16 @@ fn check(config: &Config) -> anyhow::Result<Checked> {
             Ok((_, not_after)) if not_after < crate::committer::now() => {
                 errors.push(format!("the certificate {} has expired", certificate.display()));
             }
-            Ok(_) => {}
+            Ok((material, _)) => {
+                errors.extend(material.check().err().map(|error| dnsbroker_api::problem::chain(&error)));
+            }
         }
+    }
+    if let Some(file) = &config.zones.public_file {
+        let path = config.path(file);
+        let read = zone_file::read(&path).map_err(|error| error.to_string());
+        let records = read.and_then(|text| zone_file::public(&text, &names).map_err(|error| error.to_string()));
+        errors.extend(records.err().map(|error| format!("the public zone {}: {error}", path.display())));
     }
     if config.doh.is_none() {
         warnings.push("there is no [doh] section: members cannot look up devices".to_owned());

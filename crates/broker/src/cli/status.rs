@@ -5,7 +5,7 @@ use dnsbroker_api::message::{Expiry, Status};
 use super::Context;
 
 pub(super) async fn status(context: &Context) -> anyhow::Result<()> {
-    let status: Status = context.client.get("/api/v1/status").await?;
+    let status: Status = context.client.status().await?;
     context.output.print(&status, text);
     Ok(())
 }

@@ -87,7 +87,7 @@ impl ZoneCommand {
     pub(super) async fn run(self, Context { client, output }: &Context) -> anyhow::Result<()> {
         match self {
             Self::List => {
-                let zones: Page<ZoneInfo> = client.get("/api/v1/zones").await?;
+                let zones: Page<ZoneInfo> = client.zone_list().await?;
                 output.print(&zones, |zones| zone_table(&zones.items));
             }
             Self::Export { zone, names } => {
@@ -104,7 +104,7 @@ impl ZoneCommand {
             }
             Self::Import(args) => import(args, client, *output).await?,
             Self::Check { file: None, .. } => {
-                let check: ZoneCheck = client.get("/api/v1/zones/check").await?;
+                let check: ZoneCheck = client.zone_check().await?;
                 output.print(&check, check_text);
                 if !check.ok {
                     bail!("the zones have {} mistakes", check.errors.len());

@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use super::{PASSPHRASE_CREDENTIAL, PASSPHRASE_VARIABLE, PkiError};
 use crate::config::Config;
-use crate::key::{KeyError, entropy, read_secret};
+use crate::key::{KeyError, entropy, read_credential, read_secret};
 
 pub(super) fn read(path: &Path) -> Result<Vec<u8>, PkiError> {
     std::fs::read(path).map_err(|source| PkiError::Read { path: path.display().to_string(), source })
@@ -45,7 +45,7 @@ pub(super) fn passphrase(config: &Config) -> Result<Zeroizing<Vec<u8>>, PkiError
         return Ok(trimmed(Zeroizing::new(text).as_bytes()));
     }
     match std::env::var_os("CREDENTIALS_DIRECTORY") {
-        Some(dir) => Ok(trimmed(&read_secret(&Path::new(&dir).join(PASSPHRASE_CREDENTIAL))?)),
+        Some(dir) => Ok(trimmed(&read_credential(&Path::new(&dir).join(PASSPHRASE_CREDENTIAL))?)),
         None => Err(PkiError::NoPassphrase),
     }
 }

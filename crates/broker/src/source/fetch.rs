@@ -26,6 +26,8 @@ use crate::tls::{Trust, client_config};
 const CONNECT: Duration = Duration::from_secs(10);
 /// Time for the next octets of a message.
 const STALL: Duration = Duration::from_secs(30);
+/// The same after an answer to IXFR that has only begun with its SOA: there may be no more to come.
+const LONE: Duration = Duration::from_secs(5);
 /// Time for one transfer in all.
 const LIFE: Duration = Duration::from_secs(2 * 3_600);
 
@@ -135,9 +137,13 @@ impl Fetcher {
         let mut stream = self.connect().await?;
         send(&mut stream, query).await?;
         loop {
-            let Some(octets) = receive(&mut stream, STALL).await? else {
-                let records = inbound.tally().records;
-                return Err(Failure::Transfer(TransferError::Cut { records }));
+            let lone = inbound.is_lone();
+            let octets = match receive(&mut stream, if lone { LONE } else { STALL }).await {
+                Ok(Some(octets)) => octets,
+                // A primary that has no difference to give may say so by its SOA alone (RFC 1995, section 2).
+                Ok(None) | Err(_) if lone => return Err(TransferError::Difference("the newer SOA came alone").into()),
+                Ok(None) => return Err(TransferError::Cut { records: inbound.tally().records }.into()),
+                Err(reason) => return Err(reason.into()),
             };
             let message = Message::new(&octets).map_err(|error| format!("a message is malformed: {error}"))?;
             let signed = verify(chain, message)?;

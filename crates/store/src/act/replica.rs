@@ -62,8 +62,13 @@ impl Act for SetReplica {
         let since = transaction.view.replicas.get(&self.id).map_or(transaction.now(), |known| known.since);
         let Self { id, holder, only, names, notify, notify_key, clear_text } = self;
         let replica = Replica { id, holder, only, names, notify, notify_key, clear_text, since };
-        if transaction.view.replicas.get(&replica.id).is_some_and(|known| **known == replica) {
+        let known = transaction.view.replicas.get(&replica.id).cloned();
+        if known.as_deref() == Some(&replica) {
             return Ok((Arc::new(replica), None));
+        }
+        // What it holds is another zone from now on: no difference leads there from a serial it has.
+        if known.is_some_and(|known| (&known.only, known.names) != (&replica.only, replica.names)) {
+            transaction.break_history();
         }
         let detail = json!({
             "holder": replica.holder, "only": replica.only, "names": replica.names, "notify": replica.notify,

@@ -107,6 +107,8 @@ impl Act for TakeTransfer {
         transaction.active_member(&source.member)?;
         let Received { soa, content, tally } = self.received;
         let mut planner = Planner::new(&transaction.view, &source.member, self.netid);
+        // A device that a difference brings and that is here already has two records from now on.
+        let mut doubled = false;
         let incremental = match &content {
             Content::Current => return Ok((Imported::default(), None)),
             Content::Whole(devices) => {
@@ -114,6 +116,8 @@ impl Act for TakeTransfer {
                 false
             }
             Content::Difference { came, gone } => {
+                let devices = transaction.view.zones.devices();
+                doubled = came.iter().any(|device| devices.get(*device) == Some(self.netid));
                 planner.difference(came, gone);
                 true
             }
@@ -135,7 +139,7 @@ impl Act for TakeTransfer {
             expire: soa.expire,
             at: transaction.now(),
             incremental,
-            several: several || (incremental && before.is_some_and(|before| before.several)),
+            several: several || doubled || (incremental && before.is_some_and(|before| before.several)),
             records,
             strangers,
             strangers_shown,

@@ -177,8 +177,8 @@ pub struct Inbound<'a> {
     devices: Vec<DevEui>,
     /// Net count of records by device, of a difference.
     changes: BTreeMap<DevEui, i32>,
-    /// The serial that the differences so far lead to.
-    at: u32,
+    /// The serial that the differences so far lead to; none of a whole zone.
+    at: Option<u32>,
     tally: Tally,
 }
 
@@ -194,7 +194,7 @@ impl<'a> Inbound<'a> {
             state: State::Start,
             devices: Vec::new(),
             changes: BTreeMap::new(),
-            at: 0,
+            at: None,
             tally: Tally::default(),
         }
     }
@@ -288,7 +288,7 @@ impl<'a> Inbound<'a> {
                 _ if soa.serial == first.serial && self.asked == Asked::Whole => State::Closed(first),
                 Asked::Whole => return Err(wrong("is an SOA of another serial")),
                 Asked::Since(ours) if soa.serial == ours.get() => {
-                    self.at = soa.serial;
+                    self.at = Some(soa.serial);
                     State::Gone { soa: first }
                 }
                 // An empty zone, sent whole in answer to IXFR.
@@ -302,14 +302,15 @@ impl<'a> Inbound<'a> {
                 return Err(wrong("is an SOA in the middle of the zone that differs from the first"));
             }
             State::Gone { soa: first } => {
-                if Serial::new(soa.serial).partial_cmp(&Serial::new(self.at)) != Some(std::cmp::Ordering::Greater) {
+                let order = self.at.and_then(|at| Serial::new(soa.serial).partial_cmp(&Serial::new(at)));
+                if order != Some(std::cmp::Ordering::Greater) {
                     return Err(wrong("is an SOA that goes back"));
                 }
                 State::Came { soa: first, to: soa.serial }
             }
             State::Came { soa: first, to } if soa.serial == to && to == first.serial => State::Closed(first),
             State::Came { soa: first, to } if soa.serial == to => {
-                self.at = to;
+                self.at = Some(to);
                 State::Gone { soa: first }
             }
             State::Came { .. } => {
@@ -387,11 +388,16 @@ impl<'a> Inbound<'a> {
         }
     }
 
+    /// Whether a difference was asked for, and all that came is an SOA that is newer than ours.
+    pub fn is_lone(&self) -> bool {
+        matches!(self.state, State::First(_)) && self.asked != Asked::Whole
+    }
+
     /// What has come, once it is complete.
     pub fn finish(mut self) -> Result<Received, TransferError> {
         let (soa, content) = match self.state {
             State::Current(soa) => (soa, Content::Current),
-            State::Closed(soa) if self.at != 0 || !self.changes.is_empty() => (soa, self.difference()),
+            State::Closed(soa) if self.at.is_some() => (soa, self.difference()),
             State::Closed(soa) => {
                 let named = self.devices.len();
                 self.devices.sort_unstable();

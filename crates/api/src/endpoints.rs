@@ -1,0 +1,203 @@
+//! The endpoints of `/api/v1`. Each is here once; see [`endpoint`](crate::endpoint).
+
+use dnsbroker_federation::{DevEui, DomainName, MemberId, NetId};
+use http::Method;
+
+use crate::client::{Client, ClientError};
+use crate::endpoint::{Content, Endpoint, endpoints, fill, query_of, schema_of};
+use crate::exchange::{Key, NewKey, Replica, SetReplica, SetSource, Source};
+use crate::listed::{
+    ExportOptions, ImportOptions, ListAudit, ListCertificates, ListDevices, ListKeys, ListMembers, ListNetids,
+    ListReplicas, ListSources, ListTokens, LookUp,
+};
+use crate::message::*;
+use crate::operator::{Bundle, Directory, Myself, NetIdAnchors, Renew};
+
+endpoints! {
+    /// A certificate for the bearer of a one-time token.
+    enroll() body(Enroll) -> Issued = 201 POST "/api/v1/enroll", None;
+    /// The federation's CA.
+    ca_show() -> Ca = 200 GET "/api/v1/ca", Some("ca show");
+    /// A new certificate for the holder of the one of this connection.
+    renew() body(Renew) -> Issued = 201 POST "/api/v1/renew", None;
+    /// Who the caller is here.
+    myself() -> Myself = 200 GET "/api/v1/self", None;
+    /// The federation as its members see it: brokers, NetIDs, names.
+    directory() -> Directory = 200 GET "/api/v1/directory", None;
+    /// What the servers of members are trusted by.
+    bundle() -> Bundle = 200 GET "/api/v1/bundle", None;
+
+    /// What the running daemon does.
+    status() -> Status = 200 GET "/api/v1/status", Some("status");
+    /// Members of the federation.
+    member_list() query(ListMembers) -> Page<Member> = 200 GET "/api/v1/members", Some("member list");
+    /// Adds a member.
+    member_add() body(NewMember) -> Member = 201 POST "/api/v1/members", Some("member add");
+    /// One member.
+    member_show(id: MemberId) -> Member = 200 GET "/api/v1/members/{id}", Some("member show");
+    /// Takes a member out that holds nothing any more; its certificates are revoked.
+    member_remove(id: MemberId) -> () = 204 DELETE "/api/v1/members/{id}", Some("member remove");
+    /// Refuses a member everything, at once, until it is resumed.
+    member_suspend(id: MemberId) body(Reason) -> Member = 200 POST "/api/v1/members/{id}/suspend", Some("member suspend");
+    /// Ends a suspension.
+    member_resume(id: MemberId) -> Member = 200 POST "/api/v1/members/{id}/resume", Some("member resume");
+    /// Lets a member renew a certificate that has expired, for some time.
+    member_grace(id: MemberId) body(Grace) -> Member = 200 PUT "/api/v1/members/{id}/grace", Some("member grace");
+    /// Approves a name outside the federation for the certificates of a member's servers.
+    member_approve(id: MemberId, name: DomainName) -> Member = 200 PUT "/api/v1/members/{id}/names/{name}", Some("member approve");
+    /// Takes such an approval back.
+    member_withdraw(id: MemberId, name: DomainName) -> Member = 200 DELETE "/api/v1/members/{id}/names/{name}", Some("member approve");
+
+    /// NetIDs and where their network servers are.
+    netid_list() query(ListNetids) -> Page<Network> = 200 GET "/api/v1/netids", Some("netid list");
+    /// Gives a NetID to a member, or changes where its network server is.
+    netid_set(netid: NetId) body(SetNetwork) -> Network = 200 PUT "/api/v1/netids/{netid}", Some("netid set");
+    /// Takes a NetID without devices out of the federation.
+    netid_remove(netid: NetId) -> () = 204 DELETE "/api/v1/netids/{netid}", Some("netid remove");
+    /// Publishes what the servers of a NetID are trusted by, or with an empty body takes it back.
+    netid_anchors(netid: NetId) body(SetAnchors) -> Option<NetIdAnchors> = 200 PUT "/api/v1/netids/{netid}/anchors", Some("netid anchors");
+
+    /// One-time tokens; never their secrets.
+    token_list() query(ListTokens) -> Page<Token> = 200 GET "/api/v1/tokens", Some("token list");
+    /// Makes a one-time token; its secret is in the answer and nowhere else.
+    token_create() body(NewToken) -> Token = 201 POST "/api/v1/tokens", Some("token create");
+
+    /// Certificates; a member sees its own.
+    certificate_list() query(ListCertificates) -> Page<Certificate> = 200 GET "/api/v1/certificates", Some("cert list");
+    /// Issues a certificate: an administrator for everybody, a member for its servers and gateways.
+    certificate_issue() body(IssueCertificate) -> Issued = 201 POST "/api/v1/certificates", Some("cert issue");
+    /// One certificate.
+    certificate_show(serial: str) -> Certificate = 200 GET "/api/v1/certificates/{serial}", Some("cert show");
+    /// Revokes a certificate.
+    certificate_revoke(serial: str) body(Reason) -> Certificate = 200 POST "/api/v1/certificates/{serial}/revoke", Some("cert revoke");
+    /// Issues a certificate in the place of another, whenever an administrator likes.
+    certificate_renew(serial: str) body(RenewCertificate) -> Issued = 201 POST "/api/v1/certificates/{serial}/renew", Some("cert renew");
+    /// Revokes all certificates of a key, a lineage, a member or a replica.
+    certificate_revoke_several() body(RevokeCertificates) -> Page<Certificate> = 200 POST "/api/v1/certificates/revoke", Some("cert revoke");
+    /// A request for the certificate of an issuing CA, to be signed where the root's key is.
+    ca_request() body(RequestIssuing) -> IssuingRequest = 200 POST "/api/v1/ca/request", Some("ca request");
+    /// Takes the certificate that the root has signed.
+    ca_install() body(InstallCa) -> Ca = 200 PUT "/api/v1/ca/issuing", Some("ca install");
+    /// The last list of revoked certificates of each issuing CA.
+    crl_list() -> Page<Crl> = 200 GET "/api/v1/crls", Some("ca crl");
+
+    /// Devices in ascending order; a member sees its own.
+    device_list() query(ListDevices) -> Page<Device> = 200 GET "/api/v1/devices", Some("device list");
+    /// Who has a device.
+    device_show(deveui: DevEui) -> Device = 200 GET "/api/v1/devices/{deveui}", Some("device show");
+    /// Resolves a device and explains each step and rule.
+    device_lookup(deveui: DevEui) query(LookUp) -> Lookup = 200 GET "/api/v1/devices/{deveui}/lookup", Some("device lookup");
+
+    /// TSIG keys; never their secrets.
+    key_list() query(ListKeys) -> Page<Key> = 200 GET "/api/v1/keys", Some("key list");
+    /// Makes a TSIG key; its secret is in the answer and nowhere else.
+    key_create() body(NewKey) -> Key = 201 POST "/api/v1/keys", Some("key create");
+    /// Makes a TSIG key worthless.
+    key_revoke(name: DomainName) -> () = 204 DELETE "/api/v1/keys/{name}", Some("key revoke");
+    /// Servers that may hold copies of the zones.
+    replica_list() query(ListReplicas) -> Page<Replica> = 200 GET "/api/v1/replicas", Some("replica list");
+    /// Lets a server hold a copy of the zones, or changes what it may.
+    replica_set(id: MemberId) body(SetReplica) -> Replica = 200 PUT "/api/v1/replicas/{id}", Some("replica add");
+    /// Takes a replica out.
+    replica_remove(id: MemberId) -> () = 204 DELETE "/api/v1/replicas/{id}", Some("replica remove");
+    /// Primaries that fill NetIDs.
+    source_list() query(ListSources) -> Page<Source> = 200 GET "/api/v1/sources", Some("source list");
+    /// One source and what it does.
+    source_show(netid: NetId) -> Source = 200 GET "/api/v1/sources/{netid}", Some("source show");
+    /// Fills a NetID from a member's primary.
+    source_set(netid: NetId) body(SetSource) -> Source = 200 PUT "/api/v1/sources/{netid}", Some("source add");
+    /// Fills a NetID no more from a primary; its devices stay.
+    source_remove(netid: NetId) -> () = 204 DELETE "/api/v1/sources/{netid}", Some("source remove");
+    /// Asks the primary now.
+    source_refresh(netid: NetId) -> Source = 200 POST "/api/v1/sources/{netid}/refresh", Some("source refresh");
+    /// Takes a transfer that was held back.
+    source_accept(netid: NetId) -> Source = 200 POST "/api/v1/sources/{netid}/accept", Some("source accept");
+
+    /// The zones with serials and sizes.
+    zone_list() -> Page<ZoneInfo> = 200 GET "/api/v1/zones", Some("zone list");
+    /// Looks for mistakes in the zones as they are served.
+    zone_check() -> ZoneCheck = 200 GET "/api/v1/zones/check", Some("zone check");
+    /// Changes, oldest first.
+    audit_list() query(ListAudit) -> Page<AuditRow> = 200 GET "/api/v1/audit", Some("audit list");
+    /// Checks that no row of the audit was changed, dropped or put in between.
+    audit_verify() -> AuditCheck = 200 GET "/api/v1/audit/verify", Some("audit verify");
+}
+
+/// Forms of a list of devices.
+pub const LISTS: &[&str] =
+    &["application/octet-stream", "text/plain", "text/csv", "application/json", "application/x-ndjson", "text/dns"];
+
+/// Endpoints that take or give octets: lists, exports, backups. Their methods are [`Client::upload`] and
+/// [`Client::download`].
+pub const STREAMS: &[Endpoint] = &[
+    Endpoint {
+        name: "device_import",
+        method: "POST",
+        path: "/api/v1/members/{id}/netids/{netid}/devices",
+        about: "Registers, replaces or removes a list of devices.",
+        verb: Some("device import"),
+        parameters: &[("id", schema_of::<MemberId>), ("netid", schema_of::<NetId>)],
+        query: Some(schema_of::<ImportOptions>),
+        takes: Content::Octets(LISTS),
+        gives: Content::Json(schema_of::<ImportReport>),
+        status: 200,
+    },
+    Endpoint {
+        name: "device_replace",
+        method: "PUT",
+        path: "/api/v1/members/{id}/netids/{netid}/devices",
+        about: "The whole list of a NetID: what it does not name is removed.",
+        verb: Some("device import"),
+        parameters: &[("id", schema_of::<MemberId>), ("netid", schema_of::<NetId>)],
+        query: Some(schema_of::<ImportOptions>),
+        takes: Content::Octets(LISTS),
+        gives: Content::Json(schema_of::<ImportReport>),
+        status: 200,
+    },
+    Endpoint {
+        name: "zone_export",
+        method: "GET",
+        path: "/api/v1/zones/{zone}/export",
+        about: "A zone as RFC 1035 text.",
+        verb: Some("zone export"),
+        parameters: &[("zone", schema_of::<str>)],
+        query: Some(schema_of::<ExportOptions>),
+        takes: Content::Nothing,
+        gives: Content::Octets(&["text/dns"]),
+        status: 200,
+    },
+    Endpoint {
+        name: "root_crl_install",
+        method: "PUT",
+        path: "/api/v1/ca/root-crl",
+        about: "Takes the root's list of revoked issuing CAs (DER).",
+        verb: Some("ca install"),
+        parameters: &[],
+        query: None,
+        takes: Content::Octets(&["application/pkix-crl"]),
+        gives: Content::Json(schema_of::<Crl>),
+        status: 200,
+    },
+    Endpoint {
+        name: "backup",
+        method: "GET",
+        path: "/api/v1/backup",
+        about: "Everything but the root's key and the passphrase, in one file.",
+        verb: Some("backup"),
+        parameters: &[],
+        query: None,
+        takes: Content::Nothing,
+        gives: Content::Octets(&["application/octet-stream"]),
+        status: 200,
+    },
+];
+
+/// All endpoints.
+pub fn all() -> impl Iterator<Item = &'static Endpoint> {
+    JSON.iter().chain(STREAMS)
+}
+
+/// The one with this name.
+pub fn named(name: &str) -> Option<&'static Endpoint> {
+    all().find(|endpoint| endpoint.name == name)
+}
