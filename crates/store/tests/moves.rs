@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use arc_swap::ArcSwap;
 use dnsbroker_federation::DevEui;
 use dnsbroker_store::act::{
-    AcceptMove, CancelMove, Due, Mode, MoveDevices, OfferMove, RemoveMember, RemoveNetwork, RunMove, SuspendMember,
+    AcceptMove, CancelMove, Due, MAX_OFFERS, Mode, MoveDevices, OfferMove, RemoveMember, RemoveNetwork, RunMove,
+    SuspendMember,
 };
 use dnsbroker_store::engine::EngineKind;
 use dnsbroker_store::history::{self, BULK};
@@ -145,6 +146,12 @@ fn what_is_planned_can_be_stopped_by_whom_it_concerns() {
         let far = act(store, order([5], "60002d", Some(NOW + 500 * 86_400)));
         assert_eq!(code(far), "move-state");
         assert_eq!(code(act(store, order([], "60002d", at))), "too-many");
+        let offers: Vec<u64> =
+            (0..MAX_OFFERS).map(|_| act(store, offer([7], at)).expect("offered").waits.expect("waits")).collect();
+        assert_eq!(code(act(store, offer([7], at))), "too-many");
+        for id in offers {
+            act(store, cancel(id, Some("alpine"))).expect("taken back");
+        }
         // A move that cannot be done says why, and is no longer tried.
         let id = act(store, order([5], "600031", at)).expect("planned").waits.expect("waits");
         act(store, SuspendMember { id: member("baltic"), reason: "has not paid".to_owned() }).expect("suspended");
@@ -254,7 +261,7 @@ fn ten_thousand_moves_and_every_look_up_finds_the_old_or_the_new_place() {
         for group in 0..MOVES / 50 {
             let mut transaction = store.begin(NOW).expect("begins");
             for step in 0..50 {
-                let to = if (group + step / DEVICES) % 2 == 0 { "60002d" } else { "600013" };
+                let to = if (group + step / DEVICES).is_multiple_of(2) { "60002d" } else { "600013" };
                 transaction.run(&Actor::Local(0), order([step % DEVICES + 1], to, None)).expect("moved");
                 assert_eq!(transaction.view().zones.serial(), serial.next(), "each move is one serial");
                 serial = serial.next();

@@ -3,6 +3,9 @@
 //!
 //! A handover is one delta and one serial: there is no moment with no answer. A device that is only let go belongs to
 //! nobody until somebody's next list names it: no claimant wins by having waited, unless the holder says to whom it goes.
+//!
+//! What a source fills can be handed over, though not let go: the next transfer would register a free device again, and
+//! of one that another member has it makes a claim.
 
 use std::collections::BTreeSet;
 

@@ -36,7 +36,8 @@ pub use key::{CreateKey, RevokeKey};
 pub use limits::{MAX_RANGES, SetLimits};
 pub use member::{AddMember, ApproveName, OpenGrace, RemoveMember, ResumeMember, SuspendMember};
 pub use moves::{
-    AcceptMove, CancelMove, Due, MAX_MOVE_DAYS, MAX_MOVE_DEVICES, MAX_MOVES, MoveDevices, Moved, OfferMove, RunMove,
+    AcceptMove, CancelMove, Due, MAX_MOVE_DAYS, MAX_MOVE_DEVICES, MAX_MOVES, MAX_OFFERS, MoveDevices, Moved, OfferMove,
+    RunMove,
 };
 pub use network::{RemoveNetwork, SetNetwork};
 pub use once::{Answer, Answered, Answering, KEPT, MAX_BODY, MAX_KEY, MAX_REQUESTS, Once};
