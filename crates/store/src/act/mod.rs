@@ -36,10 +36,11 @@ pub use key::{CreateKey, RevokeKey};
 pub use limits::{MAX_RANGES, SetLimits};
 pub use member::{AddMember, ApproveName, OpenGrace, RemoveMember, RenameMember, ResumeMember, SuspendMember};
 pub use moves::{
-    AcceptMove, CancelMove, Due, MAX_MOVE_DAYS, MAX_MOVE_DEVICES, MAX_MOVES, MoveDevices, Moved, OfferMove, RunMove,
+    AcceptMove, CancelMove, Due, MAX_MOVE_DAYS, MAX_MOVE_DEVICES, MAX_MOVES, MAX_OFFERS, MoveDevices, Moved, OfferMove,
+    RunMove,
 };
 pub use network::{RemoveNetwork, SetNetwork};
-pub use once::{Answer, Answered, KEPT, MAX_BODY, MAX_KEY, MAX_REQUESTS, Once};
+pub use once::{Answer, Answered, Answering, KEPT, MAX_BODY, MAX_KEY, MAX_REQUESTS, Once};
 pub use policy::{ChangePolicy, MAX_RULES, PolicyChange, SetPolicy};
 pub use publish::{PublishPrivate, PublishPublic};
 pub use replica::{MAX_NOTIFY, RemoveReplica, SetReplica};
