@@ -4,10 +4,10 @@ use std::fmt;
 use std::sync::Arc;
 
 use dnsbroker_ca::{
-    Fingerprint, Issued, Issuer, Principal, Profile, PublicKey, ReplicaId, Request, RevocationReason, Revoked,
-    SerialNumber, ServerName, Subject, TokenHash, VerifiedCsr,
+    Fingerprint, Issued, Issuer, Principal, Profile, PublicKey, ReplicaId, Request, RevocationReason, SerialNumber,
+    ServerName, Subject, TokenHash, VerifiedCsr,
 };
-use dnsbroker_federation::{MemberId, Owner, Serial};
+use dnsbroker_federation::{MemberId, Owner};
 use serde_json::json;
 
 use super::Act;
@@ -305,52 +305,6 @@ impl Act for NumberCrl {
     }
 }
 
-/// What a restored store must not forget: revocations and list numbers that were there after the backup was made, and
-/// a serial of the zones that is after all that were served.
-pub struct Recall {
-    /// Revocations from the store that was replaced and from published lists.
-    pub revoked: Vec<Revoked>,
-    /// List numbers by CA.
-    pub numbers: Vec<(String, u64)>,
-    /// The last serial that was served, if it is known.
-    pub serial: Option<Serial>,
-    /// What was restored, for the audit.
-    pub detail: serde_json::Value,
-}
-
-/// How far the serial of restored zones jumps where the last one served is not known: half of what RFC 1982 allows.
-const SERIAL_JUMP: u32 = 1 << 30;
-
-impl Act for Recall {
-    /// How many revocations were taken over.
-    type Done = usize;
-
-    fn apply(self, transaction: &mut Transaction<'_>) -> Result<(usize, Option<Note>), Refusal> {
-        let mut taken = 0;
-        for Revoked { serial, at, reason } in self.revoked {
-            let known = transaction.view.certificates.get(&serial);
-            // A hold is a suspension, which is the member's and not the certificate's.
-            if known.is_some_and(|known| known.revoked.is_none()) && reason != RevocationReason::CertificateHold {
-                transaction.revoke_at(serial, reason, at)?;
-                taken += 1;
-            }
-        }
-        for (ca, number) in self.numbers {
-            let last = transaction.view.crls.get(&ca).map_or(0, |last| last.number);
-            let now = transaction.now();
-            transaction.write_crl(CrlHead { ca, number: number.max(last), this_update: now, next_update: now })?;
-        }
-        let served = transaction.view.zones.serial();
-        let last = match self.serial {
-            Some(last) if served.steps_to(last).is_some() => last,
-            Some(_) => served,
-            None => Serial::new(served.get().wrapping_add(SERIAL_JUMP)),
-        };
-        transaction.break_history_at(last.next());
-        Ok((taken, Some(Note::new("store.restore", "backup", self.detail))))
-    }
-}
-
 fn serials(certificates: &[Arc<Certificate>]) -> Vec<String> {
     certificates.iter().map(|certificate| certificate.serial.to_string()).collect()
 }
@@ -380,7 +334,7 @@ impl Transaction<'_> {
         self.revoke_at(serial, reason, self.now())
     }
 
-    fn revoke_at(
+    pub(super) fn revoke_at(
         &mut self,
         serial: SerialNumber,
         reason: RevocationReason,
@@ -415,7 +369,7 @@ impl Transaction<'_> {
         self.revoke_where(reason, |known| known.belongs_to(holder))
     }
 
-    fn write_crl(&mut self, head: CrlHead) -> Result<(), Refusal> {
+    pub(super) fn write_crl(&mut self, head: CrlHead) -> Result<(), Refusal> {
         self.view.crls.insert(head.ca.clone(), head);
         let heads: Vec<CrlHead> = self.view.crls.values().cloned().collect();
         self.put(Table::Meta, CRLS_KEY, &heads)
