@@ -354,7 +354,7 @@ pub struct Certificate {
     /// The profile it was made by.
     pub profile: String,
     /// The CA that issued it, by its id.
-    pub ca: String,
+    pub issuer: String,
     /// The certificate that it renews.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub renews: Option<String>,
