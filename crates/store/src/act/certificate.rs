@@ -1,5 +1,6 @@
 //! Certificates: issuing and recording are one transaction, so that none exists that the register does not know.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -182,7 +183,8 @@ impl Act for Renew {
     }
 }
 
-/// Ends a certificate before its time. With a compromised key, each certificate of that key.
+/// Ends a certificate before its time. With a compromised key, each certificate of that key, and what was renewed with one
+/// of them: whoever has the key may have had a certificate for another one.
 pub struct Revoke {
     /// Which.
     pub serial: SerialNumber,
@@ -207,13 +209,11 @@ impl Act for Revoke {
         }
         let revoked = transaction.revoke(self.serial, self.reason)?;
         let others = match self.reason {
-            RevocationReason::KeyCompromise => {
-                transaction.revoke_where(self.reason, |other| other.key == certificate.key)?
-            }
+            RevocationReason::KeyCompromise => transaction.revoke_key(certificate.key, self.reason)?,
             _ => vec![],
         };
         let detail = json!({
-            "member": certificate.member, "reason": self.reason.to_string(), "of_the_same_key": serials(&others),
+            "member": certificate.member, "reason": self.reason.to_string(), "with_it": serials(&others),
         });
         Ok((Arc::new(revoked), Some(Note::new("certificate.revoke", self.serial, detail))))
     }
@@ -222,7 +222,7 @@ impl Act for Revoke {
 /// Which certificates are revoked together.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Which {
-    /// All of a public key.
+    /// All of a public key; if it is compromised, what was renewed with it too.
     Key(Fingerprint),
     /// A certificate, those it renews and those that renew it.
     Lineage(SerialNumber),
@@ -257,7 +257,7 @@ impl Act for RevokeAll {
     fn apply(self, transaction: &mut Transaction<'_>) -> Result<(Self::Done, Option<Note>), Refusal> {
         let Self { which, reason } = self;
         let revoked = match &which {
-            Which::Key(key) => transaction.revoke_where(reason, |known| known.key == *key)?,
+            Which::Key(key) => transaction.revoke_key(*key, reason)?,
             Which::Lineage(serial) => {
                 let known = transaction.view.certificates.get(serial).ok_or(Refusal::NoCertificate(*serial))?;
                 let lineage = known.lineage();
@@ -358,6 +358,21 @@ impl Transaction<'_> {
         let mut serials: Vec<_> = self.view.certificates.values().filter(good).map(|known| known.serial).collect();
         serials.sort();
         serials.into_iter().map(|serial| self.revoke(serial, reason).map(Arc::new)).collect()
+    }
+
+    /// Revokes the certificates of a key; of a compromised one also what was renewed with them, whatever its key.
+    fn revoke_key(&mut self, key: Fingerprint, reason: RevocationReason) -> Result<Vec<Arc<Certificate>>, Refusal> {
+        let mut ended: BTreeSet<SerialNumber> = self.view.keys.get(&key).into_iter().flatten().copied().collect();
+        let mut grows = reason == RevocationReason::KeyCompromise;
+        while grows {
+            let known = self.view.certificates.values();
+            let later = known.filter(|known| known.renews.is_some_and(|old| ended.contains(&old)));
+            let later: Vec<SerialNumber> = later.map(|known| known.serial).collect();
+            let before = ended.len();
+            ended.extend(later);
+            grows = ended.len() > before;
+        }
+        self.revoke_where(reason, |known| ended.contains(&known.serial))
     }
 
     /// Revokes what a member or replica still has.
