@@ -392,17 +392,17 @@ fn a_member_gets_no_certificate_that_speaks_for_anybody() -> anyhow::Result<()> 
         (json!({ "member": "atlantic", "csr": csr }), 403, "not-yours"),
         (json!({ "member": "atlantic", "names": ["60002d.netids.fed.example"], "csr": csr }), 403, "not-yours"),
         (json!({ "replica": "mirror", "csr": csr }), 403, "not-yours"),
-        (json!({ "names": ["60002d.netids.fed.example"], "csr": csr }), 422, "name-refused"),
+        (json!({ "names": ["60002d.netids.fed.example"], "csr": csr }), 403, "name-refused"),
         (
             json!({ "names": ["600013.netids.fed.example", "60002d.netids.fed.example"], "csr": csr }),
             422,
             "name-refused",
         ),
-        (json!({ "names": ["broker.fed.example"], "csr": csr }), 422, "name-refused"),
-        (json!({ "names": ["fed.example"], "csr": csr }), 422, "name-refused"),
-        (json!({ "names": ["x.600013.netids.fed.example"], "csr": csr }), 422, "name-refused"),
-        (json!({ "names": ["ns.atlantic.example"], "csr": csr }), 422, "name-refused"),
-        (json!({ "names": ["ns.alpine.example"], "csr": csr }), 422, "name-refused"),
+        (json!({ "names": ["broker.fed.example"], "csr": csr }), 403, "name-refused"),
+        (json!({ "names": ["fed.example"], "csr": csr }), 403, "name-refused"),
+        (json!({ "names": ["x.600013.netids.fed.example"], "csr": csr }), 403, "name-refused"),
+        (json!({ "names": ["ns.atlantic.example"], "csr": csr }), 403, "name-refused"),
+        (json!({ "names": ["ns.alpine.example"], "csr": csr }), 403, "name-refused"),
     ] {
         refused(api.post(path, &order)?, status, code).with_context(|| order["names"].to_string())?;
     }
@@ -433,7 +433,7 @@ fn an_approved_name_is_good_until_it_is_taken_back() -> anyhow::Result<()> {
     let renewal = json!({ "csr": csr(&server)? });
     ensure!(Api::of(&broker, &server)?.post("/api/v1/renew", &renewal)?.0 == 201, "the server renews its own");
     broker.json(&["member", "approve", "alpine", "ns.alpine.example", "--withdraw"])?;
-    refused(Api::of(&broker, &server)?.post("/api/v1/renew", &renewal)?, 422, "name-refused")?;
+    refused(Api::of(&broker, &server)?.post("/api/v1/renew", &renewal)?, 403, "name-refused")?;
     Ok(())
 }
 

@@ -7,7 +7,9 @@
 use std::convert::Infallible;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
+use axum::body::{Body, HttpBody, to_bytes};
 use axum::extract::{FromRequestParts, RawPathParams, Request, State};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
@@ -163,12 +165,32 @@ pub async fn permit(
     next: Next,
 ) -> Result<Response, ApiError> {
     let caller = request.extensions().get::<Caller>().cloned().unwrap_or(Caller::Nobody);
-    let who = Who::of(&caller, &app.view(), now()).map_err(denied)?;
     let named = parameters.iter().find_map(|(name, value)| (name == "id").then_some(value));
-    need.met(&who, named)?;
-    request.extensions_mut().insert(who);
-    Ok(next.run(request).await)
+    let who = Who::of(&caller, &app.view(), now()).map_err(denied);
+    match who.and_then(|who| need.met(&who, named).map(|()| who)) {
+        Ok(who) => {
+            request.extensions_mut().insert(who);
+            Ok(next.run(request).await)
+        }
+        Err(refused) => {
+            discard(request.into_body()).await;
+            Err(refused)
+        }
+    }
 }
+
+/// Reads a short body that nobody wants: left unread it would cost the client the connection, and perhaps the answer.
+async fn discard(body: Body) {
+    if body.size_hint().lower() <= DISCARDED as u64 {
+        // Longer than announced, too slow or broken off: the connection ends then, which is what it deserves.
+        let _ = tokio::time::timeout(DISCARD_WITHIN, to_bytes(body, DISCARDED)).await;
+    }
+}
+
+/// Octets of a refused request's body that are read at most.
+const DISCARDED: usize = 64 * 1024;
+/// How long that may take.
+const DISCARD_WITHIN: Duration = Duration::from_secs(2);
 
 /// A certificate that was good when the connection was made, and is so no more.
 fn denied(denial: Denial) -> ApiError {

@@ -53,7 +53,7 @@ impl IntoResponse for EstError {
     }
 }
 
-/// Member and token of HTTP Basic (RFC 7617). Without them a body is not read.
+/// Member and token of HTTP Basic (RFC 7617).
 pub struct Basic {
     member: String,
     token: Zeroizing<String>,
@@ -96,10 +96,12 @@ pub async fn csrattrs() -> Response {
 /// A certificate for the bearer of a token.
 pub async fn simpleenroll(
     State(app): State<App>,
-    Basic { member, token }: Basic,
+    credentials: Result<Basic, EstError>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, EstError> {
+    // The body has been read by now: left unread it would cost the client its connection, and it has to ask again.
+    let Basic { member, token } = credentials?;
     let unknown = || EstError {
         error: ApiError::new(StatusCode::UNAUTHORIZED, "token-unknown", "this member has no such token"),
         challenge: true,
