@@ -395,7 +395,7 @@ fn a_member_gets_no_certificate_that_speaks_for_anybody() -> anyhow::Result<()> 
         (json!({ "names": ["60002d.netids.fed.example"], "csr": csr }), 403, "name-refused"),
         (
             json!({ "names": ["600013.netids.fed.example", "60002d.netids.fed.example"], "csr": csr }),
-            422,
+            403,
             "name-refused",
         ),
         (json!({ "names": ["broker.fed.example"], "csr": csr }), 403, "name-refused"),

@@ -117,6 +117,7 @@ impl Daemon {
         let tls = Certificates { doh: Arc::new(doh), api: Arc::new(api), xot: Arc::new(xot), client, leaves };
         let daemon =
             Self { app, tls, tasks: TaskTracker::new(), stop: CancellationToken::new(), writer, file: file.to_owned() };
+        publication::refresh(&daemon.app).await;
         daemon.serve(bound);
         Ok(daemon)
     }

@@ -68,12 +68,7 @@ impl Lists {
 pub async fn keep(app: App, stop: CancellationToken) {
     let (mut admissions, mut authorities) = (app.shared.admissions(), app.pki.changes());
     loop {
-        let known = app.pki.authorities();
-        for issuer in known.all() {
-            if let Err(error) = renew(&app, issuer).await {
-                tracing::error!(ca = issuer.id(), error, "the list of revoked certificates could not be made");
-            }
-        }
+        refresh(&app).await;
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(PAUSE) => {}
@@ -83,6 +78,16 @@ pub async fn keep(app: App, stop: CancellationToken) {
             () = tokio::time::sleep(LOOK) => {}
             changed = authorities.changed() => if changed.is_err() { return },
             changed = admissions.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+/// Makes the lists that are due. Before anything is served, so that nobody is told that there is none.
+pub async fn refresh(app: &App) {
+    let authorities = app.pki.authorities();
+    for issuer in authorities.all() {
+        if let Err(error) = renew(app, issuer).await {
+            tracing::error!(ca = issuer.id(), error, "the list of revoked certificates could not be made");
         }
     }
 }
