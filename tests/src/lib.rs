@@ -1,6 +1,7 @@
 //! What the end-to-end tests share: a daemon of one's own, its PKI, and the programs that talk to it.
 
 mod broker;
+pub mod ca;
 mod peers;
 mod servers;
 pub mod tls;

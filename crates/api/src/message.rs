@@ -362,9 +362,8 @@ pub struct Certificate {
     pub names: Vec<String>,
     /// The profile it was made by.
     pub profile: String,
-    /// The CA that issued it, by its id. [`Issued`] has a `ca` of its own beside these.
-    #[serde(rename = "issuer")]
-    pub ca: String,
+    /// The CA that issued it, by its id.
+    pub issuer: String,
     /// The certificate that it renews.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub renews: Option<String>,

@@ -123,6 +123,7 @@ impl Daemon {
         let tls = Certificates { doh: Arc::new(doh), api: Arc::new(api), xot: Arc::new(xot), client, chains };
         let daemon =
             Self { app, tls, tasks: TaskTracker::new(), stop: CancellationToken::new(), writer, file: file.to_owned() };
+        publication::refresh(&daemon.app).await;
         daemon.serve(bound);
         Ok(daemon)
     }
@@ -197,7 +198,7 @@ impl Daemon {
         let mut signals = Signals::new()?;
         tell_systemd(&[sd_notify::NotifyState::Ready]);
         let mut renewal = tokio::time::interval(RENEWAL_CHECK);
-        let app = self.app.clone();
+        let mut authorities = self.app.pki.changes();
         loop {
             tokio::select! {
                 _ = signals.hangup.recv() => {
@@ -209,12 +210,11 @@ impl Daemon {
                     tell_systemd(&[sd_notify::NotifyState::Ready]);
                 }
                 _ = renewal.tick() => self.look_at_certificates().await,
-                () = app.pki.changed() => self.look_at_certificates().await,
+                Ok(()) = authorities.changed() => self.look_at_certificates().await,
                 _ = signals.terminate.recv() => break,
                 _ = signals.interrupt.recv() => break,
             }
         }
-        drop(app);
         tracing::info!("stopping");
         tell_systemd(&[sd_notify::NotifyState::Stopping]);
         self.stop().await;

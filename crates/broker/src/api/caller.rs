@@ -9,7 +9,9 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
+use axum::body::{Body, HttpBody, to_bytes};
 use axum::extract::{RawPathParams, Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::Next;
@@ -314,7 +316,10 @@ pub async fn permit(
             request.extensions_mut().insert(who);
             next.run(request).await
         }
-        Err(error) => error.into_response(),
+        Err(error) => {
+            discard(request.into_body()).await;
+            error.into_response()
+        }
     };
     if let Some(left) = left {
         left.tell(response.headers_mut());
@@ -336,6 +341,19 @@ fn scoped(who: &Who, gate: Gate, reads: bool) -> Result<(), ApiError> {
     let detail = format!("the API token lacks the scope {name}");
     Err(ApiError::new(StatusCode::FORBIDDEN, "scope-lacking", detail))
 }
+
+/// Reads a short body that nobody wants: left unread it would cost the client the connection, and perhaps the answer.
+async fn discard(body: Body) {
+    if body.size_hint().lower() <= DISCARDED as u64 {
+        // Longer than announced, too slow or broken off: the connection ends then, which is what it deserves.
+        let _ = tokio::time::timeout(DISCARD_WITHIN, to_bytes(body, DISCARDED)).await;
+    }
+}
+
+/// Octets of a refused request's body that are read at most.
+const DISCARDED: usize = 64 * 1024;
+/// How long that may take.
+const DISCARD_WITHIN: Duration = Duration::from_secs(2);
 
 /// A certificate that was good when the connection was made, and is so no more.
 fn denied(denial: Denial) -> ApiError {

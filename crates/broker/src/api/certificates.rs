@@ -19,6 +19,7 @@ use dnsbroker_ca::{
 };
 use dnsbroker_store::act::{self, Renewer, Which, bearer};
 use dnsbroker_store::{Refusal, View, record};
+use zeroize::Zeroizing;
 
 use super::call::Call;
 use super::caller::Role;
@@ -114,6 +115,7 @@ async fn renew_with(
 
 pub async fn enroll(State(app): State<App>, body: Body<Enroll>) -> Result<(StatusCode, Json<Issued>), ApiError> {
     let Json(Enroll { token, csr }) = body?;
+    let token = Zeroizing::new(token);
     let secret: TokenSecret =
         token.parse().map_err(|error| ApiError::new(StatusCode::FORBIDDEN, "token-malformed", chain(&error)))?;
     let enrolled = enrolled_by_token(&app, &secret, csr.as_bytes()).await?;
@@ -297,7 +299,7 @@ pub(super) fn shown(view: &View, certificate: &record::Certificate) -> Certifica
         gateway: certificate.gateway.clone(),
         names: certificate.names.clone(),
         profile: certificate.profile.clone(),
-        ca: certificate.ca.clone(),
+        issuer: certificate.ca.clone(),
         renews: certificate.renews.map(|serial| serial.to_string()),
         lineage: certificate.lineage().to_string(),
         key: certificate.key.to_string(),

@@ -214,7 +214,7 @@ impl Transaction<'_> {
         }
     }
 
-    fn write_member(&mut self, member: Member) -> Result<Arc<Member>, Refusal> {
+    pub(super) fn write_member(&mut self, member: Member) -> Result<Arc<Member>, Refusal> {
         self.put(Table::Members, member.id.as_str(), &member)?;
         let member = Arc::new(member);
         self.view.members.insert(member.id.clone(), Arc::clone(&member));
