@@ -2,6 +2,7 @@
 
 mod agent;
 mod broker;
+pub mod ca;
 mod peers;
 mod postgres;
 mod servers;

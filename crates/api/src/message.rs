@@ -143,6 +143,14 @@ pub struct NewMember {
     pub name: Option<String>,
 }
 
+/// `PATCH /api/v1/members/{id}`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ChangeMember {
+    /// Its name for people.
+    pub name: String,
+}
+
 /// `POST /api/v1/members/{id}/suspend` and other acts that want a reason.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -354,9 +362,8 @@ pub struct Certificate {
     pub names: Vec<String>,
     /// The profile it was made by.
     pub profile: String,
-    /// The CA that issued it, by its id. [`Issued`] has a `ca` of its own beside these.
-    #[serde(rename = "issuer")]
-    pub ca: String,
+    /// The CA that issued it, by its id.
+    pub issuer: String,
     /// The certificate that it renews.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub renews: Option<String>,
@@ -433,6 +440,12 @@ pub struct ImportReport {
     pub claimed: u64,
     /// The first of those.
     pub claims: Vec<DevEui>,
+    /// Outside the ranges of DevEUIs that the member may register, and left out.
+    #[serde(default)]
+    pub outside: u64,
+    /// The first of those.
+    #[serde(default)]
+    pub outsiders: Vec<DevEui>,
     /// Rows of the list that hold no DevEUI.
     pub rejected: u64,
     /// The first of those: line, text and reason.

@@ -19,7 +19,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::account::session::Sessions;
 use crate::announce::Announcer;
+use crate::api::quota::Quotas;
 use crate::app::{App, Parts};
 use crate::committer::{Committer, now};
 use crate::config::{Config, PkiConfig};
@@ -28,6 +30,7 @@ use crate::doh::{self, Doh};
 use crate::limits::TRANSFERS;
 use crate::listen::Places;
 use crate::logging::Logging;
+use crate::moves::Moves;
 use crate::pki::{Pki, brought, server_names};
 use crate::public_zone::{self, PublicNames};
 use crate::publication::Lists;
@@ -35,7 +38,7 @@ use crate::seal::Sealer;
 use crate::shared::Shared;
 use crate::source::{self, Sources};
 use crate::tls::{Mutual, Service, TlsMaterial, TlsSwap};
-use crate::{api, dns, https, ops, publication, zone_file};
+use crate::{api, dns, https, moves, ops, publication, zone_file};
 
 /// How often certificates are looked at.
 const RENEWAL_CHECK: Duration = Duration::from_secs(3_600);
@@ -102,6 +105,9 @@ impl Daemon {
             engine,
             pki: Arc::new(pki),
             lists: Lists::default(),
+            sessions: Sessions::default(),
+            quotas: Quotas::default(),
+            moves: Moves::default(),
             config: ArcSwap::from_pointee(config),
             listeners,
             started: now(),
@@ -117,6 +123,7 @@ impl Daemon {
         let tls = Certificates { doh: Arc::new(doh), api: Arc::new(api), xot: Arc::new(xot), client, chains };
         let daemon =
             Self { app, tls, tasks: TaskTracker::new(), stop: CancellationToken::new(), writer, file: file.to_owned() };
+        publication::refresh(&daemon.app).await;
         daemon.serve(bound);
         Ok(daemon)
     }
@@ -147,6 +154,7 @@ impl Daemon {
             self.tasks.spawn(https::serve_plain(listener, routes, limits.clone(), stop.clone()));
         }
         self.tasks.spawn(publication::keep(app.clone(), stop.clone()));
+        self.tasks.spawn(moves::run(app.clone(), stop.clone()));
         let desk = Arc::new(dns::Desk {
             shared: Arc::clone(&app.shared),
             committer: app.committer.clone(),
@@ -190,7 +198,7 @@ impl Daemon {
         let mut signals = Signals::new()?;
         tell_systemd(&[sd_notify::NotifyState::Ready]);
         let mut renewal = tokio::time::interval(RENEWAL_CHECK);
-        let app = self.app.clone();
+        let mut authorities = self.app.pki.changes();
         loop {
             tokio::select! {
                 _ = signals.hangup.recv() => {
@@ -202,12 +210,11 @@ impl Daemon {
                     tell_systemd(&[sd_notify::NotifyState::Ready]);
                 }
                 _ = renewal.tick() => self.look_at_certificates().await,
-                () = app.pki.changed() => self.look_at_certificates().await,
+                Ok(()) = authorities.changed() => self.look_at_certificates().await,
                 _ = signals.terminate.recv() => break,
                 _ = signals.interrupt.recv() => break,
             }
         }
-        drop(app);
         tracing::info!("stopping");
         tell_systemd(&[sd_notify::NotifyState::Stopping]);
         self.stop().await;

@@ -338,7 +338,8 @@ pub struct Progress {
 
 /// The row in the store: a certificate with its octets.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct CertificateRow {
+pub struct CertificateRow {
+    /// Its particulars.
     #[serde(flatten)]
     pub certificate: Certificate,
     /// DER, in base64.

@@ -49,7 +49,7 @@ pub fn document() -> Value {
     let problem = generator.subschema_for::<Problem>();
     let mut paths: Map<String, Value> = Map::new();
     for route in table() {
-        let operation = operation(route.endpoint, route.need, &mut generator);
+        let operation = operation(route.endpoint, route.gate.need, &mut generator);
         let path = paths.entry(route.endpoint.path).or_insert_with(|| json!({}));
         path[route.endpoint.method.to_ascii_lowercase()] = operation;
     }
@@ -183,7 +183,8 @@ fn security(need: Need) -> Value {
         Need::Nothing => json!([]),
         Need::Certificate => json!([{ "certificate": [] }]),
         Need::Member | Need::Own => json!([{ "certificate": [] }, { "token": [] }, { "session": [] }]),
-        Need::Administrator => json!([{ "token": [] }, { "session": [] }]),
+        Need::Look | Need::Administrator => json!([{ "token": [] }, { "session": [] }]),
+        Need::Session => json!([{ "session": [] }]),
     }
 }
 

@@ -13,8 +13,8 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use dnsbroker_api::problem::chain;
-use dnsbroker_ca::{RevocationReason, Revoked, read_crl};
-use dnsbroker_store::act::Recall;
+use dnsbroker_ca::read_crl;
+use dnsbroker_store::act::{Published, Recall, Recalled, Replaced};
 use dnsbroker_store::audit::{self, Head};
 use dnsbroker_store::{Actor, Identity, Store, View, backup};
 use dnsbroker_zone::zones::PublicZone;
@@ -107,6 +107,8 @@ struct Restored {
     devices: u64,
     serial: String,
     revocations_taken_over: usize,
+    certificates_taken_over: usize,
+    suspensions_taken_over: usize,
     replaced: Option<PathBuf>,
     notes: Vec<String>,
 }
@@ -114,7 +116,7 @@ struct Restored {
 /// What is known of the time after the backup.
 #[derive(Default)]
 struct Known {
-    view: Option<Arc<View>>,
+    replaced: Option<Replaced>,
     head: Option<Head>,
 }
 
@@ -139,10 +141,14 @@ impl Restore {
         let mut store = Store::open(Arc::clone(&engine), identity, settings(&config, PublicZone::default())?)
             .context("the backup's store does not open")?;
         self.check_audit(&*engine, &store.view(), &known)?;
-        let recall = self.recall(&config, &known, &mut notes)?;
+        let recall = self.recall(&config, known, &mut notes)?;
         let mut transaction = store.begin(now())?;
         let actor = Actor::Local(rustix::process::getuid().as_raw());
         let taken = transaction.run(&actor, recall).context("the restored store takes no changes")?;
+        let Recalled { revoked, certificates, suspended, on_hold } = taken;
+        if on_hold > 0 {
+            notes.push(format!("{on_hold} certificates were on hold by the list: suspend their members again"));
+        }
         let finished = transaction.finish();
         let view = store.commit(finished)?;
         store.checkpoint(now())?;
@@ -153,7 +159,9 @@ impl Restore {
             audit_rows: view.audit.number,
             devices: view.zones.devices().len(),
             serial: view.zones.serial().to_string(),
-            revocations_taken_over: taken,
+            revocations_taken_over: revoked,
+            certificates_taken_over: certificates,
+            suspensions_taken_over: suspended,
             replaced,
             notes,
         };
@@ -186,34 +194,29 @@ impl Restore {
         Ok(())
     }
 
-    fn recall(&self, config: &Config, known: &Known, notes: &mut Vec<String>) -> anyhow::Result<Recall> {
-        let (mut revoked, mut numbers) = (Vec::new(), Vec::new());
-        if let Some(view) = &known.view {
-            revoked.extend(view.certificates.values().filter_map(|certificate| {
-                let Some(dnsbroker_store::record::Revocation { at, reason }) = &certificate.revoked else {
-                    return None;
-                };
-                Some(Revoked { serial: certificate.serial, at: *at, reason: *reason })
-            }));
-            numbers.extend(view.crls.values().map(|crl| (crl.ca.clone(), crl.number)));
-        }
+    fn recall(&self, config: &Config, known: Known, notes: &mut Vec<String>) -> anyhow::Result<Recall> {
+        let mut lists = Vec::new();
         for file in &self.crl {
             let list = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
-            let (ca, number, entries) =
-                published(config, &list).with_context(|| format!("cannot use {}", file.display()))?;
-            revoked.extend(entries.into_iter().filter(|entry| entry.reason != RevocationReason::CertificateHold));
-            numbers.push((ca, number));
+            lists.push(published(config, &list).with_context(|| format!("cannot use {}", file.display()))?);
         }
-        if known.view.is_none() && self.crl.is_empty() {
+        let replaced = known.replaced;
+        if replaced.is_none() && lists.is_empty() {
             notes.push(
                 "nothing is known of certificates that were revoked after the backup: revoke them again, or restore with \
                  the last published list (--crl)"
                     .to_owned(),
             );
         }
-        let detail = serde_json::json!({ "file": self.file, "lists": self.crl, "store": known.view.is_some() });
-        let serial = known.view.as_ref().map(|view| view.zones.serial());
-        Ok(Recall { revoked, numbers, serial, detail })
+        if replaced.is_none() {
+            notes.push(
+                "nothing is known of tokens that were used, members that were suspended and TSIG keys that were revoked \
+                 after the backup: look at `token list`, `member list` and `key list`"
+                    .to_owned(),
+            );
+        }
+        let detail = serde_json::json!({ "file": self.file, "lists": self.crl, "store": replaced.is_some() });
+        Ok(Recall { replaced, lists, detail })
     }
 }
 
@@ -262,8 +265,11 @@ fn known(config: &Config, data: &Path, notes: &mut Vec<String>) -> anyhow::Resul
         }
     };
     let identity = Identity { federation: config.federation.clone(), labels: config.zones.labels.clone() };
-    match Store::open(engine, identity, settings(config, PublicZone::default())?) {
-        Ok(store) => Ok(Known { head: Some(store.view().audit.clone()), view: Some(store.view()) }),
+    match Store::open(Arc::clone(&engine), identity, settings(config, PublicZone::default())?) {
+        Ok(store) => {
+            let replaced = Replaced::read(store.view(), &*engine)?;
+            Ok(Known { head: Some(replaced.view.audit.clone()), replaced: Some(replaced) })
+        }
         Err(error) => {
             notes.push(format!(
                 "the store that is there does not open, and nothing is taken from it: {}",
@@ -275,7 +281,7 @@ fn known(config: &Config, data: &Path, notes: &mut Vec<String>) -> anyhow::Resul
 }
 
 /// CA, number and entries of a list that one of the issuing CAs has signed.
-fn published(config: &Config, list: &[u8]) -> anyhow::Result<(String, u64, Vec<Revoked>)> {
+fn published(config: &Config, list: &[u8]) -> anyhow::Result<Published> {
     let ca = config.path(&config.ca.dir);
     let mut files = vec![ca.join("issuing.pem")];
     if let Ok(entries) = std::fs::read_dir(ca.join("previous")) {
@@ -287,8 +293,9 @@ fn published(config: &Config, list: &[u8]) -> anyhow::Result<(String, u64, Vec<R
     }
     for file in files {
         let certificate = read_certificate(&file)?;
-        if let Ok((number, entries)) = read_crl(list, &certificate) {
-            return Ok((dnsbroker_ca::ca_id(&dnsbroker_ca::certified_key(&certificate)?), number, entries));
+        if let Ok((number, revoked)) = read_crl(list, &certificate) {
+            let ca = dnsbroker_ca::ca_id(&dnsbroker_ca::certified_key(&certificate)?);
+            return Ok(Published { ca, number, revoked });
         }
     }
     bail!("it is not a list of revoked certificates (DER) of this federation's issuing CA")
@@ -311,10 +318,12 @@ fn swap(data: &Path, beside: &Path) -> anyhow::Result<Option<PathBuf>> {
 }
 
 fn text(restored: &Restored) -> String {
-    let Restored { dir, audit_rows, devices, serial, revocations_taken_over, replaced, notes } = restored;
+    let Restored { dir, audit_rows, devices, serial, replaced, notes, .. } = restored;
+    let Restored { revocations_taken_over, certificates_taken_over, suspensions_taken_over, .. } = restored;
     let mut text = format!(
-        "{}: {devices} devices, {audit_rows} audit rows, serial {serial}; {revocations_taken_over} later revocations were \
-         taken over\n",
+        "{}: {devices} devices, {audit_rows} audit rows, serial {serial}; taken over from after the backup: \
+         {revocations_taken_over} revocations, {certificates_taken_over} certificates, {suspensions_taken_over} \
+         suspensions\n",
         dir.display()
     );
     if let Some(replaced) = replaced {

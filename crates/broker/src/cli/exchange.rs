@@ -134,6 +134,11 @@ pub(super) enum ReplicaCommand {
     Add(AddReplica),
     /// List replicas
     List,
+    /// Show one replica
+    Show {
+        /// Its id
+        id: MemberId,
+    },
     /// Take a replica's rights away, with its certificates and keys
     Remove {
         /// Its id
@@ -200,6 +205,10 @@ impl ReplicaCommand {
             Self::List => {
                 let replicas = all(async |query| client.replica_list(query).await, ListReplicas::default()).await?;
                 output.print(&replicas, |replicas| replica_table(&replicas.items));
+            }
+            Self::Show { id } => {
+                let replica: Replica = client.replica_show(&id).await?;
+                output.print(&replica, |replica| replica_table(std::slice::from_ref(replica)));
             }
             Self::Remove { id } => {
                 client.replica_remove(&id).await?;

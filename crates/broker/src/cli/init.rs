@@ -7,17 +7,21 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::Args;
+use dnsbroker_ca::TokenSecret;
 use dnsbroker_federation::DomainName;
+use dnsbroker_store::act::{AddAdministrator, CreateApiToken};
 use dnsbroker_store::engine::EngineKind;
-use dnsbroker_store::{Identity, Store};
+use dnsbroker_store::record::{Role, Scope, TokenOwner};
+use dnsbroker_store::{Actor, Identity, Store};
 use dnsbroker_zone::zones::PublicZone;
 use serde::Serialize;
 
 use super::output::Output;
+use crate::account::password;
 use crate::committer::now;
 use crate::config::Config;
 use crate::daemon::{http_url, settings};
-use crate::key::write_whole;
+use crate::key::{entropy, write_secret, write_whole};
 use crate::pki::{ceremony, new_passphrase, private_dir};
 
 /// Ports of a broker in service.
@@ -85,6 +89,9 @@ pub(super) struct Made {
     ca_file: PathBuf,
     root_key: PathBuf,
     control_socket: PathBuf,
+    pub(super) administrator: String,
+    pub(super) password_file: PathBuf,
+    pub(super) token_file: PathBuf,
 }
 
 impl Init {
@@ -97,12 +104,15 @@ impl Init {
                 "federation {} is in {}\n\n\
                  1. Move the root key to a place that is not online: {}\n\
                  2. Look at the configuration: {}\n\
-                 3. Serve it: dnsbroker serve --config {}\n",
+                 3. Serve it: dnsbroker serve --config {}\n\
+                 4. Log in as {} with the password in {}, change it, and delete the file\n",
                 made.federation,
                 made.config.parent().unwrap_or(Path::new(".")).display(),
                 made.root_key.display(),
                 made.config.display(),
                 made.config.display(),
+                made.administrator,
+                made.password_file.display(),
             )
         });
         if hint {
@@ -127,7 +137,7 @@ impl Init {
             .with_context(|| format!("cannot make the directory {}", dir.display()))?;
         let passphrase = new_passphrase()?;
         private_dir(&dir.join("secrets"))?;
-        crate::key::write_secret(&dir.join("secrets/ca-passphrase"), passphrase.as_bytes())?;
+        write_secret(&dir.join("secrets/ca-passphrase"), passphrase.as_bytes())?;
         let root_key = dir.join("root-key");
         let secret = passphrase.trim_end().as_bytes();
         let base = config.pki.as_ref().and_then(|pki| pki.url.as_deref());
@@ -137,7 +147,8 @@ impl Init {
         private_dir(&data)?;
         let engine = self.store.open(&data)?;
         let identity = Identity { federation: config.federation.clone(), labels: config.zones.labels.clone() };
-        Store::create(engine, identity, settings(&config, PublicZone::default())?).context("cannot make the store")?;
+        let store = Store::create(engine, identity, settings(&config, PublicZone::default())?);
+        first_administrator(store.context("cannot make the store")?, &dir.join("secrets"))?;
         // Last, so that a directory with a configuration is a whole one.
         write_whole(&file, text.as_bytes(), 0o640)?;
         Ok(Made {
@@ -146,6 +157,9 @@ impl Init {
             ca_file: dir.join("ca/root.pem"),
             root_key,
             control_socket: dir.join("control.sock"),
+            administrator: ADMINISTRATOR.to_owned(),
+            password_file: dir.join("secrets").join(PASSWORD_FILE),
+            token_file: dir.join("secrets").join(TOKEN_FILE),
         })
     }
 
@@ -207,4 +221,36 @@ impl Init {
         writeln!(text, "[log]\nlevel = \"info\"\nformat = \"text\"")?;
         Ok(text)
     }
+}
+
+/// The first administrator's name.
+pub(super) const ADMINISTRATOR: &str = "admin";
+/// The file with its password, in the directory of secrets.
+const PASSWORD_FILE: &str = "admin-password";
+/// The file with an API token for programs on this machine.
+const TOKEN_FILE: &str = "admin-token";
+
+/// Makes the first administrator, with a password that nobody else has, and an API token for programs.
+fn first_administrator(mut store: Store, secrets: &Path) -> anyhow::Result<()> {
+    let password = password::random()?;
+    let hash = password::hash_now(password.as_bytes()).context("the password cannot be hashed")?;
+    write_secret(&secrets.join(PASSWORD_FILE), format!("{}\n", *password).as_bytes())?;
+    let token = TokenSecret::from_entropy(entropy()?);
+    write_secret(&secrets.join(TOKEN_FILE), format!("{}\n", *token.reveal()).as_bytes())?;
+    let actor = Actor::Local(rustix::process::getuid().as_raw());
+    let name = ADMINISTRATOR.to_owned();
+    let mut transaction = store.begin(now())?;
+    let add = AddAdministrator { name: name.clone(), role: Role::Admin, password: hash, totp: None };
+    transaction.run(&actor, add).context("cannot make the first administrator")?;
+    let create = CreateApiToken {
+        hash: token.hash(),
+        name: format!("made by init, in {TOKEN_FILE}"),
+        owner: TokenOwner::Administrator(name),
+        scopes: [Scope::Admin].into(),
+        expires: None,
+    };
+    transaction.run(&actor, create).context("cannot make the first API token")?;
+    let finished = transaction.finish();
+    store.commit(finished)?;
+    Ok(())
 }

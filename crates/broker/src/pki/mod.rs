@@ -29,7 +29,7 @@ use dnsbroker_federation::DomainName;
 use dnsbroker_store::Actor;
 use dnsbroker_store::act::Issue;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
-use tokio::sync::Notify;
+use tokio::sync::watch;
 
 use crate::committer::{CommitError, Committer};
 use crate::config::Config;
@@ -134,7 +134,7 @@ pub struct Pki {
     /// Below which lists and OCSP are published, if they are.
     base: Option<String>,
     /// Wakes whoever shows certificates of the issuing CA.
-    changed: Notify,
+    changed: watch::Sender<()>,
     /// One change of the files at a time.
     files: Mutex<()>,
 }
@@ -208,7 +208,7 @@ impl Pki {
             }
         }
         let (authorities, profiles) = (ArcSwap::from_pointee(Authorities { issuer, previous }), read_profiles(config)?);
-        let (changed, files) = (Notify::new(), Mutex::default());
+        let (changed, files) = (watch::Sender::new(()), Mutex::default());
         Ok(Self { root, authorities, profiles, dir, federation, base, changed, files })
     }
 
@@ -222,9 +222,9 @@ impl Pki {
         Arc::clone(&self.authorities.load().issuer)
     }
 
-    /// Wakes when another CA issues, or the same under another certificate.
-    pub async fn changed(&self) {
-        self.changed.notified().await;
+    /// Tells when another CA issues, or the same under another certificate; also what happened while nobody waited.
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
     }
 
     /// A profile by name.
@@ -284,7 +284,7 @@ impl Pki {
     pub fn install_root_crl(&self, list: &[u8]) -> Result<(), PkiError> {
         self.check_root_crl(list)?;
         write_whole(&self.dir.join("root.crl"), list, 0o644)?;
-        self.changed.notify_waiters();
+        self.changed.send_replace(());
         Ok(())
     }
 
@@ -346,7 +346,7 @@ impl Pki {
         }
         let opened = Self::open(config, self.base.clone())?;
         self.authorities.store(opened.authorities.load_full());
-        self.changed.notify_waiters();
+        self.changed.send_replace(());
         Ok(!renewed)
     }
 

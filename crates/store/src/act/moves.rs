@@ -26,6 +26,8 @@ use crate::transaction::{Note, Transaction};
 
 /// Moves that are offered or planned at once.
 pub const MAX_MOVES: usize = 1_000;
+/// Moves that one member offers at once: nobody fills the list for all.
+pub const MAX_OFFERS: usize = 100;
 /// Devices of one move that is offered or planned.
 pub const MAX_MOVE_DEVICES: usize = 100_000;
 /// How far ahead a move can be planned, in days.
@@ -293,11 +295,15 @@ impl Transaction<'_> {
     /// Records a move that waits for somebody or for its time.
     fn plan(&mut self, planned: Move, act: &'static str) -> Result<(Moved, Option<Note>), Refusal> {
         let too_many = |what, count, limit| Err(OwnershipRefusal::TooMany { what, count, limit }.into());
-        let (count, open) = (planned.devices.len(), self.view.ownership.moves.len());
+        let (count, moves) = (planned.devices.len(), &self.view.ownership.moves);
+        let giver = planned.from.as_ref();
+        let own = moves.values().filter(|other| giver.is_some() && other.from.as_ref() == giver).count();
+        let open = moves.len();
         match () {
             () if count == 0 => return too_many("moves of no device", 1, 0),
             () if count > MAX_MOVE_DEVICES => return too_many("devices of a planned move", count, MAX_MOVE_DEVICES),
             () if open >= MAX_MOVES => return too_many("moves", open + 1, MAX_MOVES),
+            () if own >= MAX_OFFERS => return too_many("offers of one member", own + 1, MAX_OFFERS),
             () if planned.at.is_some_and(|at| at > self.now() + MAX_MOVE_DAYS * 86_400) => {
                 let problem = "is planned for more than 400 days ahead";
                 return Err(OwnershipRefusal::MoveState { id: planned.id, problem }.into());
