@@ -13,6 +13,7 @@ use http::{HeaderValue, Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use rustls::client::Resumption;
 use rustls::{ClientConfig, HandshakeKind};
 use rustls_pki_types::ServerName;
 use tokio::io::AsyncReadExt;
@@ -22,7 +23,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::plain::Plain;
 use crate::limits::{BACKOFF, CONNECT, EXCHANGE, LAST_WORDS, MESSAGE, PING, VERDICT};
-use crate::tls::{REFUSES, words};
+use crate::tls::{CUT_OFF, REFUSES, words};
 
 const MEDIA_TYPE: HeaderValue = HeaderValue::from_static("application/dns-message");
 
@@ -266,7 +267,14 @@ impl Broker {
         let mut last = String::new();
         // A connection may be closed while the request is on its way to it: then once more.
         for _ in 0..2 {
-            let mut open = self.open(tls).await?;
+            let mut open = match self.open(tls).await {
+                // A resumed session is looked at once more behind the handshake, and closed without a word.
+                Err(Failure::Connect(words)) if words == CUT_OFF => {
+                    last = words;
+                    continue;
+                }
+                open => open?,
+            };
             // Connecting does not count: it tells nothing of the next exchange.
             let begun = Instant::now();
             match self.request(&mut open.sender, query.clone()).await {
@@ -326,8 +334,10 @@ impl Broker {
     /// Why a broker closes its connections at once, if it says so. In TLS 1.3 a refusal of our certificate comes after the
     /// handshake, and who writes meanwhile hears only that the connection broke: so it is asked for once more, in silence.
     async fn verdict(&self, tls: &Arc<ClientConfig>) -> Option<String> {
+        let mut tls = ClientConfig::clone(tls);
+        tls.resumption = Resumption::disabled();
         let listening = async {
-            let mut stream = self.shake_hands(tls).await.ok()?;
+            let mut stream = self.shake_hands(&Arc::new(tls)).await.ok()?;
             stream.read(&mut [0; 64]).await.err().map(|error| words(&error))
         };
         tokio::time::timeout(VERDICT, listening).await.ok().flatten()
