@@ -225,7 +225,10 @@ fn commands_say_what_happens_with_json_and_exit_codes() -> anyhow::Result<()> {
         "{found}"
     );
     let steps = agent.host.run(&["lookup", DEVICE])?;
-    ensure!(steps.stdout.contains("(cache, ") && steps.stdout.contains(&nibble_name(DEVICE)), "{steps:?}");
+    ensure!(
+        steps.stdout.contains("(cache, ") && steps.stdout.contains(&format!("{DEVICE}.deveuis.fed.example")),
+        "{steps:?}"
+    );
     let unknown = agent.host.run(&["lookup", "ffff00000000ffff"])?;
     ensure!(!unknown.ok && unknown.stdout.contains("no member has registered it"), "{unknown:?}");
     let none = agent.host.run(&["lookup", "hello"])?;

@@ -266,7 +266,7 @@ impl Outcome {
     pub fn explain(&self, device: DevEui, resolver: &Resolver) -> Explained {
         let federation = |index: usize| resolver.federations()[index].name();
         let step = |said: &Said| {
-            let name = resolver.federations()[said.index].namespace().nibble_name(device);
+            let name = resolver.federations()[said.index].namespace().flat_name(device);
             let from = said.origin.map_or("no answer", Origin::label);
             let words = match &said.saying {
                 Saying::Home { netid, addresses } => {

@@ -134,9 +134,9 @@ impl Resolver {
         self.cache.clear();
     }
 
-    /// The question of a device's home in a federation.
+    /// The question of a device's home in a federation: its flat name, which is shorter on the wire than its nibbles.
     pub fn device_question(&self, index: usize, device: DevEui) -> Vec<u8> {
-        let name = self.federations[index].namespace().nibble_name(device);
+        let name = self.federations[index].namespace().flat_name(device);
         let name: Result<DomainName, _> = name.parse();
         // A namespace has room for every device name.
         name.map_or_else(|_| Vec::new(), |name| question(name.wire(), RecordType::A))
