@@ -429,6 +429,8 @@ impl Pki {
             ("root CA".to_owned(), end(&self.root)),
             ("issuing CA".to_owned(), authorities.issuer.facts().not_after),
         ];
+        let list = self.root_crl().and_then(|list| dnsbroker_ca::crl_times(&list).ok());
+        ends.extend(list.map(|(_, next)| (crate::expiry::ROOT_LIST.to_owned(), next)));
         ends.extend(authorities.previous.iter().map(|old| (format!("issuing CA {}", old.id()), old.facts().not_after)));
         ends
     }
