@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, ensure};
 use dnsbroker_tests::ca::{
     Api, DueAtOnce, ca_id, csr, curl, enrolled, federation, federation_with, fetch_list, keep, key_and_request,
-    pkilint, published, request, succeed, text,
+    pkilint, published, request, succeed, text, with_root_pointers,
 };
 use dnsbroker_tests::{Broker, eventually, output};
 use serde_json::{Value, json};
@@ -220,6 +220,7 @@ fn ocsp(broker: &Broker, dir: &Path, args: &[&str]) -> anyhow::Result<String> {
 #[test]
 fn openssl_and_gnutls_verify_with_lists_and_ocsp() -> anyhow::Result<()> {
     let broker = federation()?;
+    with_root_pointers(&broker)?;
     let (dir, serial) = enrolled(&broker, "alpine", "op")?;
     trust(&broker, &dir)?;
     succeed(&dir, "openssl", &[&VERIFY[..], &["client.pem"]].concat())?;
@@ -304,6 +305,7 @@ fn openssl_s_client_is_let_in_with_its_certificate() -> anyhow::Result<()> {
 fn every_profile_and_what_is_published_pass_pkilint() -> anyhow::Result<()> {
     let Some(pkilint) = pkilint() else { return Ok(()) };
     let broker = federation()?;
+    with_root_pointers(&broker)?;
     let (dir, serial) = enrolled(&broker, "alpine", "op")?;
     broker.json(&["replica", "add", "mirror", "--all"])?;
     let issue = |args: &[&str], out: &str| -> anyhow::Result<String> {

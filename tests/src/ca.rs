@@ -33,6 +33,17 @@ pub fn federation_with(mut options: Options) -> anyhow::Result<Broker> {
     Ok(broker)
 }
 
+/// Gives the issuing CA and the root's list what they have where `init` knew the URL: where the root's list is. With ports
+/// that the system gives it does not.
+pub fn with_root_pointers(broker: &Broker) -> anyhow::Result<()> {
+    let file = |name: &str| broker.path().join(name).to_string_lossy().into_owned();
+    let (key, last, list) = (file("root-key"), file("ca/root.crl"), file("next.crl"));
+    broker.json(&["ca", "rotate", "--renew", "--root-key", &key])?;
+    broker.json(&["ca", "sign-crl", "--root-key", &key, "--last", &last, "--pki-url", PKI_URL, "--out", &list])?;
+    broker.json(&["ca", "install", "--crl", &list])?;
+    Ok(())
+}
+
 /// Profiles whose certificates may be renewed at once, since most of their life is already over when they are issued.
 pub struct DueAtOnce(TempDir);
 
