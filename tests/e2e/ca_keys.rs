@@ -158,7 +158,7 @@ fn ceremonies_go_by_files_with_a_root_that_is_away() -> anyhow::Result<()> {
     ensure!(ask(&mut live, &question())?.0 == 200);
     let last = broker.path().join("ca/root.crl").to_string_lossy().into_owned();
     let sign_list = |revoke: &str, out: &str| {
-        let args = ["ca", "sign-crl", "--root-key", &key, "--last", &last, "--revoke", revoke, "--pki-url", PKI_URL];
+        let args = ["ca", "sign-crl", "--root-key", &key, "--last", &last, "--revoke", revoke];
         broker.json(&[&args[..], &["--reason", "superseded", "--out", out]].concat())
     };
     let (in_use, before) = (broker.path().join("ca/issuing.pem"), file("renewed.pem"));

@@ -144,7 +144,6 @@ fn whole_life(session: &Arc<Mutex<Session>>) {
     let root = create_root(&ca_request("root", 1, NOW, 3650), &root_key).expect("a root");
     let root = Root::new(root, Box::new(root_key)).expect("a root");
     let root_pointers = pointers(&root.id()).offline();
-    let root = root.with_pointers(Some(root_pointers.clone()));
     let issuing_key = TokenSigner::generate(session, "issuing");
     let request = CaRequest { pointers: Some(root_pointers), ..ca_request("issuing 1", 2, NOW, 365) };
     let issuing = create_issuing(&root, &request, issuing_key.public_key()).expect("an issuing CA");

@@ -338,7 +338,7 @@ impl Pki {
         if !next.exists() {
             return Err(PkiError::NoRequest);
         }
-        let key = SoftwareKey::read_encrypted(&next, &*passphrase(config)?)?;
+        let key = SoftwareKey::read_encrypted(&next, &passphrase(config)?)?;
         Ok(check_issuing(certificate, &self.root, key.public_key())?)
     }
 
