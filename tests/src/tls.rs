@@ -107,6 +107,8 @@ pub struct Odd<'a> {
     pub hosts: &'a [&'a str],
     /// Days from now at which it begins and ends.
     pub days: (i64, i64),
+    /// A serial number of somebody's choice.
+    pub serial: Option<&'a [u8]>,
 }
 
 /// Signs an odd certificate with the federation's own issuing key: what an attacker with it, or a faulty CA, could do.
@@ -139,6 +141,7 @@ fn certificate(odd: &Odd<'_>, issuer: &Issuer<'_, KeyPair>) -> anyhow::Result<Cr
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
     params.not_before = OffsetDateTime::now_utc() + time::Duration::days(odd.days.0);
     params.not_after = OffsetDateTime::now_utc() + time::Duration::days(odd.days.1);
+    params.serial_number = odd.serial.map(rcgen::SerialNumber::from_slice);
     let key = KeyPair::generate()?;
     let certificate = params.signed_by(&key, issuer)?;
     let key = PrivateKeyDer::try_from(key.serialize_der()).map_err(|error| anyhow::anyhow!("{error}"))?;

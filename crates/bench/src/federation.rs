@@ -71,6 +71,17 @@ impl Federation {
         self.dir.path().join(name)
     }
 
+    /// A file in its directory.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.path(name)
+    }
+
+    /// Where operators enrol.
+    pub fn api(&self) -> anyhow::Result<SocketAddr> {
+        let addresses = self.status.as_ref().map(|status| status.listeners.api.as_slice()).unwrap_or_default();
+        addresses.first().copied().context("the daemon has no API")
+    }
+
     /// Runs a command of the broker's binary in the directory, where it finds the control socket.
     fn command(&self, arguments: &[&str]) -> anyhow::Result<()> {
         self.ask(arguments).map(drop)

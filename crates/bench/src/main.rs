@@ -6,6 +6,7 @@
 mod answer;
 mod client;
 mod devices;
+mod enrolments;
 mod exchange;
 mod federation;
 mod floor;
@@ -45,6 +46,8 @@ enum Command {
     Load(load::Load),
     /// Open connections, ask one question on each and close them
     Handshakes(handshakes::Handshakes),
+    /// Operators that enrol with tokens, many at once, each certificate durable before its answer
+    Enrolments(enrolments::Enrolments),
     /// Zone transfers and updates of the broker, BIND and NSD side by side
     Exchange(exchange::Exchange),
     /// Make a federation, measure the broker and the floor side by side, and print tables
@@ -68,6 +71,7 @@ impl Command {
             Self::Floor(command) => server()?.block_on(command.run()),
             Self::Load(command) => client()?.block_on(command.run()),
             Self::Handshakes(command) => client()?.block_on(command.run()),
+            Self::Enrolments(command) => client()?.block_on(command.run()),
             Self::Exchange(command) => client()?.block_on(command.run()),
             Self::Suite(command) => client()?.block_on(command.run()),
         }
