@@ -67,7 +67,8 @@ impl Federation {
         Ok(federation)
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    /// A file of its directory.
+    pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
@@ -88,7 +89,7 @@ impl Federation {
     }
 
     /// The same, and gives what it printed.
-    fn ask(&self, arguments: &[&str]) -> anyhow::Result<Vec<u8>> {
+    pub fn ask(&self, arguments: &[&str]) -> anyhow::Result<Vec<u8>> {
         let output = Command::new(&self.binary)
             .args(arguments)
             .current_dir(self.dir.path())
