@@ -98,6 +98,8 @@ pub(super) fn report(app: &App, done: Imported, rejected: u64, rejects: Vec<Reje
         claims: done.claims,
         outside: done.outside,
         outsiders: done.outsiders,
+        filled: done.filled,
+        filled_shown: done.filled_shown,
         rejected,
         rejects,
         serial: done.serial.unwrap_or_else(|| app.view().zones.serial()),

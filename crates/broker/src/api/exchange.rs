@@ -316,5 +316,7 @@ fn last_transfer(progress: &record::Progress) -> LastTransfer {
         mismatches_shown: progress.mismatches_shown.clone(),
         claimed: progress.claimed,
         claims_shown: progress.claims_shown.clone(),
+        filled: progress.filled,
+        filled_shown: progress.filled_shown.clone(),
     }
 }

@@ -23,7 +23,7 @@ const RETRY: (u32, u32) = (2, 3_600);
 const FIRST_RETRY: u32 = 5;
 /// The interval doubles with each failure, at most this many times.
 const DOUBLINGS: u32 = 6;
-/// Devices that others hold may be released without the primary knowing: then the whole zone is fetched this often.
+/// Devices that others hold, or that another source brings, may be released without the primary knowing: then the whole zone is fetched this often.
 const CLAIMS_AGAIN: Duration = Duration::from_secs(3_600);
 /// A source expires after this many seconds at least.
 const EXPIRE_LEAST: u32 = 60;
@@ -104,7 +104,9 @@ impl Task {
         }
         let asked = match &source.progress {
             None => Asked::Whole,
-            Some(progress) if progress.claimed > 0 && self.whole_at.elapsed() > CLAIMS_AGAIN => Asked::Whole,
+            Some(progress) if progress.claimed + progress.filled > 0 && self.whole_at.elapsed() > CLAIMS_AGAIN => {
+                Asked::Whole
+            }
             Some(progress) if progress.serial == theirs => return Outcome::Current(theirs),
             Some(progress) if progress.serial > theirs => {
                 let ours = progress.serial;
@@ -159,11 +161,11 @@ impl Task {
         let allow_shrink = accepted == Some(serial);
         let act = TakeTransfer { netid: self.netid, zone: source.zone.clone(), received, allow_shrink };
         match self.means.committer.commit(Actor::Source(self.netid), act).await {
-            Ok(Imported { added, moved, removed, claimed, .. }) => {
+            Ok(Imported { added, moved, removed, claimed, filled, .. }) => {
                 tracing::info!(
                     netid = %self.netid, member = %source.member, %primary, %zone, kind = kind.label(), %serial,
                     messages = tally.messages, records, octets = tally.octets, strangers = tally.strangers,
-                    mismatches = tally.mismatches, added, moved, removed, claimed,
+                    mismatches = tally.mismatches, added, moved, removed, claimed, filled,
                     seconds = started.elapsed().as_secs_f64(), "transfer in"
                 );
                 (self.withdrawn, self.fruitless) = (false, 0);

@@ -1,8 +1,9 @@
 //! Devices: a member's list for one of its NetIDs becomes a delta.
 //!
 //! A DevEUI that another member holds is a *claim*: it is counted, recorded and reported to the one who sent it, without
-//! saying who holds it, and nothing is overwritten. A DevEUI of the member's own other NetID moves. One outside the
-//! ranges that the member may register is counted and named, and the rest of the list is taken.
+//! saying who holds it, and nothing is overwritten. A DevEUI of the member's own other NetID moves, unless a source fills
+//! that one: the next transfer would undo it, so the device stays, counted and named. So is one outside the ranges that the
+//! member may register; the rest of the list is taken.
 
 use dnsbroker_federation::{DevEui, MemberId, NetId, Serial};
 use dnsbroker_zone::delta::DeviceChange;
@@ -22,7 +23,7 @@ use crate::view::View;
 pub const SHRINK_PERCENT: u64 = 50;
 /// Lists held below this number may shrink as they like.
 const SHRINK_FLOOR: u64 = 20;
-/// Claims, and devices out of range, that are named one by one in a report; all are counted.
+/// Claims, devices out of range and devices of a source that are named one by one in a report; all are counted.
 pub const CLAIMS_SHOWN: usize = 1_000;
 
 /// What a list means.
@@ -76,6 +77,10 @@ pub struct Imported {
     pub outside: u64,
     /// The first of those.
     pub outsiders: Vec<DevEui>,
+    /// On another NetID of the member that a source fills, so left there.
+    pub filled: u64,
+    /// The first of those.
+    pub filled_shown: Vec<DevEui>,
     /// Claims that were not on record before.
     pub claims_opened: u64,
     /// Claims that this list no longer upholds.
@@ -119,7 +124,7 @@ impl Act for Import {
         }
         let detail = json!({
             "member": self.member, "mode": self.mode, "added": report.added, "moved": report.moved,
-            "removed": report.removed, "claimed": report.claimed, "outside": report.outside,
+            "removed": report.removed, "claimed": report.claimed, "outside": report.outside, "filled": report.filled,
         });
         Ok((report, Some(Note::new("devices.import", self.netid, detail))))
     }
@@ -194,15 +199,17 @@ impl<'a> Planner<'a> {
     fn place(&mut self, device: DevEui, held: Option<NetId>) {
         match held {
             Some(netid) if netid == self.netid => self.report.unchanged += 1,
+            Some(netid) if self.is_own(netid) && self.view.sources.contains_key(&netid) => {
+                self.report.filled += 1;
+                name_one(&mut self.report.filled_shown, device);
+            }
             Some(netid) if self.is_own(netid) => {
                 self.report.moved += 1;
                 self.change(device, Some(netid), Some(self.netid));
             }
             _ if self.limits.is_some_and(|limits| !limits.has(device)) => {
                 self.report.outside += 1;
-                if self.report.outsiders.len() < CLAIMS_SHOWN {
-                    self.report.outsiders.push(device);
-                }
+                name_one(&mut self.report.outsiders, device);
             }
             None => {
                 self.report.added += 1;
@@ -213,9 +220,7 @@ impl<'a> Planner<'a> {
                 if self.disputed.len() < MAX_CLAIMS {
                     self.disputed.push(device);
                 }
-                if self.report.claims.len() < CLAIMS_SHOWN {
-                    self.report.claims.push(device);
-                }
+                name_one(&mut self.report.claims, device);
             }
         }
     }
@@ -257,6 +262,13 @@ impl<'a> Planner<'a> {
 
     fn is_own(&self, netid: NetId) -> bool {
         self.view.zones.network(netid).is_some_and(|network| &network.member == self.member)
+    }
+}
+
+/// Names a device among those that are named one by one.
+fn name_one(shown: &mut Vec<DevEui>, device: DevEui) {
+    if shown.len() < CLAIMS_SHOWN {
+        shown.push(device);
     }
 }
 
