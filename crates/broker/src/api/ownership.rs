@@ -25,10 +25,13 @@ use super::devices::report;
 use super::paging::{limit, page};
 use super::{ApiError, At, Who};
 use crate::app::App;
+use crate::committer::now;
 
 type Body<T> = Result<Json<T>, JsonRejection>;
 type Asked<T> = Result<Query<T>, QueryRejection>;
 
+/// Changes of the policy that one member makes in a minute.
+const POLICY_CHANGES: u32 = 10;
 /// Devices of a move that are named in a list of moves.
 const SHOWN: usize = 100;
 
@@ -313,6 +316,13 @@ pub async fn change_policy(State(app): State<App>, call: Call, body: Body<Policy
     let Json(change) = body?;
     let change = the_one(change)?;
     let member = call.who.own().cloned();
+    // Each change makes every secondary fetch the zones as a whole.
+    if let Some(own) = &member {
+        let left = app.quotas.count(&format!("policy:{own}"), POLICY_CHANGES, now());
+        if left.exceeded {
+            return Err(ApiError::too_many("a member changes the policy a few times a minute", left.reset));
+        }
+    }
     call.change(&app, Object::Policy, act::ChangePolicy { change, member }).await?;
     policy(State(app)).await
 }
