@@ -21,8 +21,10 @@ use crate::view::View;
 
 /// A full list that drops more than this share of the devices held is taken for a mistake until it is confirmed.
 pub const SHRINK_PERCENT: u64 = 50;
-/// Lists held below this number may shrink as they like.
+/// Lists held below this number may shrink as they like, though not to nothing.
 const SHRINK_FLOOR: u64 = 20;
+/// A full list with a larger share of rows that hold no DevEUI removes nothing until it is confirmed.
+pub const REJECTED_PERCENT: u64 = 1;
 /// Claims, devices out of range and devices of a source that are named one by one in a report; all are counted.
 pub const CLAIMS_SHOWN: usize = 1_000;
 
@@ -48,6 +50,8 @@ pub struct Import {
     pub mode: Mode,
     /// The devices, in any order, repeats allowed.
     pub devices: Vec<DevEui>,
+    /// Rows of the list that hold no DevEUI: each may stand for a device that is there.
+    pub rejected: u64,
     /// Whether a full list may drop most devices.
     pub allow_shrink: bool,
     /// Only say what would happen.
@@ -109,6 +113,7 @@ impl Act for Import {
             mode => devices.iter().for_each(|&device| planner.apply(mode, device)),
         }
         if self.mode == Mode::Full && !self.allow_shrink {
+            planner.check_rejected(self.rejected, listed as u64)?;
             planner.check_shrink()?;
         }
         planner.check_quota()?;
@@ -161,11 +166,23 @@ impl<'a> Planner<'a> {
         Self { view, member, netid, limits, changes, report, disputed, withdrawn }
     }
 
-    /// A full list that drops most devices looks like a mistake.
+    /// A full list that drops most devices looks like a mistake, and so does one that leaves nothing, however few there
+    /// were.
     pub(super) fn check_shrink(&self) -> Result<(), Refusal> {
-        let (held, removed) = (self.view.zones.devices().count(self.netid), self.report.removed);
-        if held >= SHRINK_FLOOR && removed * 100 > held * SHRINK_PERCENT {
+        let Imported { added, moved, removed, .. } = self.report;
+        let held = self.view.zones.devices().count(self.netid);
+        let empties = removed > 0 && removed == held && added + moved == 0;
+        if empties || held >= SHRINK_FLOOR && removed * 100 > held * SHRINK_PERCENT {
             return Err(Refusal::Shrink { netid: self.netid, removed, held, percent: SHRINK_PERCENT });
+        }
+        Ok(())
+    }
+
+    /// A full list of which many rows do not read would remove the devices that these rows mean.
+    fn check_rejected(&self, rejected: u64, listed: u64) -> Result<(), Refusal> {
+        let (netid, removed, rows) = (self.netid, self.report.removed, listed + rejected);
+        if removed > 0 && rejected * 100 > rows * REJECTED_PERCENT {
+            return Err(Refusal::Unread { netid, removed, rejected, rows, percent: REJECTED_PERCENT });
         }
         Ok(())
     }
