@@ -446,6 +446,12 @@ pub struct ImportReport {
     /// The first of those.
     #[serde(default)]
     pub outsiders: Vec<DevEui>,
+    /// On another NetID of the member, which its own name server fills, and left there.
+    #[serde(default)]
+    pub filled: u64,
+    /// The first of those.
+    #[serde(default)]
+    pub filled_shown: Vec<DevEui>,
     /// Rows of the list that hold no DevEUI.
     pub rejected: u64,
     /// The first of those: line, text and reason.

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
 use arc_swap::ArcSwap;
@@ -28,7 +28,7 @@ use crate::config::{Config, PkiConfig};
 use crate::control::Control;
 use crate::doh::{self, Doh};
 use crate::limits::TRANSFERS;
-use crate::listen::Places;
+use crate::listen::{Places, advice, bind_tcp};
 use crate::logging::Logging;
 use crate::moves::Moves;
 use crate::pki::{Pki, brought, server_names};
@@ -44,6 +44,8 @@ use crate::{api, dns, https, moves, ops, publication, zone_file};
 const RENEWAL_CHECK: Duration = Duration::from_secs(3_600);
 /// A stop takes this long at most for answers under way.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
+/// A writer that is at one group for so long hangs. The largest lists take some ten seconds.
+const WRITER_STALL: Duration = Duration::from_secs(300);
 /// The port that a URL need not name.
 const HTTPS: u16 = 443;
 /// The same of plain HTTP.
@@ -208,6 +210,9 @@ impl Daemon {
     pub async fn run(self, logging: &Logging) -> anyhow::Result<()> {
         let mut signals = Signals::new()?;
         tell_systemd(&[sd_notify::NotifyState::Ready]);
+        if let Some(period) = sd_notify::watchdog_enabled() {
+            tokio::spawn(watch(self.app.committer.clone(), period, self.stop.clone()));
+        }
         let mut renewal = tokio::time::interval(RENEWAL_CHECK);
         let mut authorities = self.app.pki.changes();
         loop {
@@ -364,6 +369,31 @@ impl Signals {
     }
 }
 
+/// Tells systemd's watchdog that all is well, for as long as this task gets its turn and the writer answers.
+async fn watch(committer: Committer, period: Duration, stop: CancellationToken) {
+    let mut turn = tokio::time::interval(period / 3);
+    let mut asked = Instant::now();
+    let mut answer = Box::pin(committer.ping());
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = turn.tick() => {}
+            answered = &mut answer => {
+                if answered.is_err() {
+                    tracing::error!("the watchdog is told no more: the writer is gone");
+                    return;
+                }
+                turn.tick().await;
+                asked = Instant::now();
+                answer = Box::pin(committer.ping());
+            }
+        }
+        if asked.elapsed() < WRITER_STALL {
+            tell_systemd(&[sd_notify::NotifyState::Watchdog]);
+        }
+    }
+}
+
 /// Without systemd this does nothing.
 fn tell_systemd(states: &[sd_notify::NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
@@ -412,8 +442,7 @@ impl Bound {
     async fn new(config: &Config) -> anyhow::Result<Self> {
         let mut dns = Vec::new();
         for address in config.dns.iter().flat_map(|dns| &dns.listen) {
-            let sockets = dns::Sockets::bind(*address).await;
-            dns.push(sockets.with_context(|| format!("cannot listen for plain DNS on {address}"))?);
+            dns.push(dns::Sockets::bind(*address).map_err(|error| cannot_listen(error, "plain DNS", *address, "dns"))?);
         }
         let doh = config.doh.as_ref().map(|doh| doh.listen.as_slice()).unwrap_or_default();
         let api = config.api.as_ref().map(|api| api.listen.as_slice()).unwrap_or_default();
@@ -421,11 +450,11 @@ impl Bound {
         let pki = config.pki.as_ref().map(|pki| pki.listen.as_slice()).unwrap_or_default();
         Ok(Self {
             dns,
-            doh: bind("DoH", doh).await?,
-            xot: bind("XoT", config.xot.as_ref().map(|xot| xot.listen.as_slice()).unwrap_or_default()).await?,
-            api: bind("the API", api).await?,
-            metrics: bind("metrics", metrics).await?,
-            pki: bind("the CA's publications", pki).await?,
+            doh: bind("DoH", doh, "doh")?,
+            xot: bind("XoT", config.xot.as_ref().map(|xot| xot.listen.as_slice()).unwrap_or_default(), "xot")?,
+            api: bind("the API", api, "api")?,
+            metrics: bind("metrics", metrics, "metrics")?,
+            pki: bind("the CA's publications", pki, "pki")?,
             control: Control::bind(&config.control_socket()).await?,
         })
     }
@@ -453,13 +482,17 @@ impl Bound {
     }
 }
 
-async fn bind(what: &str, addresses: &[SocketAddr]) -> anyhow::Result<Vec<TcpListener>> {
-    let mut listeners = Vec::new();
-    for address in addresses {
-        let listener = TcpListener::bind(address).await;
-        listeners.push(listener.with_context(|| format!("cannot listen for {what} on {address}"))?);
-    }
-    Ok(listeners)
+fn bind(what: &str, addresses: &[SocketAddr], section: &str) -> anyhow::Result<Vec<TcpListener>> {
+    let bound = addresses
+        .iter()
+        .map(|address| bind_tcp(*address).map_err(|error| cannot_listen(error, what, *address, section)));
+    bound.collect()
+}
+
+/// Says what to do as well.
+fn cannot_listen(error: std::io::Error, what: &str, address: SocketAddr, section: &str) -> anyhow::Error {
+    let advice = advice(&error, address, section);
+    anyhow::Error::new(error).context(format!("cannot listen for {what} on {address} ({advice})"))
 }
 
 /// `https://<name>[:port]`, the name without its final dot, as certificates and browsers have it.

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
 use crate::committer::now;
+use crate::shared::Shared;
 
 /// The media type of the Prometheus text format.
 const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -58,14 +59,27 @@ async fn metrics(State(app): State<App>) -> Response {
     ([(header::CONTENT_TYPE, HeaderValue::from_static(PROMETHEUS))], text).into_response()
 }
 
-/// The process is alive.
-async fn health() -> &'static str {
-    "ok\n"
+/// The process is alive, and no part of it has died.
+async fn health(State(app): State<App>) -> (StatusCode, String) {
+    health_of(&app.shared)
+}
+
+/// What `/health` says.
+pub fn health_of(shared: &Shared) -> (StatusCode, String) {
+    match shared.broken() {
+        None => (StatusCode::OK, "ok\n".to_owned()),
+        Some(broken) => (StatusCode::SERVICE_UNAVAILABLE, format!("not well: {broken}\n")),
+    }
 }
 
 /// Zones are served and changes are taken.
 async fn ready(State(app): State<App>) -> (StatusCode, String) {
-    match app.shared.trouble() {
+    readiness(&app.shared)
+}
+
+/// What `/ready` says.
+pub fn readiness(shared: &Shared) -> (StatusCode, String) {
+    match shared.trouble() {
         None => (StatusCode::OK, "ready\n".to_owned()),
         Some(trouble) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {trouble}\n")),
     }
