@@ -19,6 +19,7 @@ mod accounts;
 pub mod act;
 pub mod audit;
 pub mod backup;
+mod concern;
 pub mod engine;
 pub mod history;
 mod identity;

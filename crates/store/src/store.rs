@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::accounts::Accounts;
-use crate::audit::Head;
+use crate::audit::{Head, Row};
 use crate::engine::{Batch, Engine, EngineError, Table};
 use crate::history;
 use crate::identity::Identity;
@@ -200,7 +200,7 @@ impl Store {
 
     /// Makes a finished group durable, then visible.
     pub fn commit(&mut self, finished: Finished) -> Result<Arc<View>, EngineError> {
-        let Finished { mut view, mut batch, draft, must_fold, history_octets } = finished;
+        let Finished { mut view, mut batch, draft, must_fold, history_octets, .. } = finished;
         // In place: after a failed commit all of this is read again.
         self.journal.extend(draft, &mut batch);
         let mut heads = ZonesRow { serial: view.zones.serial(), journal: self.journal.last, ..self.heads };
@@ -274,13 +274,21 @@ pub struct Finished {
     draft: Draft,
     must_fold: bool,
     history_octets: u64,
+    rows: Vec<Row>,
+}
+
+impl Finished {
+    /// The audit rows of what was done, in order: to be told once the commit is there.
+    pub fn take_rows(&mut self) -> Vec<Row> {
+        std::mem::take(&mut self.rows)
+    }
 }
 
 impl Transaction<'_> {
     /// Ends the group; [`Store::commit`] takes it from here.
     pub fn finish(self) -> Finished {
-        let Self { view, batch, draft, must_fold, history_octets, .. } = self;
-        Finished { view, batch, draft, must_fold, history_octets }
+        let Self { view, batch, draft, must_fold, history_octets, rows, .. } = self;
+        Finished { view, batch, draft, must_fold, history_octets, rows }
     }
 }
 

@@ -1,5 +1,6 @@
 //! A group commit in the making: acts change a private copy of the state and collect writes; nothing is visible yet.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use dnsbroker_ca::SerialNumber;
@@ -10,6 +11,7 @@ use serde_json::Value;
 
 use crate::act::Act;
 use crate::audit::{Head, Row, hash};
+use crate::concern::concerned;
 use crate::engine::{Batch, Engine, Table};
 use crate::history;
 use crate::journal::{Draft, Journal};
@@ -88,6 +90,10 @@ pub struct Transaction<'e> {
     pub(crate) must_fold: bool,
     /// What the act under way has changed of devices, for the history.
     changed: Vec<u8>,
+    /// The NetIDs between which the act under way has moved devices.
+    touched: BTreeSet<NetId>,
+    /// The audit rows of the acts so far: what listeners are told once all is durable.
+    pub(crate) rows: Vec<Row>,
     /// Octets that the acts so far have added to the history.
     pub(crate) history_octets: u64,
     /// A device that another member holds, for which the act under way is about to be refused: that the member wants it
@@ -105,6 +111,8 @@ impl<'e> Transaction<'e> {
             draft: Draft::new(journal),
             must_fold: false,
             changed: Vec::new(),
+            touched: BTreeSet::new(),
+            rows: Vec::new(),
             history_octets: 0,
             disputed: None,
             now,
@@ -117,18 +125,19 @@ impl<'e> Transaction<'e> {
         let (view, mark) = (self.view.clone(), self.draft.mark());
         let (writes, must_fold, history_octets) = (self.batch.len(), self.must_fold, self.history_octets);
         let result = act.apply(self).and_then(|(done, note)| {
-            note.map(|note| self.audit(actor, note)).transpose()?;
+            note.map(|note| self.audit(actor, note, &view)).transpose()?;
             Ok(done)
         });
+        self.touched.clear();
         if result.is_err() {
-            self.view = view;
+            self.view = view.clone();
             self.draft.reset(mark);
             self.must_fold = must_fold;
             self.batch.truncate(writes);
             self.history_octets = history_octets;
             self.changed.clear();
             if let Some(note) = self.record_dispute()? {
-                self.audit(actor, note)?;
+                self.audit(actor, note, &view)?;
             }
         }
         result
@@ -183,6 +192,14 @@ impl<'e> Transaction<'e> {
             self.view.zones = zones;
         }
         self.devices_changed(&delta)?;
+        for change in &delta.devices {
+            for netid in [change.before, change.after].into_iter().flatten() {
+                // A list is of one NetID, and a look at the set for each device would cost more than all the rest.
+                if self.touched.last() != Some(&netid) {
+                    self.touched.insert(netid);
+                }
+            }
+        }
         if !delta.devices.is_empty() {
             self.changed.extend(history::encode(&delta.devices));
         }
@@ -214,7 +231,8 @@ impl<'e> Transaction<'e> {
         self.view.generation += 1;
     }
 
-    fn audit(&mut self, actor: &Actor, note: Note) -> Result<(), Refusal> {
+    fn audit(&mut self, actor: &Actor, note: Note, before: &View) -> Result<(), Refusal> {
+        let concerns = concerned(actor, &note, &self.touched, before, &self.view);
         let Head { number, hash: previous } = self.view.audit.clone();
         let row = Row {
             number: number + 1,
@@ -224,6 +242,7 @@ impl<'e> Transaction<'e> {
             object: note.object,
             detail: note.detail,
             serial: self.view.zones.serial(),
+            concerns,
             previous,
         };
         let octets = serde_json::to_vec(&row)?;
@@ -233,6 +252,7 @@ impl<'e> Transaction<'e> {
         }
         self.view.audit = Head { number: row.number, hash: hash(&octets) };
         self.batch.put(Table::Audit, row.number.to_be_bytes(), octets);
+        self.rows.push(row);
         Ok(())
     }
 }
