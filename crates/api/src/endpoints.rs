@@ -5,12 +5,14 @@ use http::Method;
 
 use crate::client::{Client, ClientError};
 use crate::endpoint::{Content, Endpoint, endpoints, fill, query_of, schema_of};
+use crate::event::ListenEvents;
 use crate::exchange::{Key, NewKey, Replica, SetReplica, SetSource, Source};
 use crate::listed::{
     ExportOptions, ImportOptions, ListAudit, ListCertificates, ListDevices, ListKeys, ListMembers, ListNetids,
     ListReplicas, ListSources, ListTokens, LookUp,
 };
 use crate::message::*;
+use crate::statistics::Statistics;
 use crate::operator::{Bundle, Directory, Myself, NetIdAnchors, Renew};
 
 endpoints! {
@@ -113,6 +115,8 @@ endpoints! {
     /// Takes a transfer that was held back.
     source_accept(netid: NetId) -> Source = 200 POST "/api/v1/sources/{netid}/accept", Some("source accept");
 
+    /// What the broker does and has, in figures; a member sees its own share.
+    statistics() -> Statistics = 200 GET "/api/v1/statistics", Some("statistics");
     /// The zones with serials and sizes.
     zone_list() -> Page<ZoneInfo> = 200 GET "/api/v1/zones", Some("zone list");
     /// Looks for mistakes in the zones as they are served.
@@ -188,6 +192,18 @@ pub const STREAMS: &[Endpoint] = &[
         query: None,
         takes: Content::Nothing,
         gives: Content::Octets(&["application/octet-stream"]),
+        status: 200,
+    },
+    Endpoint {
+        name: "events",
+        method: "GET",
+        path: "/api/v1/events",
+        about: "What happens, as it happens (server-sent events); `Last-Event-ID` or `after` resumes. A member hears of its own.",
+        verb: Some("events"),
+        parameters: &[],
+        query: Some(schema_of::<ListenEvents>),
+        takes: Content::Nothing,
+        gives: Content::Octets(&["text/event-stream"]),
         status: 200,
     },
 ];

@@ -5,12 +5,14 @@
 pub mod client;
 pub mod endpoint;
 pub mod endpoints;
+pub mod event;
 pub mod exchange;
 pub mod listed;
 pub mod listing;
 pub mod message;
 pub mod operator;
 pub mod problem;
+pub mod statistics;
 mod timestamp;
 
 pub use timestamp::Timestamp;

@@ -7,8 +7,10 @@ use arc_swap::ArcSwap;
 use dnsbroker_api::message::Listeners;
 use dnsbroker_store::View;
 use dnsbroker_store::engine::Engine;
+use tokio_util::sync::CancellationToken;
 
 use crate::announce::Announcer;
+use crate::api::Streams;
 use crate::committer::Committer;
 use crate::config::Config;
 use crate::pki::Pki;
@@ -16,6 +18,7 @@ use crate::publication::Lists;
 use crate::seal::Sealer;
 use crate::shared::Shared;
 use crate::source::Sources;
+use crate::statistics::Statistics;
 
 /// The parts of a running broker. Cheap to clone.
 #[derive(Clone)]
@@ -43,6 +46,12 @@ pub struct Parts {
     pub config: ArcSwap<Config>,
     /// Where the daemon listens.
     pub listeners: Listeners,
+    /// What the last seconds and minutes were like.
+    pub statistics: Statistics,
+    /// Those who listen to events.
+    pub streams: Streams,
+    /// Ends what goes on for ever, when the daemon stops.
+    pub stop: CancellationToken,
     /// When it started.
     pub started: i64,
     /// Certificates of the broker and its CA, and when they end.

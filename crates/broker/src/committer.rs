@@ -236,10 +236,13 @@ impl Writer {
             }
         };
         let acknowledge: Vec<Acknowledge> = group.into_iter().map(|(job, _)| job(&mut transaction)).collect();
-        let finished = transaction.finish();
+        let mut finished = transaction.finish();
+        let rows = finished.take_rows();
         let result = match self.store.commit(finished) {
             Ok(view) => {
+                let serial = view.zones.serial();
                 self.shared.publish(view);
+                self.shared.events.acts(rows, serial);
                 self.shared.store_committed(acts, started.elapsed());
                 Ok(())
             }

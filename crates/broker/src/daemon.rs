@@ -34,6 +34,7 @@ use crate::publication::Lists;
 use crate::seal::Sealer;
 use crate::shared::Shared;
 use crate::source::{self, Sources};
+use crate::statistics::{self, Statistics};
 use crate::tls::{Mutual, Service, TlsMaterial, TlsSwap};
 use crate::{api, dns, https, ops, publication, zone_file};
 
@@ -93,6 +94,7 @@ impl Daemon {
         check_secrets(&shared.view.load(), &sealer);
         let own = listeners.dns.iter().map(SocketAddr::ip).filter(|ip| !ip.is_unspecified()).collect();
         let announcer = Announcer::new(Arc::clone(&shared), Arc::clone(&sealer), own);
+        let stop = CancellationToken::new();
         let app = App::new(Parts {
             shared,
             sealer,
@@ -104,6 +106,9 @@ impl Daemon {
             lists: Lists::default(),
             config: ArcSwap::from_pointee(config),
             listeners,
+            statistics: Statistics::default(),
+            streams: api::Streams::default(),
+            stop: stop.clone(),
             started: now(),
             expiries: Mutex::default(),
         });
@@ -116,7 +121,7 @@ impl Daemon {
         let client = Arc::new(ArcSwap::from_pointee(own));
         let tls = Certificates { doh: Arc::new(doh), api: Arc::new(api), xot: Arc::new(xot), client, chains };
         let daemon =
-            Self { app, tls, tasks: TaskTracker::new(), stop: CancellationToken::new(), writer, file: file.to_owned() };
+            Self { app, tls, tasks: TaskTracker::new(), stop, writer, file: file.to_owned() };
         daemon.serve(bound);
         Ok(daemon)
     }
@@ -147,6 +152,7 @@ impl Daemon {
             self.tasks.spawn(https::serve_plain(listener, routes, limits.clone(), stop.clone()));
         }
         self.tasks.spawn(publication::keep(app.clone(), stop.clone()));
+        self.tasks.spawn(statistics::keep(app.clone()));
         let desk = Arc::new(dns::Desk {
             shared: Arc::clone(&app.shared),
             committer: app.committer.clone(),

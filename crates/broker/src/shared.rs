@@ -8,9 +8,13 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use dnsbroker_federation::{MemberId, Serial};
 use dnsbroker_store::View;
+use dnsbroker_zone::answer::Outcome;
+use serde_json::{Value, json};
 use tokio::sync::watch;
 
+use crate::events::{Audience, Events};
 use crate::metrics::Metrics;
+use crate::statistics::Transfers;
 
 /// The published state, and what is counted.
 pub struct Shared {
@@ -18,6 +22,10 @@ pub struct Shared {
     pub view: ArcSwap<View>,
     /// What is counted.
     pub metrics: Metrics,
+    /// Zone transfers that have ended.
+    pub transfers: Transfers,
+    /// What happens is told here.
+    pub events: Events,
     /// Tells live connections that admission may have changed.
     generation: watch::Sender<u64>,
     /// Tells of new serials of the private zones.
@@ -32,8 +40,8 @@ pub struct Shared {
 pub struct Tally {
     /// Open connections.
     pub connections: AtomicUsize,
-    /// Queries answered.
-    pub queries: AtomicU64,
+    /// Queries answered, by outcome.
+    answers: [AtomicU64; Outcome::ALL.len()],
     /// The minute that is counted, since 1970.
     minute: AtomicU64,
     /// Names asked for in that minute that are not there.
@@ -41,6 +49,16 @@ pub struct Tally {
 }
 
 impl Tally {
+    /// Counts an answer.
+    pub fn answered(&self, outcome: Outcome) {
+        self.answers[outcome as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Queries answered, by outcome.
+    pub fn answers(&self) -> [u64; Outcome::ALL.len()] {
+        std::array::from_fn(|outcome| self.answers[outcome].load(Ordering::Relaxed))
+    }
+
     /// Counts a name that is not there.
     pub fn count_unknown(&self, now: i64) {
         let minute = (now / 60) as u64;
@@ -65,8 +83,10 @@ impl Shared {
         Arc::new(Self {
             generation: watch::Sender::new(view.generation),
             serial: watch::Sender::new(view.zones.serial()),
+            events: Events::new(view.audit.number, view.zones.serial()),
             view: ArcSwap::new(view),
             metrics: Metrics::default(),
+            transfers: Transfers::default(),
             trouble: Mutex::new(None),
             members: Mutex::default(),
         })
@@ -96,6 +116,7 @@ impl Shared {
         let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
         if trouble.is_none() {
             tracing::error!(reason, "the store takes no changes; look-ups go on from memory");
+            self.events.notice("store.trouble", "store", Audience::Administrators, json!({ "reason": reason }));
         }
         *trouble = Some(reason.to_owned());
     }
@@ -105,6 +126,7 @@ impl Shared {
         self.metrics.store_committed(acts, took);
         if self.trouble.lock().unwrap_or_else(PoisonError::into_inner).take().is_some() {
             tracing::info!("the store takes changes again");
+            self.events.notice("store.recovered", "store", Audience::Administrators, Value::Null);
         }
     }
 

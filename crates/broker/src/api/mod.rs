@@ -10,12 +10,14 @@ mod certificates;
 mod devices;
 mod error;
 mod est;
+mod events;
 mod exchange;
 mod members;
 mod openapi;
 mod operator;
 mod paging;
 mod path;
+mod statistics;
 mod zones;
 
 use axum::Router;
@@ -33,6 +35,7 @@ use crate::app::App;
 use caller::permit;
 pub use caller::{By, Caller, Need, Who};
 pub use error::ApiError;
+pub use events::Streams;
 pub use path::At;
 pub use zones::ZONES;
 
@@ -118,6 +121,8 @@ pub fn table() -> Vec<Route> {
         route("audit_list", Administrator, zones::audit),
         route("audit_verify", Administrator, zones::verify_audit),
         route("backup", Administrator, zones::backup),
+        route("events", Member, events::listen),
+        route("statistics", Member, statistics::show),
     ];
     routes.into_iter().flatten().collect()
 }

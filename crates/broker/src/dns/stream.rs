@@ -218,7 +218,7 @@ impl Drop for Busy {
 async fn send(transfer: Transfer, desk: &Desk, out: &mpsc::Sender<Vec<u8>>) {
     let Ok(mut sending) = tokio::task::spawn_blocking(|| transfer.start()).await else { return };
     let failure = messages(&mut sending, desk, out).await.err();
-    sending.ended(&desk.shared.metrics, failure);
+    sending.ended(&desk.shared, failure);
 }
 
 async fn messages(sending: &mut Sending, desk: &Desk, out: &mpsc::Sender<Vec<u8>>) -> Result<(), &'static str> {

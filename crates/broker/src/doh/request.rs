@@ -258,7 +258,7 @@ fn resolve(asking: &Asking, message: &[u8]) -> Result<Reply, Refused> {
     let mut out = Vec::with_capacity(ANSWER);
     let answered = answer(&view.zones, Asker::Member(peer.member()), message, &mut out)
         .map_err(|error| Refused::new(StatusCode::BAD_REQUEST, error.to_string()))?;
-    place.tally.queries.fetch_add(1, Ordering::Relaxed);
+    place.tally.answered(answered.outcome);
     if answered.outcome == Outcome::NxDomain {
         place.tally.count_unknown(now);
     }
