@@ -1,5 +1,6 @@
 //! The typed client of the REST API, over the control socket: what the admin commands are made of.
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -96,6 +97,23 @@ impl Client {
         while let Some(frame) = body.frame().await {
             if let Ok(data) = frame?.into_data() {
                 sink(&data);
+            }
+        }
+        Ok(())
+    }
+
+    /// `GET` of a stream without an end; `sink` gets it piece by piece until it breaks.
+    pub async fn follow(
+        &self,
+        path: &str,
+        mut sink: impl FnMut(&[u8]) -> ControlFlow<()>,
+    ) -> Result<(), ClientError> {
+        let mut body = self.send(Method::GET, path, None, whole(Bytes::new())).await?.1;
+        while let Some(frame) = body.frame().await {
+            if let Ok(data) = frame?.into_data()
+                && sink(&data).is_break()
+            {
+                break;
             }
         }
         Ok(())

@@ -13,6 +13,7 @@ use crate::announce::Announcer;
 use crate::api::Streams;
 use crate::committer::Committer;
 use crate::config::Config;
+use crate::expiry::Reminders;
 use crate::pki::Pki;
 use crate::publication::Lists;
 use crate::seal::Sealer;
@@ -48,6 +49,8 @@ pub struct Parts {
     pub listeners: Listeners,
     /// What the last seconds and minutes were like.
     pub statistics: Statistics,
+    /// What of its end was told already.
+    pub reminders: Reminders,
     /// Those who listen to events.
     pub streams: Streams,
     /// Ends what goes on for ever, when the daemon stops.

@@ -107,6 +107,7 @@ impl Daemon {
             config: ArcSwap::from_pointee(config),
             listeners,
             statistics: Statistics::default(),
+            reminders: crate::expiry::Reminders::default(),
             streams: api::Streams::default(),
             stop: stop.clone(),
             started: now(),

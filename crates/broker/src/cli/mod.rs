@@ -9,6 +9,7 @@ mod ca;
 mod certificate;
 mod device;
 mod doh_client;
+mod events;
 mod exchange;
 mod init;
 mod member;
@@ -95,6 +96,10 @@ enum Command {
     /// TSIG keys of transfers and updates
     #[command(subcommand)]
     Key(exchange::KeyCommand),
+    /// What happens, as it happens
+    Events(events::Events),
+    /// Look-ups a second, latencies, devices by member and OUI, what ends or fails, transfers
+    Statistics,
     /// The record of every change, chained by hashes
     #[command(subcommand)]
     Audit(audit::AuditCommand),
@@ -131,6 +136,8 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Replica(command) => command.run(&context()).await,
         Command::Key(command) => command.run(&context()).await,
         Command::Audit(command) => command.run(&context()).await,
+        Command::Events(command) => command.run(&context()).await,
+        Command::Statistics => events::statistics(&context()).await,
         Command::Backup(command) => command.run(&context()).await,
         Command::Restore(command) => command.run(output),
     };

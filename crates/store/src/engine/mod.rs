@@ -164,6 +164,11 @@ impl Batch {
         Some(write.value.as_deref())
     }
 
+    /// The writes, in order.
+    pub(crate) fn writes(&self) -> impl Iterator<Item = (Table, &[u8], Option<&[u8]>)> {
+        self.writes.iter().map(|write| (write.table, &write.key[..], write.value.as_deref()))
+    }
+
     /// Forgets all writes after the first `len`.
     pub(crate) fn truncate(&mut self, len: usize) {
         self.writes.truncate(len);

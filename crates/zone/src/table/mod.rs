@@ -378,6 +378,11 @@ mod tests {
         }
         let counted: BTreeMap<u32, u64> = devices.counts.iter().map(|(n, c)| (n.as_u32(), *c)).collect();
         assert_eq!(counted, counts);
+        let mut ouis = BTreeMap::new();
+        for device in model.keys() {
+            *ouis.entry((device >> 40) as u32).or_default() += 1;
+        }
+        assert_eq!(devices.ouis(), ouis);
         Base::from_chunks(devices.base.chunks.iter().map(|c| Chunk::clone(c))).expect("in order");
     }
 
