@@ -9,11 +9,13 @@
 //!
 //! ```text
 //! u32 length of head | head (JSON) | u32 count of deltas | (u32 length, delta)* | u32 count of rows | row*
+//! SHA-256 of all before
 //! row = u8 table | u32 length, key | u8 1: u32 length, value; 0: deleted              (all big-endian)
 //! ```
 
 use std::sync::Arc;
 
+use aws_lc_rs::digest::{SHA256, digest};
 use dnsbroker_ca::{ReplicaId, TokenHash};
 use dnsbroker_federation::{DevEui, MemberId, NetId, Serial};
 use dnsbroker_zone::delta::Delta;
@@ -26,6 +28,9 @@ use crate::journal::{Draft, Leap, Step};
 use crate::record::{CertificateRow, Request};
 use crate::store::{CRLS_KEY, Finished, OpenError, POLICY_KEY, PRIMARY_KEY, Store};
 use crate::view::View;
+
+/// Octets of the sum at the end.
+const SUM: usize = 32;
 
 /// A commit, ready to be shipped.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -137,6 +142,8 @@ impl Content<'_> {
             out.push(u8::from(value.is_some()));
             value.into_iter().for_each(|value| part(&mut out, value));
         }
+        let sum = digest(&SHA256, &out);
+        out.extend(sum.as_ref());
         Shipment { before: envelope.before, after: envelope.after, octets: out }
     }
 }
@@ -173,7 +180,11 @@ impl<'a> Parts<'a> {
 impl Shipment {
     /// Of octets that have come.
     pub fn read(octets: Vec<u8>) -> Result<Self, ReplayError> {
-        let envelope: Envelope = serde_json::from_slice(Parts(&octets).part()?)?;
+        let (content, sum) = octets.split_last_chunk::<SUM>().ok_or(ReplayError::Damaged)?;
+        if digest(&SHA256, content).as_ref() != sum {
+            return Err(ReplayError::Damaged);
+        }
+        let envelope: Envelope = serde_json::from_slice(Parts(content).part()?)?;
         Ok(Self { before: envelope.before, after: envelope.after, octets })
     }
 }

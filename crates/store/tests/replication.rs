@@ -103,6 +103,7 @@ impl Pair {
         };
         let devices = some(&mut self.random);
         let euis: Vec<_> = devices.iter().map(|value| device(*value)).collect();
+        let (grant, quota) = (self.random.bool(), Some(self.random.u64(1..90)));
         match self.random.u8(..24) {
             0..=5 => {
                 let mode = [Mode::Add, Mode::Full, Mode::Remove][self.random.usize(..3)];
@@ -118,7 +119,7 @@ impl Pair {
                 self.act(MoveDevices { devices: euis, to: netid(nets[other]), at, before: Some(60), reason: "so".to_owned() });
             }
             10 => self.act(RunMove),
-            11 => self.act(DecideClaims { claimant: id, devices: euis, grant: self.random.bool(), reason: "so".to_owned() }),
+            11 => self.act(DecideClaims { claimant: id, devices: euis, grant, reason: "so".to_owned() }),
             12 => self.act(WithdrawClaims { claimant: id, devices: euis }),
             13 => self.act(Release { devices: euis, holder: None, to: None, reason: Some("so".to_owned()) }),
             14 => {
@@ -130,7 +131,7 @@ impl Pair {
                 let open = self.primary.view().ownership.moves.keys().next().copied();
                 self.act(CancelMove { id: open.unwrap_or(1), member: None, reason: None });
             }
-            16 => self.act(SetLimits { member: id, ranges: vec![], quota: Some(self.random.u64(1..90)) }),
+            16 => self.act(SetLimits { member: id, ranges: vec![], quota }),
             17 => {
                 let url = format!("https://hooks.example/{}", self.random.u8(..3));
                 let events = ["claim.".to_owned()].into();
