@@ -12,6 +12,7 @@ use crate::listed::{
     ListReplicas, ListSources, ListTokens, LookUp,
 };
 use crate::message::*;
+use crate::standby::{Follow, Standing, StandbyCertificate, TakenOver};
 use crate::statistics::Statistics;
 use crate::operator::{Bundle, Directory, Myself, NetIdAnchors, Renew};
 
@@ -115,6 +116,14 @@ endpoints! {
     /// Takes a transfer that was held back.
     source_accept(netid: NetId) -> Source = 200 POST "/api/v1/sources/{netid}/accept", Some("source accept");
 
+    /// What this broker is in its federation: the primary, a standby, or one that was replaced.
+    standby() -> Standing = 200 GET "/api/v1/standby", Some("standby status");
+    /// A standby takes the place of the primary.
+    standby_promote() -> Standing = 200 POST "/api/v1/standby/promote", Some("standby promote");
+    /// A certificate for the server of the standby that asks.
+    replication_certificate() body(StandbyCertificate) -> Issued = 201 POST "/api/v1/replication/certificate", None;
+    /// A standby has become the primary: this broker steps down.
+    replication_fence() body(TakenOver) -> () = 204 POST "/api/v1/replication/fence", None;
     /// What the broker does and has, in figures; a member sees its own share.
     statistics() -> Statistics = 200 GET "/api/v1/statistics", Some("statistics");
     /// The zones with serials and sizes.
@@ -190,6 +199,18 @@ pub const STREAMS: &[Endpoint] = &[
         verb: Some("backup"),
         parameters: &[],
         query: None,
+        takes: Content::Nothing,
+        gives: Content::Octets(&["application/octet-stream"]),
+        status: 200,
+    },
+    Endpoint {
+        name: "replication",
+        method: "GET",
+        path: "/api/v1/replication",
+        about: "Everything that is committed, for a standby: frames without an end, after a copy where that is needed.",
+        verb: None,
+        parameters: &[],
+        query: Some(schema_of::<Follow>),
         takes: Content::Nothing,
         gives: Content::Octets(&["application/octet-stream"]),
         status: 200,

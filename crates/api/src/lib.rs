@@ -12,6 +12,7 @@ pub mod listing;
 pub mod message;
 pub mod operator;
 pub mod problem;
+pub mod standby;
 pub mod statistics;
 mod timestamp;
 

@@ -19,6 +19,7 @@ use crate::publication::Lists;
 use crate::seal::Sealer;
 use crate::shared::Shared;
 use crate::source::Sources;
+use crate::standby::take_over::TakeOver;
 use crate::statistics::Statistics;
 
 /// The parts of a running broker. Cheap to clone.
@@ -49,6 +50,8 @@ pub struct Parts {
     pub listeners: Listeners,
     /// What the last seconds and minutes were like.
     pub statistics: Statistics,
+    /// How this broker becomes the primary.
+    pub take_over: TakeOver,
     /// What of its end was told already.
     pub reminders: Reminders,
     /// Those who listen to events.

@@ -31,6 +31,7 @@ mod publication;
 mod seal;
 mod shared;
 mod source;
+mod standby;
 mod statistics;
 mod tls;
 mod zone_file;

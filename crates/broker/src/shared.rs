@@ -14,6 +14,8 @@ use tokio::sync::watch;
 
 use crate::events::{Audience, Events};
 use crate::metrics::Metrics;
+use crate::standby::outbox::Outbox;
+use crate::standby::{Role, Standing};
 use crate::statistics::Transfers;
 
 /// The published state, and what is counted.
@@ -22,6 +24,10 @@ pub struct Shared {
     pub view: ArcSwap<View>,
     /// What is counted.
     pub metrics: Metrics,
+    /// Whether this broker takes changes, and answers.
+    pub standing: Standing,
+    /// What standbys still have to get.
+    pub outbox: Outbox,
     /// Zone transfers that have ended.
     pub transfers: Transfers,
     /// What happens is told here.
@@ -79,8 +85,10 @@ impl Tally {
 
 impl Shared {
     /// With a first state.
-    pub fn new(view: Arc<View>) -> Arc<Self> {
+    pub fn new(view: Arc<View>, role: Role) -> Arc<Self> {
         Arc::new(Self {
+            standing: Standing::new(role),
+            outbox: Outbox::new(view.audit.clone()),
             generation: watch::Sender::new(view.generation),
             serial: watch::Sender::new(view.zones.serial()),
             events: Events::new(view.audit.number, view.zones.serial()),
@@ -132,7 +140,8 @@ impl Shared {
 
     /// Why changes are not taken, if they aren't.
     pub fn trouble(&self) -> Option<String> {
-        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        trouble.or_else(|| self.standing.trouble(crate::committer::now()))
     }
 
     /// What is counted of a member.

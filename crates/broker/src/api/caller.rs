@@ -163,6 +163,10 @@ pub async fn permit(
     next: Next,
 ) -> Result<Response, ApiError> {
     let caller = request.extensions().get::<Caller>().cloned().unwrap_or(Caller::Nobody);
+    if matches!(caller, Caller::Certificate(_)) && app.shared.standing.is_stale(now()) {
+        let detail = app.shared.standing.trouble(now()).unwrap_or_default();
+        return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "standby-stale", detail));
+    }
     let who = Who::of(&caller, &app.view(), now()).map_err(denied)?;
     let named = parameters.iter().find_map(|(name, value)| (name == "id").then_some(value));
     need.met(&who, named)?;

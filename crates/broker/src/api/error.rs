@@ -9,6 +9,7 @@ use dnsbroker_store::Refusal;
 use dnsbroker_store::engine::EngineError;
 
 use crate::committer::CommitError;
+use crate::standby::Elsewhere;
 
 /// An error on its way to the caller.
 #[derive(Debug)]
@@ -70,6 +71,8 @@ impl From<CommitError> for ApiError {
             CommitError::Refused(refusal) => (status(refusal), refusal.code()),
             CommitError::Store { full: true, .. } => (StatusCode::INSUFFICIENT_STORAGE, "store-full"),
             CommitError::Store { .. } => (StatusCode::SERVICE_UNAVAILABLE, "store-failed"),
+            CommitError::Elsewhere(Elsewhere::Standby { .. }) => (StatusCode::SERVICE_UNAVAILABLE, "standby"),
+            CommitError::Elsewhere(Elsewhere::Fenced(_)) => (StatusCode::SERVICE_UNAVAILABLE, "fenced"),
             CommitError::Stopping => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
         };
         Self::new(status, code, chain(&error))

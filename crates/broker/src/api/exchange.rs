@@ -10,6 +10,7 @@ use dnsbroker_api::Timestamp;
 use dnsbroker_api::exchange::{Key, LastTransfer, NewKey, Replica, SetReplica, SetSource, Source};
 use dnsbroker_api::listed::{ListKeys, ListReplicas, ListSources};
 use dnsbroker_api::message::Page;
+use dnsbroker_api::standby::StandbyAt;
 use dnsbroker_ca::{Principal, ReplicaId};
 use dnsbroker_federation::{DomainName, NetId};
 use dnsbroker_store::record::{OnExpiry, Permission, SourceTls};
@@ -132,11 +133,13 @@ pub async fn set_replica(
     At(id): At<ReplicaId>,
     body: Body<SetReplica>,
 ) -> Result<Json<Replica>, ApiError> {
-    let Json(SetReplica { holder, only, names, notify, notify_key, clear_text }) = body?;
+    let Json(SetReplica { holder, only, names, notify, notify_key, clear_text, standby }) = body?;
     let names: NameForm = word("names", &names)?;
-    let set = act::SetReplica { id, holder, only, names, notify, notify_key, clear_text };
+    let standby = standby.map(|at| record::StandbyAt { name: at.name, addresses: at.addresses, port: at.port });
+    let set = act::SetReplica { id, holder, only, names, notify, notify_key, clear_text, standby };
     let replica = app.committer.commit(actor, set).await?;
     app.announcer.reconcile();
+    app.take_over.brokers.notify_one();
     Ok(Json(shown_replica(&replica)))
 }
 
@@ -147,6 +150,7 @@ pub async fn remove_replica(
 ) -> Result<StatusCode, ApiError> {
     app.committer.commit(actor, act::RemoveReplica { id }).await?;
     app.announcer.reconcile();
+    app.take_over.brokers.notify_one();
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -160,6 +164,11 @@ fn shown_replica(replica: &record::Replica) -> Replica {
             notify: replica.notify.clone(),
             notify_key: replica.notify_key.clone(),
             clear_text: replica.clear_text,
+            standby: replica.standby.as_ref().map(|at| StandbyAt {
+                name: at.name.clone(),
+                addresses: at.addresses.clone(),
+                port: at.port,
+            }),
         },
         since: Timestamp(replica.since),
     }

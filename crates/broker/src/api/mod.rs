@@ -17,6 +17,8 @@ mod openapi;
 mod operator;
 mod paging;
 mod path;
+mod replication;
+mod standby;
 mod statistics;
 mod zones;
 
@@ -123,6 +125,11 @@ pub fn table() -> Vec<Route> {
         route("backup", Administrator, zones::backup),
         route("events", Member, events::listen),
         route("statistics", Member, statistics::show),
+        route("replication", Certificate, replication::follow),
+        route("replication_certificate", Certificate, replication::certificate),
+        route("replication_fence", Certificate, replication::fence),
+        route("standby", Administrator, standby::show),
+        route("standby_promote", Administrator, standby::promote),
     ];
     routes.into_iter().flatten().collect()
 }

@@ -16,6 +16,7 @@ mod member;
 mod output;
 mod quickstart;
 mod serve;
+mod standby;
 mod status;
 mod zone;
 
@@ -96,6 +97,9 @@ enum Command {
     /// TSIG keys of transfers and updates
     #[command(subcommand)]
     Key(exchange::KeyCommand),
+    /// A second broker that follows the first and can take its place
+    #[command(subcommand)]
+    Standby(standby::StandbyCommand),
     /// What happens, as it happens
     Events(events::Events),
     /// Look-ups a second, latencies, devices by member and OUI, what ends or fails, transfers
@@ -136,6 +140,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Replica(command) => command.run(&context()).await,
         Command::Key(command) => command.run(&context()).await,
         Command::Audit(command) => command.run(&context()).await,
+        Command::Standby(command) => command.run(&context()).await,
         Command::Events(command) => command.run(&context()).await,
         Command::Statistics => events::statistics(&context()).await,
         Command::Backup(command) => command.run(&context()).await,

@@ -246,6 +246,10 @@ fn resolve(asking: &Asking, message: &[u8]) -> Result<Reply, Refused> {
     let started = Instant::now();
     let now = now();
     last.store(now, Ordering::Relaxed);
+    if doh.shared.standing.is_stale(now) {
+        let words = "this broker does not know what its primary has revoked lately and answers nobody: ask another one";
+        return Err(Refused::new(StatusCode::SERVICE_UNAVAILABLE, words));
+    }
     let view = doh.shared.view.load();
     if let Err(denial) = peer.check(&view, now) {
         doh.shared.metrics.denied(&denial);

@@ -11,6 +11,7 @@
 mod checked;
 mod redb;
 mod sled;
+mod switch;
 
 use std::fmt;
 use std::ops::ControlFlow;
@@ -19,6 +20,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 pub use checked::Checked;
+pub use switch::Switch;
 
 /// Kinds of rows, each in key order of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
