@@ -28,9 +28,10 @@ pub mod take_over;
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
 /// What this broker is in its federation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -105,13 +106,19 @@ pub struct Standing {
     /// Look-ups are answered up to this second since 1970.
     answer_until: AtomicI64,
     following: Mutex<Following>,
+    /// Wakes those who wait for something to change in that.
+    changed: watch::Sender<()>,
 }
 
 impl Standing {
     /// With a role. A standby answers nothing before it has heard from its primary.
     pub fn new(role: Role) -> Self {
-        let standing =
-            Self { role: RwLock::new(Role::Primary), answer_until: AtomicI64::new(0), following: Mutex::default() };
+        let standing = Self {
+            role: RwLock::new(Role::Primary),
+            answer_until: AtomicI64::new(0),
+            following: Mutex::default(),
+            changed: watch::Sender::new(()),
+        };
         standing.set(role);
         standing
     }
@@ -175,6 +182,18 @@ impl Standing {
     /// Changes that.
     pub fn follow(&self, change: impl FnOnce(&mut Following)) {
         change(&mut self.following.lock().unwrap_or_else(PoisonError::into_inner));
+        self.changed.send_replace(());
+    }
+
+    /// What a standby knows of its primary once that is so, or when the time is over.
+    pub async fn once(&self, so: impl Fn(&Following) -> bool, within: Duration) -> Following {
+        let mut changed = self.changed.subscribe();
+        let wait = async {
+            while !so(&self.following()) && changed.changed().await.is_ok() {}
+        };
+        // Whether it is so is seen from what is given back.
+        let _ = tokio::time::timeout(within, wait).await;
+        self.following()
     }
 }
 

@@ -8,7 +8,7 @@
 //! refuses all changes and answers nobody, over restarts too, until an administrator makes it a standby.
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dnsbroker_api::standby::TakenOver;
 use dnsbroker_federation::DomainName;
@@ -19,7 +19,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::link::{Link, Refused};
-use super::{Fence, Role};
+use super::{Fence, Following, Role};
 use crate::app::App;
 use crate::committer::CommitError;
 use crate::config::Config;
@@ -28,6 +28,8 @@ use crate::public_zone;
 
 /// Between two attempts to tell the old primary.
 const KNOCK: Duration = Duration::from_secs(5);
+/// What is on its way has this long to come. A connection that is silent for five seconds is given up before.
+const SETTLE: Duration = Duration::from_secs(8);
 /// The file in which an old primary remembers that it is none.
 const FENCED: &str = "fenced.json";
 
@@ -64,7 +66,10 @@ impl TakeOver {
         let mut follower = self.follower.lock().await;
         let standing = &app.shared.standing;
         let Role::Standby { primary } = standing.role() else { return Err(PromoteError::Role(standing.role().label())) };
-        let following = standing.following();
+        // What is on its way is still taken: either the old primary says that there is no more, or it is not there.
+        let asked = Instant::now();
+        let settled = |known: &Following| !known.connected || known.heard.is_some_and(|heard| heard >= asked);
+        let following = standing.once(settled, SETTLE).await;
         if let Some((stop, task)) = follower.take() {
             stop.cancel();
             // What was being taken is taken to its end.
@@ -77,8 +82,11 @@ impl TakeOver {
         let (epoch, name) = (taken.epoch, &taken.name);
         tracing::warn!(epoch, %name, act, old = primary, "this broker is the primary now");
         let mut notes = vec![format!("{name} is the primary since epoch {epoch}; act {act} was the last that came from {primary}")];
-        if following.connected && following.theirs <= act {
-            notes.push(format!("the old primary was connected and had no act that is not here; it is told to stop at {primary}"));
+        if following.connected && following.heard.is_some_and(|heard| heard >= asked) {
+            notes.push(format!(
+                "the old primary was there and had no act that is not here when it was asked last; it is told to stop at \
+                 {primary}, and what it acknowledged between is in its own audit alone"
+            ));
         } else {
             let heard = following.heard.map_or_else(
                 || "since this broker started".to_owned(),
