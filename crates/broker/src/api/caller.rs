@@ -329,6 +329,11 @@ fn decide(
     let caller = request.extensions().get::<Caller>().cloned();
     // Each listener says who calls; without that nobody does.
     let caller = caller.unwrap_or(Caller::Nobody(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED)));
+    if !matches!(caller, Caller::Local(_)) && app.shared.standing.is_stale(now()) {
+        // Nobody can tell now who was revoked meanwhile.
+        let detail = app.shared.standing.trouble(now()).unwrap_or_default();
+        return (None, Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "standby-stale", detail)));
+    }
     let who = match Who::of(app, &caller, request.method(), request.headers()) {
         Ok(who) => who,
         Err(refused) => return (None, Err(refused)),

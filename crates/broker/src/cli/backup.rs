@@ -14,7 +14,7 @@ use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use dnsbroker_api::problem::chain;
 use dnsbroker_ca::read_crl;
-use dnsbroker_store::act::{Published, Recall, Recalled, Replaced};
+use dnsbroker_store::act::{PublishedList, Recall, Recalled, Replaced};
 use dnsbroker_store::audit::{self, Head};
 use dnsbroker_store::engine::{Engine, EngineError};
 use dnsbroker_store::{Actor, Identity, Store, View, backup};
@@ -224,7 +224,7 @@ impl Restore {
 }
 
 /// Puts the backup's files where there are none. What is there is newer than the backup, and stays.
-fn place_files(dir: &Path, files: &[(String, Vec<u8>)]) -> anyhow::Result<Vec<String>> {
+pub(super) fn place_files(dir: &Path, files: &[(String, Vec<u8>)]) -> anyhow::Result<Vec<String>> {
     std::fs::create_dir_all(dir).with_context(|| format!("cannot make the directory {}", dir.display()))?;
     let mut notes = Vec::new();
     let ca_is_there = dir.join("ca/issuing.pem").exists();
@@ -299,10 +299,10 @@ fn authorities(config: &Config) -> anyhow::Result<Vec<(String, Vec<u8>)>> {
 }
 
 /// A list that one of the issuing CAs has signed.
-fn published(config: &Config, list: &[u8]) -> anyhow::Result<Published> {
+fn published(config: &Config, list: &[u8]) -> anyhow::Result<PublishedList> {
     for (ca, certificate) in authorities(config)? {
         if let Ok((number, revoked)) = read_crl(list, &certificate) {
-            return Ok(Published { ca, number, revoked });
+            return Ok(PublishedList { ca, number, revoked });
         }
     }
     bail!("it is not a list of revoked certificates (DER) of this federation's issuing CA")
