@@ -55,6 +55,7 @@ pub struct Daemon {
     writer: JoinHandle<()>,
     /// The configuration's file, to be read again.
     file: PathBuf,
+    signals: Signals,
 }
 
 /// The certificates in use, to be swapped without a restart.
@@ -94,6 +95,8 @@ impl Daemon {
     pub async fn start(file: &Path) -> anyhow::Result<Self> {
         let config = Config::read(file)?;
         protect_process();
+        // Before anything answers: who sees it answer may stop it at once, and it shall end in good order.
+        let signals = Signals::new()?;
         let (committer, writer, shared, engine) = open_store(&config)?;
         let bound = Bound::new(&config).await?;
         let listeners = bound.listeners(&config)?;
@@ -125,8 +128,15 @@ impl Daemon {
         let api = with_mutual(&app, Service::Api, |mutual| TlsSwap::mutual(&front, mutual))?;
         let client = Arc::new(ArcSwap::from_pointee(own));
         let tls = Certificates { doh: Arc::new(doh), api: Arc::new(api), xot: Arc::new(xot), client, shown };
-        let daemon =
-            Self { app, tls, tasks: TaskTracker::new(), stop: CancellationToken::new(), writer, file: file.to_owned() };
+        let daemon = Self {
+            app,
+            tls,
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+            writer,
+            file: file.to_owned(),
+            signals,
+        };
         publication::refresh(&daemon.app).await;
         daemon.serve(bound);
         Ok(daemon)
@@ -197,12 +207,12 @@ impl Daemon {
     }
 
     /// Runs until SIGTERM or SIGINT; SIGHUP reloads.
-    pub async fn run(self, logging: &Logging) -> anyhow::Result<()> {
-        let mut signals = Signals::new()?;
+    pub async fn run(mut self, logging: &Logging) -> anyhow::Result<()> {
         tell_systemd(&[sd_notify::NotifyState::Ready]);
         let mut renewal = tokio::time::interval(RENEWAL_CHECK);
         let mut authorities = self.app.pki.changes();
         loop {
+            let signals = &mut self.signals;
             tokio::select! {
                 _ = signals.hangup.recv() => {
                     tell_systemd(&[sd_notify::NotifyState::Reloading, sd_notify::NotifyState::monotonic_usec_now()?]);
