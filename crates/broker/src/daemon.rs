@@ -291,8 +291,12 @@ impl Daemon {
         with_mutual(&self.app, Service::Xot, |mutual| self.tls.xot.replace_mutual(&own, mutual))?;
         with_mutual(&self.app, Service::Api, |mutual| self.tls.api.replace_mutual(&front, mutual))?;
         self.tls.client.store(Arc::new(own));
-        *self.tls.shown.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = new;
-        tracing::info!("the broker's certificate, or what clients' certificates are held against, is new");
+        let mut shown = self.tls.shown.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        match shown.0 == new.0 {
+            true => tracing::info!("clients' certificates are held against other CAs, or another list of revoked ones"),
+            false => tracing::info!("the broker's certificate is a new one"),
+        }
+        *shown = new;
         Ok(())
     }
 }
