@@ -171,7 +171,7 @@ fn dnspython_over_tls_updates_by_certificate_and_reads_the_rule_that_refuses() -
         let directory = certificate.to_string_lossy().into_owned();
         let script = ["-c", OVER_TLS, &host, &port, &directory, member, device, netid];
         if !output(Command::new("/usr/bin/python3").args(["-c", "import dns.update"]))?.ok {
-            eprintln!("SKIPPED: dnspython is not installed (tests/run installs it as root)");
+            dnsbroker_tests::missing("python3-dnspython");
             return Ok(None);
         }
         let finished = output(Command::new("/usr/bin/python3").args(script))?;
