@@ -5,7 +5,7 @@ use std::net::UdpSocket;
 use std::process::Command;
 
 use anyhow::{Context, ensure};
-use dnsbroker_tests::{Agent, Broker, Host, nibble_name, output, peer, query};
+use dnsbroker_tests::{Agent, Broker, Host, Options, eventually, nibble_name, output, peer, query};
 use serde_json::json;
 
 const DEVICE: &str = "0004a30b001c0530";
@@ -225,7 +225,10 @@ fn commands_say_what_happens_with_json_and_exit_codes() -> anyhow::Result<()> {
         "{found}"
     );
     let steps = agent.host.run(&["lookup", DEVICE])?;
-    ensure!(steps.stdout.contains("(cache, ") && steps.stdout.contains(&nibble_name(DEVICE)), "{steps:?}");
+    ensure!(
+        steps.stdout.contains("(cache, ") && steps.stdout.contains(&format!("{DEVICE}.deveuis.fed.example")),
+        "{steps:?}"
+    );
     let unknown = agent.host.run(&["lookup", "ffff00000000ffff"])?;
     ensure!(!unknown.ok && unknown.stdout.contains("no member has registered it"), "{unknown:?}");
     let none = agent.host.run(&["lookup", "hello"])?;
@@ -254,4 +257,27 @@ fn commands_say_what_happens_with_json_and_exit_codes() -> anyhow::Result<()> {
     let misspelt = agent.host.run(&["config", "check"])?;
     ensure!(!misspelt.ok && misspelt.stderr.contains("lissten"), "{misspelt:?}");
     Ok(())
+}
+
+#[test]
+fn what_policy_hides_is_unknown_unless_policy_lets_the_broker_say_so() -> anyhow::Result<()> {
+    let broker = Broker::with(Options {
+        config: "[zones.timing]\nttl = 1\nnegative_ttl = 1\n".to_owned(),
+        ..Options::default()
+    })?;
+    broker.member("atlantic", "60002d", "192.0.2.45")?;
+    broker.member("alpine", "600013", "198.51.100.19")?;
+    broker.devices("atlantic", "60002d", &[DEVICE])?;
+    let agent = member(&broker)?;
+    ensure!(agent.home(DEVICE)? == "60002d");
+    broker.json(&["policy", "change", "deny", "alpine", "--netid", "60002d"])?;
+    // An answer lives for a second; after it the device looks like any other that nobody has.
+    eventually("hidden", || Ok(agent.home(DEVICE)? == "UnknownDevEUI"))?;
+    broker.json(&["policy", "change", "tell", "yes"])?;
+    eventually("told", || Ok(agent.home(DEVICE)? == "NoRoamingAgreement"))?;
+    ensure!(agent.home("ffff00000000ffff")? == "UnknownDevEUI", "only what is hidden is told so");
+    let answer = dig(&agent, &[&nibble_name(DEVICE), "A"])?.unwrap_or_default();
+    ensure!(answer.is_empty() || answer.contains("EDE: 18"), "{answer}");
+    broker.json(&["policy", "change", "permit", "alpine", "--netid", "60002d"])?;
+    eventually("seen again", || Ok(agent.home(DEVICE)? == "60002d"))
 }

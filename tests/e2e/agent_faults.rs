@@ -21,11 +21,17 @@ const OTHER: &str = "0004a30b001c0531";
 
 fn federation(config: &str) -> anyhow::Result<Broker> {
     let broker = Broker::with(Options { config: config.to_owned(), ..Options::default() })?;
+    furnish(&broker)?;
+    Ok(broker)
+}
+
+/// Two members, and devices of one.
+fn furnish(broker: &Broker) -> anyhow::Result<()> {
     broker.member("atlantic", "60002d", "192.0.2.45")?;
     broker.member("alpine", "600013", "198.51.100.19")?;
     let devices: Vec<String> = (0x530..0x580).map(|low| format!("0004a30b001c0{low:x}")).collect();
     broker.devices("atlantic", "60002d", &devices.iter().map(String::as_str).collect::<Vec<_>>())?;
-    Ok(broker)
+    Ok(())
 }
 
 /// A federation whose brokers are behind these addresses.
@@ -220,13 +226,9 @@ fn certificates_renew_themselves_and_hooks_are_run() -> anyhow::Result<()> {
         std::fs::copy(entry.path(), dir.path().join(entry.file_name()))?;
     }
     std::fs::write(dir.path().join("operator.toml"), short)?;
-    let mut broker = federation("")?;
-    let file = broker.path().join("dnsbroker.toml");
-    let config = std::fs::read_to_string(&file)?;
-    let profiles = format!("\n[ca]\nprofiles = {:?}\n", dir.path().display().to_string());
-    ensure!(config.contains("\n[ca]\n"), "{config}");
-    std::fs::write(&file, config.replacen("\n[ca]\n", &profiles, 1))?;
-    broker.restart()?;
+    let profiles = format!("profiles = {:?}", dir.path().display().to_string());
+    let broker = Broker::with(Options { sections: vec![("ca", profiles)], ..Options::default() })?;
+    furnish(&broker)?;
     let host = Host::new()?;
     host.enroll(&broker, "alpine", "fed")?;
     let hook = "[[federation]]\ndir = \"fed\"\nhook = [\"sh\", \"-c\", \"echo $DNSBROKER_EVENT $DNSBROKER_FEDERATION >> hooked\"]\n";

@@ -124,7 +124,8 @@ fn chirpstack_v4_on_postgresql_over_tls_with_a_role_that_may_read_deveuis_only()
          from device where dev_eui = decode('{BASE:016x}', 'hex')"
     );
     postgres.sql("chirpstack", &insert)?;
-    settled(&agent, wanted(count) + 1)?;
+    let status = settled(&agent, wanted(count) + 1)?;
+    ensure!(status["sent"] == "delta" && status["report"]["added"] == 1, "{status}");
     eprintln!("a new device was registered {:?} after its insertion", begun.elapsed());
     ensure!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
     ensure!(registered(&broker)? == wanted(count) + 1);

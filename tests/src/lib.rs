@@ -5,6 +5,7 @@ mod broker;
 pub mod ca;
 mod peers;
 mod postgres;
+pub mod rest;
 mod servers;
 pub mod tls;
 

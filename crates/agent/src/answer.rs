@@ -216,6 +216,27 @@ impl Answer {
         addresses
     }
 
+    /// The answer to the question that a CNAME in this one leads to: its address records, behind that question.
+    pub fn of_target(&self, question: &[u8], target: &[u8]) -> Option<Self> {
+        let name = target.get(..target.len().checked_sub(4)?)?;
+        let (mut records, mut count, mut ttl) = (Vec::new(), 0, u32::MAX);
+        self.each(question, |record| {
+            let wanted = record.section == Section::Answer && record.rtype.0.to_be_bytes() == target[name.len()..][..2];
+            if wanted && record.owner.as_slice() == name {
+                count += 1;
+                ttl = ttl.min(record.ttl);
+                records.extend_from_slice(&[0xc0, HEADER as u8]);
+                records.extend_from_slice(&record.rtype.0.to_be_bytes());
+                records.extend_from_slice(&[0, 1]);
+                records.extend_from_slice(&record.ttl.to_be_bytes());
+                records.extend_from_slice(&(record.rdata.len() as u16).to_be_bytes());
+                records.extend_from_slice(record.rdata);
+            }
+        });
+        let counts = [count, 0, 0];
+        (count > 0).then(|| Self { records: records.into(), counts, rcode: self.rcode, error: None, ttl })
+    }
+
     /// The same records as the answer to another question, whose name is not in them: the first one's owner is the question.
     pub fn behind(&self, question: &[u8], other: &[u8]) -> Self {
         let mut records = Vec::new();
@@ -408,6 +429,19 @@ mod tests {
         let denied = response(&asked, 3, [0, 1, 1], &[soa(60), opt].concat());
         let denied = Answer::read(&asked, &denied, fed().wire()).expect("fits");
         assert_eq!((denied.error, denied.ttl), (Some(PROHIBITED), 60));
+    }
+
+    #[test]
+    fn the_address_of_the_home_network_is_an_answer_of_its_own() {
+        let (asked, whole) = good();
+        let answer = Answer::read(&asked, &whole, fed().wire()).expect("fits");
+        let target = question(name("60002d.netids.fed.example").wire(), RecordType::A);
+        let own = answer.of_target(&asked, &target).expect("there is one");
+        let oracle = Oracle::from_vec(&own.write(&PLAIN, &target, None, 0, usize::MAX)).expect("hickory reads it");
+        assert_eq!((oracle.answers.len(), own.ttl), (1, 50));
+        assert_eq!(oracle.answers[0].name.to_string(), "60002d.netids.fed.example.");
+        let other = question(name("600013.netids.fed.example").wire(), RecordType::A);
+        assert_eq!(answer.of_target(&asked, &other), None);
     }
 
     #[test]

@@ -79,7 +79,7 @@ impl Federation {
         for (url, addresses) in self.api_places() {
             let result = match Client::https(&url, addresses, &identity.tls) {
                 Ok(client) => call.send(&client, path).await,
-                Err(error) => Err(error),
+                Err(error) => Err(error.into()),
             };
             match result {
                 Ok(value) => return Ok(value),

@@ -61,9 +61,12 @@ pub struct FederationConfig {
     /// Whether certificates are renewed.
     #[serde(default = "yes")]
     pub renew: bool,
-    /// A command that is run after new certificates or anchors are in place: program and arguments, no shell.
+    /// A command that is run after a new certificate is in place: program and arguments, no shell.
     #[serde(default)]
     pub hook: Vec<String>,
+    /// A group that may read the key: that of the network server.
+    #[serde(default)]
+    pub key_group: Option<String>,
     /// Where the devices of one's NetIDs come from.
     #[serde(default)]
     pub sync: Vec<SyncConfig>,

@@ -259,6 +259,7 @@ fn start_federations(
             federation: Arc::clone(federation),
             renew: settings.renew,
             hook: settings.hook.clone(),
+            key_group: settings.key_group.clone(),
             counts: Arc::clone(counts),
         };
         tasks.spawn(renewal.run(stop.clone()));

@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use dnsbroker_api::client::{Client, ClientError};
+use dnsbroker_api::client::{Client, ClientError, UrlError};
 use dnsbroker_api::message::{Ca, Enroll, Issued};
 use dnsbroker_api::operator::Directory;
 use rustls::RootCertStore;
@@ -38,7 +38,10 @@ pub enum EnrollError {
     Tls(#[from] rustls::Error),
     /// The broker, or the way there.
     #[error(transparent)]
-    Client(#[from] ClientError),
+    Client(Box<ClientError>),
+    /// The address.
+    #[error(transparent)]
+    Url(#[from] UrlError),
     /// Files.
     #[error(transparent)]
     File(#[from] FileError),
@@ -55,6 +58,12 @@ pub enum EnrollError {
         /// What was enrolled.
         here: String,
     },
+}
+
+impl From<ClientError> for EnrollError {
+    fn from(error: ClientError) -> Self {
+        Self::Client(Box::new(error))
+    }
 }
 
 /// What is needed to enrol.

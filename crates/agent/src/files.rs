@@ -76,9 +76,18 @@ pub fn public_dir(path: &Path) -> Result<(), FileError> {
 
 /// Reads a file that nobody else may read.
 pub fn read_secret(path: &Path) -> Result<Zeroizing<Vec<u8>>, FileError> {
+    read_guarded(path, 0o077)
+}
+
+/// The same, where a group may read it: that of the network server.
+pub fn read_shared_secret(path: &Path) -> Result<Zeroizing<Vec<u8>>, FileError> {
+    read_guarded(path, 0o037)
+}
+
+fn read_guarded(path: &Path, forbidden: u32) -> Result<Zeroizing<Vec<u8>>, FileError> {
     let file = File::open(path).map_err(failed("cannot read", path))?;
     let mode = file.metadata().map_err(failed("cannot read", path))?.permissions().mode() & 0o777;
-    if mode & 0o077 != 0 {
+    if mode & forbidden != 0 {
         return Err(FileError::Mode { path: path.display().to_string(), mode });
     }
     let mut octets = Zeroizing::new(Vec::with_capacity(4096));
@@ -101,6 +110,21 @@ pub fn read_secret_text(path: &Path) -> Result<Zeroizing<String>, FileError> {
         Ok(text) => Ok(Zeroizing::new(text.trim().to_owned())),
         Err(error) => Err(failed("cannot read", path)(io::Error::new(io::ErrorKind::InvalidData, error))),
     }
+}
+
+/// Lets a group read a file, by name; others may not.
+pub fn share_with(path: &Path, group: &str) -> Result<(), FileError> {
+    let share = || {
+        let groups = std::fs::read_to_string("/etc/group")?;
+        let id = groups
+            .lines()
+            .find_map(|line| line.strip_prefix(group)?.strip_prefix(':')?.split(':').nth(1)?.parse().ok());
+        let id: u32 =
+            id.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("there is no group {group}")))?;
+        std::os::unix::fs::chown(path, None, Some(id))?;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o640))
+    };
+    share().map_err(failed("cannot let a group read", path))
 }
 
 /// Removes a file, if it is there.
@@ -136,6 +160,20 @@ mod tests {
         assert_eq!(read_secret_text(&path).expect("read").as_str(), "secret");
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o604)).expect("set");
         assert!(matches!(read_secret(&path), Err(FileError::Mode { mode: 0o604, .. })));
+    }
+
+    #[test]
+    fn a_key_may_be_shared_with_a_group_and_nobody_else() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let path = dir.path().join("key");
+        write_whole(&path, b"key", 0o600).expect("written");
+        assert!(share_with(&path, "no-such-group").is_err());
+        let ours = std::os::unix::fs::MetadataExt::gid(&std::fs::metadata(&path).expect("there"));
+        let groups = std::fs::read_to_string("/etc/group").expect("groups");
+        let name = groups.lines().find(|line| line.split(':').nth(2) == Some(&ours.to_string())).expect("our group");
+        share_with(&path, name.split(':').next().expect("a name")).expect("shared");
+        assert!(matches!(read_secret(&path), Err(FileError::Mode { mode: 0o640, .. })));
+        read_shared_secret(&path).expect("read");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! ```text
 //! DIR/ca.pem                      the federation's root: what brokers are trusted by
 //! DIR/client.pem -> live/...      certificate and issuing CA
-//! DIR/client.key -> live/...      its key; nobody else can read it
+//! DIR/client.key -> live/...      its key; nobody else can read it, but for the group that `key_group` names
 //! DIR/live -> issued-<serial>     turned in one step when a new certificate is in place
 //! DIR/pending.key                 the key of a request whose answer has not come yet
 //! DIR/enrolment.json              where we enrolled
@@ -185,7 +185,7 @@ impl Home {
         let facts = Facts::of(leaf).map_err(wrong)?;
         let (federation, member) = facts.member().ok_or(IdentityError::Member { path: shown.clone() })?;
         let key_path = self.file("client.key");
-        let key = files::read_secret(&key_path)?;
+        let key = files::read_shared_secret(&key_path)?;
         let key = PrivateKeyDer::from_pem_slice(&key);
         let key = key.map_err(|_| IdentityError::Key { path: key_path.display().to_string() })?;
         let tls = self.client_config(chain, key)?;

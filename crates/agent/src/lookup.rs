@@ -214,7 +214,12 @@ impl Lookups {
         };
         let namespace = self.resolver.federations()[index].namespace();
         let saying = match resolved.answer.home(&asked, &namespace) {
-            Some((netid, addresses)) => Saying::Home { netid, addresses },
+            Some((netid, addresses)) => {
+                if resolved.origin == Origin::Fetched {
+                    self.resolver.expect_home(index, &asked, &resolved.answer, netid);
+                }
+                Saying::Home { netid, addresses }
+            }
             None if resolved.answer.error == Some(PROHIBITED) => Saying::Prohibited,
             None if resolved.answer.rcode == Rcode::REFUSED => {
                 Saying::Failed(Failure::Refused("it answers REFUSED".to_owned()))
@@ -261,7 +266,7 @@ impl Outcome {
     pub fn explain(&self, device: DevEui, resolver: &Resolver) -> Explained {
         let federation = |index: usize| resolver.federations()[index].name();
         let step = |said: &Said| {
-            let name = resolver.federations()[said.index].namespace().nibble_name(device);
+            let name = resolver.federations()[said.index].namespace().flat_name(device);
             let from = said.origin.map_or("no answer", Origin::label);
             let words = match &said.saying {
                 Saying::Home { netid, addresses } => {

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::Call;
 use crate::clock::now;
+use crate::files;
 use crate::hook;
 use crate::identity::{Identity, renew_at, request};
 use crate::upstream::federation::Federation;
@@ -37,6 +38,8 @@ pub struct Renewal {
     pub renew: bool,
     /// The operator's command.
     pub hook: Vec<String>,
+    /// Who else may read the key.
+    pub key_group: Option<String>,
     /// What is counted.
     pub counts: Arc<Counts>,
 }
@@ -45,6 +48,7 @@ impl Renewal {
     /// Runs.
     pub async fn run(self, stop: CancellationToken) {
         let (mut due, mut failures, mut serial) = (i64::MAX, 0_u32, String::new());
+        self.share_key();
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -112,12 +116,21 @@ impl Renewal {
                 let until = dnsbroker_api::Timestamp(identity.life.1);
                 tracing::info!(federation = name, serial, %until, "a new certificate is in use");
                 self.federation.take_identity(identity).await;
+                self.share_key();
                 hook::run(&self.hook, "certificate", &name, home.path()).await;
             }
             Err(error) => {
                 let error = dnsbroker_api::problem::chain(&error);
                 tracing::error!(federation = self.federation.name(), error, "the new certificate cannot be used");
             }
+        }
+    }
+
+    fn share_key(&self) {
+        let Some(group) = &self.key_group else { return };
+        if let Err(error) = files::share_with(&self.federation.home.file("client.key"), group) {
+            let error = dnsbroker_api::problem::chain(&error);
+            tracing::error!(federation = self.federation.name(), error, "the network server cannot read the key");
         }
     }
 

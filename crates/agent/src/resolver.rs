@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use dnsbroker_federation::{DevEui, Namespace};
+use dnsbroker_federation::{DevEui, DomainName, Namespace, NetId};
 use dnsbroker_zone::wire::RecordType;
 use tokio::sync::watch;
 
@@ -134,10 +134,10 @@ impl Resolver {
         self.cache.clear();
     }
 
-    /// The question of a device's home in a federation.
+    /// The question of a device's home in a federation: its flat name, which is shorter on the wire than its nibbles.
     pub fn device_question(&self, index: usize, device: DevEui) -> Vec<u8> {
-        let name = self.federations[index].namespace().nibble_name(device);
-        let name: Result<dnsbroker_federation::DomainName, _> = name.parse();
+        let name = self.federations[index].namespace().flat_name(device);
+        let name: Result<DomainName, _> = name.parse();
         // A namespace has room for every device name.
         name.map_or_else(|_| Vec::new(), |name| question(name.wire(), RecordType::A))
     }
@@ -151,6 +151,24 @@ impl Resolver {
     ) -> Result<Resolved, Failure> {
         let key = self.cache.key(index as u16, asked, 0);
         self.resolve(key, Target::Federation(Arc::clone(&self.federations[index])), asked, patience).await
+    }
+
+    /// A network server that has heard of a home network resolves its name next: the address came with the device's answer,
+    /// and what is still missing (AAAA) is asked for before it asks.
+    pub fn expect_home(self: &Arc<Self>, index: usize, asked: &[u8], answer: &Answer, netid: NetId) {
+        let federation = &self.federations[index];
+        let name: Result<DomainName, _> = federation.namespace().network_name(netid).parse();
+        let Ok(name) = name else { return };
+        let address = question(name.wire(), RecordType::A);
+        if let Some(own) = answer.of_target(asked, &address) {
+            self.keep(self.cache.key(index as u16, &address, 0), &own);
+        }
+        let other = question(name.wire(), RecordType::AAAA);
+        let key = self.cache.key(index as u16, &other, 0);
+        if !self.cache.get(key).is_some_and(|found| found.is_fresh()) {
+            // Nobody waits for it; what comes is in the cache.
+            let _ = self.flight(key, &Target::Federation(Arc::clone(federation)), &other);
+        }
     }
 
     /// Asks the upstreams.

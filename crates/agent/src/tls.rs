@@ -140,6 +140,9 @@ impl ServerCertVerifier for Blind {
 /// How a refusal of our certificate begins, in words.
 pub const REFUSES: &str = "it refuses ";
 
+/// What is heard of a connection that ends without a word.
+pub const CUT_OFF: &str = "the connection was cut off";
+
 /// A TLS failure in words that say what to do.
 pub fn words(error: &std::io::Error) -> String {
     use rustls::AlertDescription as Alert;
@@ -160,7 +163,7 @@ pub fn words(error: &std::io::Error) -> String {
         }
         Some(InvalidCertificate(bad)) => format!("its certificate is no good: {bad}"),
         Some(error) => error.to_string(),
-        None if error.kind() == std::io::ErrorKind::UnexpectedEof => "the connection was cut off".to_owned(),
+        None if error.kind() == std::io::ErrorKind::UnexpectedEof => CUT_OFF.to_owned(),
         None => error.to_string(),
     }
 }

@@ -82,8 +82,8 @@ pub enum ClientError {
         source: io::Error,
     },
     /// Not the URL of an API.
-    #[error("{0:?} is not the URL of an API: give https://NAME or https://NAME:PORT")]
-    Url(String),
+    #[error(transparent)]
+    Url(#[from] UrlError),
     /// More than any answer needs.
     #[error("the answer is longer than {ANSWER} octets")]
     TooLong,
@@ -107,6 +107,11 @@ pub enum ClientError {
     },
 }
 
+/// Not the URL of an API.
+#[derive(Debug, thiserror::Error)]
+#[error("{0:?} is not the URL of an API: give https://NAME or https://NAME:PORT")]
+pub struct UrlError(String);
+
 impl Client {
     /// Of the daemon behind a control socket.
     pub fn control(socket: impl AsRef<Path>) -> Self {
@@ -115,8 +120,8 @@ impl Client {
 
     /// Of a broker's API. `addresses` are tried in turn; where there are none, the system is asked for them. The
     /// certificates to trust and to show are those of the TLS configuration.
-    pub fn https(base_url: &str, addresses: Vec<IpAddr>, tls: &rustls::ClientConfig) -> Result<Self, ClientError> {
-        let wrong = || ClientError::Url(base_url.to_owned());
+    pub fn https(base_url: &str, addresses: Vec<IpAddr>, tls: &rustls::ClientConfig) -> Result<Self, UrlError> {
+        let wrong = || UrlError(base_url.to_owned());
         let base: Uri = base_url.trim_end_matches('/').parse().map_err(|_| wrong())?;
         let https = base.scheme_str() == Some("https") && matches!(base.path(), "" | "/") && base.query().is_none();
         let host = base.host().filter(|_| https).ok_or_else(wrong)?.trim_matches(['[', ']']).to_owned();
@@ -280,7 +285,7 @@ mod tests {
             Client::https(url, vec![], &tls).expect(url);
         }
         for url in ["http://broker.fed.example", "broker.fed.example", "https://", "https://b.example/api/v1", ""] {
-            assert!(matches!(Client::https(url, vec![], &tls), Err(ClientError::Url(_))), "{url}");
+            assert!(matches!(Client::https(url, vec![], &tls), Err(UrlError(_))), "{url}");
         }
     }
 }

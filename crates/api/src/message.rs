@@ -48,7 +48,7 @@ pub struct Status {
     pub listeners: Listeners,
     /// Certificates of the broker itself and of its CA, and when they end.
     pub certificates: Vec<Expiry>,
-    /// Members whose certificate ends soon and was not renewed.
+    /// Members, servers, gateways and replicas whose certificate ends soon, or has ended, and was not renewed.
     #[serde(default)]
     pub overdue: Vec<Expiry>,
     /// The end of the audit.

@@ -37,7 +37,7 @@ use crate::publication::Lists;
 use crate::seal::Sealer;
 use crate::shared::Shared;
 use crate::source::{self, Sources};
-use crate::tls::{Mutual, Service, TlsMaterial, TlsSwap};
+use crate::tls::{ClientTrust, Mutual, Service, TlsMaterial, TlsSwap};
 use crate::{api, dns, https, moves, ops, publication, zone_file};
 
 /// How often certificates are looked at.
@@ -69,8 +69,19 @@ struct Certificates {
     xot: Arc<TlsSwap>,
     /// Certificate and key with which the broker is a client of primaries.
     client: Arc<ArcSwap<TlsMaterial>>,
-    /// The chains in use: that of DoH and API, and the CA's own.
-    chains: Mutex<[Vec<CertificateDer<'static>>; 2]>,
+    /// What is in use, to see whether there is something new.
+    shown: Mutex<Shown>,
+}
+
+/// The chains in use, that of DoH and API and the CA's own, and what clients are held against. Whole chains: an intermediate
+/// that was missing may have been added to the same certificate.
+#[derive(PartialEq)]
+struct Shown([Vec<CertificateDer<'static>>; 2], ClientTrust);
+
+impl Shown {
+    fn of(front: &TlsMaterial, own: &TlsMaterial) -> Self {
+        Self([front, own].map(|material| material.chain.clone()), own.clients.clone())
+    }
 }
 
 /// Sockets that are bound before anything is served.
@@ -117,12 +128,12 @@ impl Daemon {
         });
         publish(&app).await?;
         let Served { front, own } = certificates(&app).await?;
-        let chains = Mutex::new([&front, &own].map(|material| material.chain.clone()));
+        let shown = Mutex::new(Shown::of(&front, &own));
         let doh = with_mutual(&app, Service::Doh, |mutual| TlsSwap::mutual(&front, mutual))?;
         let xot = with_mutual(&app, Service::Xot, |mutual| TlsSwap::mutual(&own, mutual))?;
         let api = with_mutual(&app, Service::Api, |mutual| TlsSwap::mutual(&front, mutual))?;
         let client = Arc::new(ArcSwap::from_pointee(own));
-        let tls = Certificates { doh: Arc::new(doh), api: Arc::new(api), xot: Arc::new(xot), client, chains };
+        let tls = Certificates { doh: Arc::new(doh), api: Arc::new(api), xot: Arc::new(xot), client, shown };
         let daemon =
             Self { app, tls, tasks: TaskTracker::new(), stop: CancellationToken::new(), writer, file: file.to_owned() };
         publication::refresh(&daemon.app).await;
@@ -275,17 +286,16 @@ impl Daemon {
     /// Takes other certificates if there are any: renewed by the CA, or brought by the administrator.
     async fn renew(&self) -> anyhow::Result<()> {
         let Served { front, own } = certificates(&self.app).await?;
-        // The whole chain: an intermediate that was missing may have been added to the same certificate.
-        let new = [&front, &own].map(|material| material.chain.clone());
-        if *self.tls.chains.lock().unwrap_or_else(std::sync::PoisonError::into_inner) == new {
+        let new = Shown::of(&front, &own);
+        if *self.tls.shown.lock().unwrap_or_else(std::sync::PoisonError::into_inner) == new {
             return Ok(());
         }
         with_mutual(&self.app, Service::Doh, |mutual| self.tls.doh.replace_mutual(&front, mutual))?;
         with_mutual(&self.app, Service::Xot, |mutual| self.tls.xot.replace_mutual(&own, mutual))?;
         with_mutual(&self.app, Service::Api, |mutual| self.tls.api.replace_mutual(&front, mutual))?;
         self.tls.client.store(Arc::new(own));
-        *self.tls.chains.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = new;
-        tracing::info!("the broker's certificate is a new one");
+        *self.tls.shown.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = new;
+        tracing::info!("the broker's certificate, or what clients' certificates are held against, is new");
         Ok(())
     }
 }
@@ -547,7 +557,7 @@ async fn certificates(app: &App) -> anyhow::Result<Served> {
     let paths = config.doh.as_ref().and_then(|doh| doh.certificate.as_ref().zip(doh.key.as_ref()));
     let front = match paths {
         Some((certificate, key)) => {
-            let brought = brought(&config.path(certificate), &config.path(key), app.pki.client_roots());
+            let brought = brought(&config.path(certificate), &config.path(key), app.pki.client_trust());
             let (front, end) = brought.context("cannot use the certificate that doh.certificate names")?;
             not_after = end;
             front

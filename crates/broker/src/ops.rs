@@ -45,12 +45,13 @@ async fn metrics(State(app): State<App>) -> Response {
         text.push_str(&format!("dnsbroker_certificate_expiry_seconds{{name=\"{name}\"}} {}\n", not_after - now()));
     }
     text.push_str(
-        "# HELP dnsbroker_member_certificate_expiry_seconds Time until the last certificate of a member ends.\n",
+        "# HELP dnsbroker_holder_certificate_expiry_seconds Time until the last certificate of a member, server, gateway or \
+         replica ends.\n",
     );
-    text.push_str("# TYPE dnsbroker_member_certificate_expiry_seconds gauge\n");
-    for (member, not_after) in crate::expiry::members(&app.view()) {
-        let left = not_after - now();
-        text.push_str(&format!("dnsbroker_member_certificate_expiry_seconds{{member=\"{member}\"}} {left}\n"));
+    text.push_str("# TYPE dnsbroker_holder_certificate_expiry_seconds gauge\n");
+    for (holder, certificate) in crate::expiry::holders(&app.view(), now()) {
+        let left = certificate.not_after - now();
+        text.push_str(&format!("dnsbroker_holder_certificate_expiry_seconds{{holder=\"{holder}\"}} {left}\n"));
     }
     let ready = u8::from(app.shared.trouble().is_none());
     text.push_str("# HELP dnsbroker_ready Whether zones are served and changes are taken.\n");

@@ -11,7 +11,7 @@ use serde::Serialize;
 use zeroize::Zeroizing;
 
 use super::Output;
-use crate::enroll::{Enrolling, enroll};
+use crate::enroll::{EnrollError, Enrolling, enroll};
 use crate::identity::{Home, renew_at};
 
 /// Octets of a token at most.
@@ -59,7 +59,11 @@ impl Enroll {
         let home = Home::new(std::path::absolute(&self.dir)?);
         let enrolling =
             Enrolling { url: &self.url, addresses: self.address, token: token.trim(), pin: &self.ca_pin, home: &home };
-        let enrolled = enroll(enrolling).await?;
+        let enrolled = enroll(enrolling).await.map_err(|error| match error {
+            // What the broker refused is told as it said it.
+            EnrollError::Client(error) => anyhow::Error::from(*error),
+            error => error.into(),
+        })?;
         let (doh_urls, warning) = match enrolled.directory {
             Ok(directory) => (directory.brokers.into_iter().map(|broker| broker.doh_url).collect(), None),
             Err(reason) => (vec![], Some(format!("the list of brokers is not to be had yet: {reason}"))),

@@ -7,12 +7,15 @@ use std::sync::{Mutex as StdMutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use bytes::Bytes;
-use http::header::{ACCEPT, CONTENT_TYPE};
+use http::header::ACCEPT;
 use http::{HeaderValue, Request, StatusCode, Uri};
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Empty, Limited};
 use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use rustls::client::Resumption;
 use rustls::{ClientConfig, HandshakeKind};
 use rustls_pki_types::ServerName;
 use tokio::io::AsyncReadExt;
@@ -22,7 +25,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::plain::Plain;
 use crate::limits::{BACKOFF, CONNECT, EXCHANGE, LAST_WORDS, MESSAGE, PING, VERDICT};
-use crate::tls::{REFUSES, words};
+use crate::tls::{CUT_OFF, REFUSES, words};
 
 const MEDIA_TYPE: HeaderValue = HeaderValue::from_static("application/dns-message");
 
@@ -47,6 +50,12 @@ impl Place {
         let name = ServerName::try_from(host.clone()).map_err(|_| wrong())?;
         let port = uri.port_u16().unwrap_or(443);
         Ok(Self { uri, host, port, name })
+    }
+
+    /// What to ask for a query (RFC 8484, section 4.1).
+    fn target(&self, query: &[u8]) -> Result<Uri, http::uri::InvalidUri> {
+        let separator = if self.uri.query().is_some() { '&' } else { '?' };
+        format!("{}{separator}dns={}", self.uri, BASE64_URL_SAFE_NO_PAD.encode(query)).parse()
     }
 }
 
@@ -133,7 +142,7 @@ pub struct Broker {
 /// A connection.
 #[derive(Clone)]
 struct Link {
-    sender: SendRequest<Full<Bytes>>,
+    sender: SendRequest<Empty<Bytes>>,
     /// Why it ended, once it has: a request only hears that it did.
     ended: watch::Receiver<Option<String>>,
 }
@@ -266,7 +275,14 @@ impl Broker {
         let mut last = String::new();
         // A connection may be closed while the request is on its way to it: then once more.
         for _ in 0..2 {
-            let mut open = self.open(tls).await?;
+            let mut open = match self.open(tls).await {
+                // A resumed session is looked at once more behind the handshake, and closed without a word.
+                Err(Failure::Connect(words)) if words == CUT_OFF => {
+                    last = words;
+                    continue;
+                }
+                open => open?,
+            };
             // Connecting does not count: it tells nothing of the next exchange.
             let begun = Instant::now();
             match self.request(&mut open.sender, query.clone()).await {
@@ -288,11 +304,10 @@ impl Broker {
         if last.starts_with(REFUSES) { Err(Failure::Refused(last)) } else { Err(Failure::Connect(last)) }
     }
 
-    async fn request(&self, sender: &mut SendRequest<Full<Bytes>>, query: Bytes) -> Result<Bytes, Attempt> {
-        let mut request = Request::new(Full::new(query));
-        *request.method_mut() = http::Method::POST;
-        *request.uri_mut() = self.place.uri.clone();
-        request.headers_mut().insert(CONTENT_TYPE, MEDIA_TYPE);
+    async fn request(&self, sender: &mut SendRequest<Empty<Bytes>>, query: Bytes) -> Result<Bytes, Attempt> {
+        // GET is one frame and so one packet; POST would be two.
+        let mut request = Request::new(Empty::new());
+        *request.uri_mut() = self.place.target(&query).map_err(|error| Attempt::Broken(error.to_string()))?;
         request.headers_mut().insert(ACCEPT, MEDIA_TYPE);
         let response = sender.send_request(request).await.map_err(|error| Attempt::Broken(http_words(&error)))?;
         let status = response.status();
@@ -326,8 +341,10 @@ impl Broker {
     /// Why a broker closes its connections at once, if it says so. In TLS 1.3 a refusal of our certificate comes after the
     /// handshake, and who writes meanwhile hears only that the connection broke: so it is asked for once more, in silence.
     async fn verdict(&self, tls: &Arc<ClientConfig>) -> Option<String> {
+        let mut tls = ClientConfig::clone(tls);
+        tls.resumption = Resumption::disabled();
         let listening = async {
-            let mut stream = self.shake_hands(tls).await.ok()?;
+            let mut stream = self.shake_hands(&Arc::new(tls)).await.ok()?;
             stream.read(&mut [0; 64]).await.err().map(|error| words(&error))
         };
         tokio::time::timeout(VERDICT, listening).await.ok().flatten()
@@ -414,6 +431,8 @@ mod tests {
     fn only_https_is_a_place() {
         let place = Place::parse("https://broker.fed.example:8441/dns-query").expect("a place");
         assert_eq!((place.host.as_str(), place.port), ("broker.fed.example", 8441));
+        let target = place.target(&[0, 0, 1]).expect("a URI").to_string();
+        assert_eq!(target, "https://broker.fed.example:8441/dns-query?dns=AAAB");
         assert_eq!(Place::parse("https://[::1]:1/dns-query").expect("a place").host, "::1");
         for url in ["http://b.example/dns-query", "b.example", "https:///dns-query", ""] {
             assert!(Place::parse(url).is_err(), "{url}");
