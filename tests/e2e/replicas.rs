@@ -281,17 +281,17 @@ enum Fault {
 }
 
 impl Fault {
-    /// What is counted when it is refused.
-    fn metric(self, kind: Kind) -> &'static str {
+    /// How often the broker has refused somebody for it.
+    fn refused(self, broker: &Broker) -> anyhow::Result<u64> {
         match self {
-            Self::WrongSecret => "dnsbroker_bad_signatures_total",
-            // BIND, Knot and PowerDNS look at the SOA over UDP first; NSD fetches.
-            Self::NoKey | Self::AnothersKey if kind == Kind::Nsd => {
-                "dnsbroker_dns_answers_total{transport=\"tcp\",result=\"refused\"}"
-            }
-            Self::NoKey | Self::AnothersKey => "dnsbroker_dns_answers_total{transport=\"udp\",result=\"refused\"}",
-            Self::StrangersCertificate => "dnsbroker_xot_handshakes_total{result=\"wrong-ca\"}",
-            Self::NoCertificate => "dnsbroker_xot_handshakes_total{result=\"no-certificate\"}",
+            Self::WrongSecret => broker.metric("dnsbroker_bad_signatures_total"),
+            // Some look at the SOA over UDP first, some fetch at once.
+            Self::NoKey | Self::AnothersKey => ["udp", "tcp"].into_iter().try_fold(0, |sum, transport| {
+                let labels = format!("transport=\"{transport}\",result=\"refused\"");
+                Ok(sum + broker.metric(&format!("dnsbroker_dns_answers_total{{{labels}}}"))?)
+            }),
+            Self::StrangersCertificate => broker.metric("dnsbroker_xot_handshakes_total{result=\"wrong-ca\"}"),
+            Self::NoCertificate => broker.metric("dnsbroker_xot_handshakes_total{result=\"no-certificate\"}"),
         }
     }
 }
@@ -359,10 +359,10 @@ fn is_refused(kind: Kind, fault: Fault) -> anyhow::Result<()> {
             ensure!(done.ok, "{}", done.stderr);
         }
     }
-    let before = broker.metric(fault.metric(kind))?;
+    let before = fault.refused(&broker)?;
     server.start(&faulty)?;
     eventually(&format!("{kind:?} with {fault:?} asks for both zones and is refused"), || {
-        Ok(broker.metric(fault.metric(kind))? >= before + 2)
+        Ok(fault.refused(&broker)? >= before + 2)
     })
     .with_context(|| format!("{}\n{}", server.log(), broker.log()))?;
     for zone in ZONES {
