@@ -88,7 +88,7 @@ fn breaks_off(
 }
 
 /// Places that each listener has, in all.
-const PLACES: usize = 12;
+const PLACES: usize = 48;
 
 #[test]
 fn handshakes_broken_off_at_every_step_leave_every_place_free_and_others_served() -> anyhow::Result<()> {
@@ -102,6 +102,7 @@ fn handshakes_broken_off_at_every_step_leave_every_place_free_and_others_served(
     let other = client(&broker, Some(credential(&broker.certificate("atlantic")?)?), &["http/1.1"])?;
     for (to, alpn) in [(doh, "h2"), (doh, "http/1.1"), (xot, "dot")] {
         let config = client(&broker, Some(credential(&directory)?), &[alpn])?;
+        eventually("the last round's connections are gone", || Ok(is_served(&broker, &other).is_ok()))?;
         // The last flight begins after the handshake: there is nothing left to say but what is asked.
         for flight in 0..2 {
             let length = breaks_off(to, &config, flight, usize::MAX, Leaves::Closing)?;
@@ -112,7 +113,7 @@ fn handshakes_broken_off_at_every_step_leave_every_place_free_and_others_served(
             for (number, step) in steps.enumerate() {
                 breaks_off(to, &config, flight, step, leaves[number % 3])
                     .with_context(|| format!("{alpn}, flight {flight}, {step} of {length} octets"))?;
-                if number % 32 == 0 {
+                if number % 24 == 0 {
                     is_served(&broker, &other).with_context(|| format!("others, after {step} octets of {alpn}"))?;
                 }
             }
@@ -168,6 +169,30 @@ fn end_of(broker: &Broker, holder: &str) -> anyhow::Result<SystemTime> {
     Ok(UNIX_EPOCH + Duration::from_secs(end.unix_timestamp().unsigned_abs()))
 }
 
+/// Asks until it is no longer answered, which must come with the end of the certificate, and not before.
+fn is_answered_until(tls: &mut Tls, end: SystemTime) -> anyhow::Result<()> {
+    while matches!(ask(tls, &lookup()), Ok((200, _))) {
+        ensure!(SystemTime::now() < end + 2 * ROUNDING + A_SECOND, "it is still answered");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    is_the_time(end)
+}
+
+fn is_the_time(end: SystemTime) -> anyhow::Result<()> {
+    let now = SystemTime::now();
+    ensure!(now >= end - ROUNDING, "it ended {:?} too early", end.duration_since(now));
+    ensure!(now <= end + ROUNDING + A_SECOND, "it ended {:?} after its certificate", now.duration_since(end));
+    Ok(())
+}
+
+/// A connection of HTTP/2 on which nothing is asked.
+fn idle(broker: &Broker, config: &Arc<ClientConfig>) -> anyhow::Result<Tls> {
+    let mut tls = connect(broker.doh()?, config)?;
+    tls.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0")?;
+    ensure!(tls.read(&mut [0; 512])? > 0, "no HTTP/2");
+    Ok(tls)
+}
+
 /// Waits for the end of a connection; it must come with the certificate's, and not before.
 fn ends_with_its_certificate(tls: &mut Tls, end: SystemTime) -> anyhow::Result<()> {
     tls.sock.set_read_timeout(Some(Duration::from_secs(90)))?;
@@ -182,10 +207,7 @@ fn ends_with_its_certificate(tls: &mut Tls, end: SystemTime) -> anyhow::Result<(
             Err(_) => break,
         }
     }
-    let now = SystemTime::now();
-    ensure!(now >= end - ROUNDING, "it ended {:?} too early", end.duration_since(now));
-    ensure!(now <= end + ROUNDING + A_SECOND, "it ended {:?} after its certificate", now.duration_since(end));
-    Ok(())
+    is_the_time(end)
 }
 
 #[test]
@@ -199,14 +221,17 @@ fn a_certificate_that_expires_ends_live_connections_resumed_sessions_and_stalled
     let (end, replica_end) = (end_of(&broker, "alpine")?, end_of(&broker, "mirror")?);
     let config = client(&broker, Some(credential(&directory)?), &["http/1.1"])?;
     let mut live = is_served(&broker, &config)?;
-    let mut resumed = is_served(&broker, &config)?;
+    let h2 = client(&broker, Some(credential(&directory)?), &["h2"])?;
+    drop(idle(&broker, &h2)?);
+    let mut resumed = idle(&broker, &h2)?;
     ensure!(resumed.conn.handshake_kind() == Some(HandshakeKind::Resumed), "sessions are resumed");
     let stalled = stalled_transfer(&broker, &replica)?;
     let failures = broker.metric(FAILED)?;
-    ends_with_its_certificate(&mut live, end).context("a live connection")?;
+    is_answered_until(&mut live, end).context("a live connection")?;
     ends_with_its_certificate(&mut resumed, end).context("a live connection with a resumed session")?;
     let again = connect(broker.doh()?, &config).and_then(|mut tls| ask(&mut tls, &lookup()));
     ensure!(!matches!(again, Ok((200, _))), "a session of an expired certificate was resumed: {again:?}");
+    ensure!(idle(&broker, &h2).is_err(), "the same over HTTP/2");
     eventually("a stalled transfer is broken off", || Ok(broker.metric(FAILED)? > failures))?;
     let late = SystemTime::now().duration_since(replica_end).unwrap_or_default();
     ensure!(late <= 2 * (ROUNDING + A_SECOND), "it went on for {late:?}");
