@@ -48,7 +48,7 @@ pub struct Status {
     pub listeners: Listeners,
     /// Certificates of the broker itself and of its CA, and when they end.
     pub certificates: Vec<Expiry>,
-    /// Members whose certificate ends soon and was not renewed.
+    /// Members, servers, gateways and replicas whose certificate ends soon, or has ended, and was not renewed.
     #[serde(default)]
     pub overdue: Vec<Expiry>,
     /// The end of the audit.
@@ -335,9 +335,9 @@ pub struct Issued {
     /// Particulars.
     #[serde(flatten)]
     pub certificate: Certificate,
-    /// The certificate, PEM.
+    /// The certificate, PEM: what a member or replica shows the broker, which knows its issuing CAs.
     pub pem: String,
-    /// Certificate and issuing CA, PEM: what a client sends.
+    /// Certificate and issuing CA, PEM: what servers and gateways show to those who may know the root alone.
     pub chain: String,
     /// The root, PEM: what a client trusts.
     pub ca: String,
@@ -446,6 +446,12 @@ pub struct ImportReport {
     /// The first of those.
     #[serde(default)]
     pub outsiders: Vec<DevEui>,
+    /// On another NetID of the member, which its own name server fills, and left there.
+    #[serde(default)]
+    pub filled: u64,
+    /// The first of those.
+    #[serde(default)]
+    pub filled_shown: Vec<DevEui>,
     /// Rows of the list that hold no DevEUI.
     pub rejected: u64,
     /// The first of those: line, text and reason.

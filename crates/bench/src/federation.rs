@@ -72,6 +72,17 @@ impl Federation {
         self.dir.path().join(name)
     }
 
+    /// A file in its directory.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.path(name)
+    }
+
+    /// Where operators enrol.
+    pub fn api(&self) -> anyhow::Result<SocketAddr> {
+        let addresses = self.status.as_ref().map(|status| status.listeners.api.as_slice()).unwrap_or_default();
+        addresses.first().copied().context("the daemon has no API")
+    }
+
     /// Runs a command of the broker's binary in the directory, where it finds the control socket.
     fn command(&self, arguments: &[&str]) -> anyhow::Result<()> {
         self.ask(arguments).map(drop)
@@ -199,6 +210,9 @@ impl Federation {
 
     /// Starts the floor with the broker's certificate; gives its address.
     pub fn floor(&self) -> anyhow::Result<(Server, SocketAddr)> {
+        // The same anchors as the broker's: members send their certificate alone.
+        let anchors = self.path("anchors.pem");
+        fs::write(&anchors, [fs::read(self.path("ca/root.pem"))?, fs::read(self.path("ca/issuing.pem"))?].concat())?;
         let mut child = Command::new(std::env::current_exe()?)
             .arg("floor")
             .arg("--cert")
@@ -206,7 +220,7 @@ impl Federation {
             .arg("--key")
             .arg(self.path("ca/server.key"))
             .arg("--ca")
-            .arg(self.path("ca/root.pem"))
+            .arg(anchors)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()?;

@@ -7,6 +7,7 @@ mod agent;
 mod answer;
 mod client;
 mod devices;
+mod enrolments;
 mod exchange;
 mod federation;
 mod floor;
@@ -46,6 +47,8 @@ enum Command {
     Load(load::Load),
     /// Open connections, ask one question on each and close them
     Handshakes(handshakes::Handshakes),
+    /// Operators that enrol with tokens, many at once, each certificate durable before its answer
+    Enrolments(enrolments::Enrolments),
     /// The member's agent: look-ups through it, cached ones, HomeNSReq, memory
     Agent(agent::Agent),
     /// Zone transfers and updates of the broker, BIND and NSD side by side
@@ -71,6 +74,7 @@ impl Command {
             Self::Floor(command) => server()?.block_on(command.run()),
             Self::Load(command) => client()?.block_on(command.run()),
             Self::Handshakes(command) => client()?.block_on(command.run()),
+            Self::Enrolments(command) => client()?.block_on(command.run()),
             Self::Agent(command) => client()?.block_on(command.run()),
             Self::Exchange(command) => client()?.block_on(command.run()),
             Self::Suite(command) => client()?.block_on(command.run()),

@@ -4,13 +4,15 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
 use arc_swap::ArcSwap;
 use dnsbroker_api::message::Listeners;
+use dnsbroker_ca::ServerName;
 use dnsbroker_federation::DomainName;
-use dnsbroker_store::act::{PublishPrivate, PublishPublic};
+use dnsbroker_store::act::{PublishPrivate, PublishPublic, SetPrimary};
+use dnsbroker_store::engine::{Engine, Switch};
 use dnsbroker_store::{Actor, Identity, Settings, Store, View};
 use dnsbroker_zone::zones::PublicZone;
 use rustls_pki_types::CertificateDer;
@@ -28,26 +30,35 @@ use crate::config::{Config, PkiConfig};
 use crate::control::Control;
 use crate::doh::{self, Doh};
 use crate::limits::TRANSFERS;
-use crate::listen::Places;
+use crate::listen::{Places, advice, bind_tcp};
 use crate::logging::Logging;
 use crate::moves::Moves;
 use crate::pki::{Pki, brought, server_names};
-use crate::public_zone::{self, PublicNames};
+use crate::public_zone::{self, OtherBroker, PublicNames};
 use crate::publication::Lists;
 use crate::seal::Sealer;
 use crate::shared::Shared;
 use crate::source::{self, Sources};
-use crate::tls::{Mutual, Service, TlsMaterial, TlsSwap};
+use crate::standby::Role;
+use crate::standby::follow::{self, Follower};
+use crate::standby::link::Link;
+use crate::standby::take_over::{self, TakeOver, own_name};
+use crate::statistics::{self, Statistics};
+use crate::tls::{ClientTrust, Mutual, Service, TlsMaterial, TlsSwap};
 use crate::{api, dns, https, moves, ops, publication, zone_file};
 
 /// How often certificates are looked at.
 const RENEWAL_CHECK: Duration = Duration::from_secs(3_600);
 /// A stop takes this long at most for answers under way.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
+/// A writer that is at one group for so long hangs. The largest lists take some ten seconds.
+const WRITER_STALL: Duration = Duration::from_secs(300);
 /// The port that a URL need not name.
 const HTTPS: u16 = 443;
 /// The same of plain HTTP.
 const HTTP: u16 = 80;
+/// The path of DNS over HTTPS.
+pub const DOH_PATH: &str = "/dns-query";
 
 /// A running broker.
 pub struct Daemon {
@@ -58,6 +69,7 @@ pub struct Daemon {
     writer: JoinHandle<()>,
     /// The configuration's file, to be read again.
     file: PathBuf,
+    signals: Signals,
 }
 
 /// The certificates in use, to be swapped without a restart.
@@ -67,8 +79,19 @@ struct Certificates {
     xot: Arc<TlsSwap>,
     /// Certificate and key with which the broker is a client of primaries.
     client: Arc<ArcSwap<TlsMaterial>>,
-    /// The chains in use: that of DoH and API, and the CA's own.
-    chains: Mutex<[Vec<CertificateDer<'static>>; 2]>,
+    /// What is in use, to see whether there is something new.
+    shown: Mutex<Shown>,
+}
+
+/// The chains in use, that of DoH and API and the CA's own, and what clients are held against. Whole chains: an intermediate
+/// that was missing may have been added to the same certificate.
+#[derive(PartialEq)]
+struct Shown([Vec<CertificateDer<'static>>; 2], ClientTrust);
+
+impl Shown {
+    fn of(front: &TlsMaterial, own: &TlsMaterial) -> Self {
+        Self([front, own].map(|material| material.chain.clone()), own.clients.clone())
+    }
 }
 
 /// Sockets that are bound before anything is served.
@@ -87,7 +110,11 @@ impl Daemon {
     pub async fn start(file: &Path) -> anyhow::Result<Self> {
         let config = Config::read(file)?;
         protect_process();
-        let (committer, writer, shared, engine) = open_store(&config)?;
+        // Before anything answers: who sees it answer may stop it at once, and it shall end in good order.
+        let signals = Signals::new()?;
+        let Opened { committer, writer, shared, engine } = open_store(&config)?;
+        let copies = Arc::clone(&engine);
+        let engine: Arc<dyn Engine> = engine;
         let bound = Bound::new(&config).await?;
         let listeners = bound.listeners(&config)?;
         let base = Some(listeners.pki_url.clone()).filter(|url| !url.is_empty());
@@ -96,6 +123,7 @@ impl Daemon {
         check_secrets(&shared.view.load(), &sealer);
         let own = listeners.dns.iter().map(SocketAddr::ip).filter(|ip| !ip.is_unspecified()).collect();
         let announcer = Announcer::new(Arc::clone(&shared), Arc::clone(&sealer), own);
+        let stop = CancellationToken::new();
         let app = App::new(Parts {
             shared,
             sealer,
@@ -110,21 +138,25 @@ impl Daemon {
             moves: Moves::default(),
             config: ArcSwap::from_pointee(config),
             listeners,
+            statistics: Statistics::default(),
+            reminders: crate::expiry::Reminders::default(),
+            take_over: TakeOver::default(),
+            streams: api::Streams::default(),
+            stop: stop.clone(),
             started: now(),
             expiries: Mutex::default(),
         });
         publish(&app).await?;
         let Served { front, own } = certificates(&app).await?;
-        let chains = Mutex::new([&front, &own].map(|material| material.chain.clone()));
+        let shown = Mutex::new(Shown::of(&front, &own));
         let doh = with_mutual(&app, Service::Doh, |mutual| TlsSwap::mutual(&front, mutual))?;
         let xot = with_mutual(&app, Service::Xot, |mutual| TlsSwap::mutual(&own, mutual))?;
         let api = with_mutual(&app, Service::Api, |mutual| TlsSwap::mutual(&front, mutual))?;
         let client = Arc::new(ArcSwap::from_pointee(own));
-        let tls = Certificates { doh: Arc::new(doh), api: Arc::new(api), xot: Arc::new(xot), client, chains };
-        let daemon =
-            Self { app, tls, tasks: TaskTracker::new(), stop: CancellationToken::new(), writer, file: file.to_owned() };
+        let tls = Certificates { doh: Arc::new(doh), api: Arc::new(api), xot: Arc::new(xot), client, shown };
+        let daemon = Self { app, tls, tasks: TaskTracker::new(), stop, writer, file: file.to_owned(), signals };
         publication::refresh(&daemon.app).await;
-        daemon.serve(bound);
+        daemon.serve(bound, copies).await;
         Ok(daemon)
     }
 
@@ -133,7 +165,7 @@ impl Daemon {
         &self.app
     }
 
-    fn serve(&self, bound: Bound) {
+    async fn serve(&self, bound: Bound, engine: Arc<Switch>) {
         let (app, stop) = (&self.app, &self.stop);
         let limits = app.config.load().limits.clone();
         let front = Arc::new(Doh {
@@ -153,8 +185,8 @@ impl Daemon {
             let routes = publication::routes(app.clone());
             self.tasks.spawn(https::serve_plain(listener, routes, limits.clone(), stop.clone()));
         }
-        self.tasks.spawn(publication::keep(app.clone(), stop.clone()));
         self.tasks.spawn(moves::run(app.clone(), stop.clone()));
+        self.tasks.spawn(statistics::keep(app.clone()));
         let desk = Arc::new(dns::Desk {
             shared: Arc::clone(&app.shared),
             committer: app.committer.clone(),
@@ -185,21 +217,47 @@ impl Daemon {
             limits,
             material: client,
         };
-        app.sources.start(means);
-        app.announcer.reconcile();
+        match app.shared.standing.role() {
+            Role::Primary => self.tasks.spawn(as_primary(app.clone(), means)),
+            Role::Standby { .. } => {
+                self.follow(engine).await;
+                let app = app.clone();
+                self.tasks.spawn(async move {
+                    tokio::select! {
+                        () = app.stop.cancelled() => {}
+                        () = app.take_over.promoted.notified() => as_primary(app.clone(), means).await,
+                    }
+                })
+            }
+            Role::Fenced(_) => self.tasks.spawn(async {}),
+        };
         let Listeners { dns, doh, xot, api, metrics, .. } = &app.listeners;
         let view = app.view();
         let (serial, devices) = (view.zones.serial(), view.zones.devices().len());
         tracing::info!(?dns, ?doh, ?xot, ?api, ?metrics, %serial, devices, "dnsbroker serves");
     }
 
+    /// Follows the primary.
+    async fn follow(&self, engine: Arc<Switch>) {
+        let config = self.app.config.load_full();
+        let (Some(link), Some(standby)) = (link(&config), &config.standby) else { return };
+        let max_age = Duration::from_secs(standby.max_age_seconds);
+        let stop = self.stop.child_token();
+        let follower = Follower::new(self.app.clone(), link, engine, max_age);
+        let task = self.tasks.spawn(follower.run(stop.clone()));
+        self.app.take_over.following(stop, task).await;
+    }
+
     /// Runs until SIGTERM or SIGINT; SIGHUP reloads.
-    pub async fn run(self, logging: &Logging) -> anyhow::Result<()> {
-        let mut signals = Signals::new()?;
+    pub async fn run(mut self, logging: &Logging) -> anyhow::Result<()> {
         tell_systemd(&[sd_notify::NotifyState::Ready]);
+        if let Some(period) = sd_notify::watchdog_enabled() {
+            tokio::spawn(watch(self.app.committer.clone(), period, self.stop.clone()));
+        }
         let mut renewal = tokio::time::interval(RENEWAL_CHECK);
         let mut authorities = self.app.pki.changes();
         loop {
+            let signals = &mut self.signals;
             tokio::select! {
                 _ = signals.hangup.recv() => {
                     tell_systemd(&[sd_notify::NotifyState::Reloading, sd_notify::NotifyState::monotonic_usec_now()?]);
@@ -270,17 +328,20 @@ impl Daemon {
     /// Takes other certificates if there are any: renewed by the CA, or brought by the administrator.
     async fn renew(&self) -> anyhow::Result<()> {
         let Served { front, own } = certificates(&self.app).await?;
-        // The whole chain: an intermediate that was missing may have been added to the same certificate.
-        let new = [&front, &own].map(|material| material.chain.clone());
-        if *self.tls.chains.lock().unwrap_or_else(std::sync::PoisonError::into_inner) == new {
+        let new = Shown::of(&front, &own);
+        if *self.tls.shown.lock().unwrap_or_else(std::sync::PoisonError::into_inner) == new {
             return Ok(());
         }
         with_mutual(&self.app, Service::Doh, |mutual| self.tls.doh.replace_mutual(&front, mutual))?;
         with_mutual(&self.app, Service::Xot, |mutual| self.tls.xot.replace_mutual(&own, mutual))?;
         with_mutual(&self.app, Service::Api, |mutual| self.tls.api.replace_mutual(&front, mutual))?;
         self.tls.client.store(Arc::new(own));
-        *self.tls.chains.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = new;
-        tracing::info!("the broker's certificate is a new one");
+        let mut shown = self.tls.shown.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        match shown.0 == new.0 {
+            true => tracing::info!("clients' certificates are held against other CAs, or another list of revoked ones"),
+            false => tracing::info!("the broker's certificate is a new one"),
+        }
+        *shown = new;
         Ok(())
     }
 }
@@ -354,6 +415,31 @@ impl Signals {
     }
 }
 
+/// Tells systemd's watchdog that all is well, for as long as this task gets its turn and the writer answers.
+async fn watch(committer: Committer, period: Duration, stop: CancellationToken) {
+    let mut turn = tokio::time::interval(period / 3);
+    let mut asked = Instant::now();
+    let mut answer = Box::pin(committer.ping());
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = turn.tick() => {}
+            answered = &mut answer => {
+                if answered.is_err() {
+                    tracing::error!("the watchdog is told no more: the writer is gone");
+                    return;
+                }
+                turn.tick().await;
+                asked = Instant::now();
+                answer = Box::pin(committer.ping());
+            }
+        }
+        if asked.elapsed() < WRITER_STALL {
+            tell_systemd(&[sd_notify::NotifyState::Watchdog]);
+        }
+    }
+}
+
 /// Without systemd this does nothing.
 fn tell_systemd(states: &[sd_notify::NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
@@ -373,7 +459,12 @@ fn protect_process() {
     }
 }
 
-type Opened = (Committer, JoinHandle<()>, Arc<Shared>, Arc<dyn dnsbroker_store::engine::Engine>);
+struct Opened {
+    committer: Committer,
+    writer: JoinHandle<()>,
+    shared: Arc<Shared>,
+    engine: Arc<Switch>,
+}
 
 fn open_store(config: &Config) -> anyhow::Result<Opened> {
     let dir = config.path(&config.store.dir);
@@ -381,6 +472,7 @@ fn open_store(config: &Config) -> anyhow::Result<Opened> {
     if let Some(warning) = kind.warning() {
         tracing::warn!("{warning}");
     }
+    follow::finish_swap(config)?;
     if !dir.is_dir() {
         bail!("there is no store in {}: `dnsbroker init` makes one", dir.display());
     }
@@ -388,9 +480,10 @@ fn open_store(config: &Config) -> anyhow::Result<Opened> {
     let identity = Identity { federation: config.federation.clone(), labels: config.zones.labels.clone() };
     let store = Store::open(Arc::clone(&engine), identity, settings(config, PublicZone::default())?)
         .with_context(|| format!("cannot open the store in {}", dir.display()))?;
-    let shared = Shared::new(store.view());
+    let view = store.view();
+    let shared = Shared::new(Arc::clone(&view), take_over::role(config, view.primary.as_deref()));
     let (committer, writer) = Committer::start(store, Arc::clone(&shared))?;
-    Ok((committer, writer, shared, engine))
+    Ok(Opened { committer, writer, shared, engine: Arc::new(Switch::new(engine)) })
 }
 
 /// What a store takes from the configuration.
@@ -402,8 +495,7 @@ impl Bound {
     async fn new(config: &Config) -> anyhow::Result<Self> {
         let mut dns = Vec::new();
         for address in config.dns.iter().flat_map(|dns| &dns.listen) {
-            let sockets = dns::Sockets::bind(*address).await;
-            dns.push(sockets.with_context(|| format!("cannot listen for plain DNS on {address}"))?);
+            dns.push(dns::Sockets::bind(*address).map_err(|error| cannot_listen(error, "plain DNS", *address, "dns"))?);
         }
         let doh = config.doh.as_ref().map(|doh| doh.listen.as_slice()).unwrap_or_default();
         let api = config.api.as_ref().map(|api| api.listen.as_slice()).unwrap_or_default();
@@ -411,11 +503,11 @@ impl Bound {
         let pki = config.pki.as_ref().map(|pki| pki.listen.as_slice()).unwrap_or_default();
         Ok(Self {
             dns,
-            doh: bind("DoH", doh).await?,
-            xot: bind("XoT", config.xot.as_ref().map(|xot| xot.listen.as_slice()).unwrap_or_default()).await?,
-            api: bind("the API", api).await?,
-            metrics: bind("metrics", metrics).await?,
-            pki: bind("the CA's publications", pki).await?,
+            doh: bind("DoH", doh, "doh")?,
+            xot: bind("XoT", config.xot.as_ref().map(|xot| xot.listen.as_slice()).unwrap_or_default(), "xot")?,
+            api: bind("the API", api, "api")?,
+            metrics: bind("metrics", metrics, "metrics")?,
+            pki: bind("the CA's publications", pki, "pki")?,
             control: Control::bind(&config.control_socket()).await?,
         })
     }
@@ -427,12 +519,12 @@ impl Bound {
         let (doh, api, metrics) = (addresses(&self.doh)?, addresses(&self.api)?, addresses(&self.metrics)?);
         let xot = addresses(&self.xot)?;
         let dns = self.dns.iter().map(dns::Sockets::address).collect::<std::io::Result<Vec<_>>>()?;
-        let broker = config.broker()?;
+        let broker = own_name(config);
         let url = |bound: &[SocketAddr], port: Option<u16>, path: &str| {
             let port = port.or_else(|| bound.first().map(SocketAddr::port));
             port.map(|port| https_url(&broker, port) + path).unwrap_or_default()
         };
-        let doh_url = url(&doh, config.doh.as_ref().and_then(|doh| doh.public_port), "/dns-query");
+        let doh_url = url(&doh, config.doh.as_ref().and_then(|doh| doh.public_port), DOH_PATH);
         let api_url = url(&api, config.api.as_ref().and_then(|api| api.public_port), "");
         let pki = addresses(&self.pki)?;
         let pki_url = match &config.pki {
@@ -443,17 +535,21 @@ impl Bound {
     }
 }
 
-async fn bind(what: &str, addresses: &[SocketAddr]) -> anyhow::Result<Vec<TcpListener>> {
-    let mut listeners = Vec::new();
-    for address in addresses {
-        let listener = TcpListener::bind(address).await;
-        listeners.push(listener.with_context(|| format!("cannot listen for {what} on {address}"))?);
-    }
-    Ok(listeners)
+fn bind(what: &str, addresses: &[SocketAddr], section: &str) -> anyhow::Result<Vec<TcpListener>> {
+    let bound = addresses
+        .iter()
+        .map(|address| bind_tcp(*address).map_err(|error| cannot_listen(error, what, *address, section)));
+    bound.collect()
+}
+
+/// Says what to do as well.
+fn cannot_listen(error: std::io::Error, what: &str, address: SocketAddr, section: &str) -> anyhow::Error {
+    let advice = advice(&error, address, section);
+    anyhow::Error::new(error).context(format!("cannot listen for {what} on {address} ({advice})"))
 }
 
 /// `https://<name>[:port]`, the name without its final dot, as certificates and browsers have it.
-fn https_url(name: &DomainName, port: u16) -> String {
+pub fn https_url(name: &DomainName, port: u16) -> String {
     let name = name.to_string();
     let name = name.trim_end_matches('.');
     if port == HTTPS { format!("https://{name}") } else { format!("https://{name}:{port}") }
@@ -466,10 +562,71 @@ pub fn http_url(name: &DomainName, port: u16) -> String {
     if port == HTTP { format!("http://{name}") } else { format!("http://{name}:{port}") }
 }
 
+/// The way to the primary, for a broker that was made as a standby.
+fn link(config: &Config) -> Option<Link> {
+    let standby = config.standby.as_ref()?;
+    Some(Link {
+        url: standby.primary.clone(),
+        connect: standby.connect,
+        root: config.path(&config.ca.dir).join("root.pem"),
+        credential: config.path(&standby.credential),
+    })
+}
+
+/// What only a primary does: it fetches from sources, tells replicas, signs lists of revoked certificates, publishes the
+/// brokers' names.
+async fn as_primary(app: App, means: source::Means) {
+    app.sources.start(means);
+    app.announcer.reconcile();
+    let lists = publication::keep(app.clone(), app.stop.clone());
+    let config = app.config.load_full();
+    let old = async {
+        if let Some(link) = link(&config) {
+            // It was a standby: names and certificate are others from now on.
+            if let Err(error) = publish(&app).await {
+                tracing::error!(error = format!("{error:#}"), "the zones are not published under this broker's name");
+            }
+            app.pki.wake();
+            take_over::tell_old(app.clone(), link).await;
+        }
+    };
+    let brokers = async {
+        loop {
+            tokio::select! {
+                () = app.stop.cancelled() => return,
+                () = app.take_over.brokers.notified() => {}
+            }
+            if let Err(error) = publish(&app).await {
+                tracing::error!(error = format!("{error:#}"), "the brokers' names are not published");
+            }
+        }
+    };
+    tokio::join!(lists, old, brokers);
+}
+
 /// Puts the public zone in place, under a new serial if it differs from the last one.
 async fn publish(app: &App) -> anyhow::Result<()> {
     let config = app.config.load_full();
+    if app.shared.standing.elsewhere().is_some() {
+        return follow::configure(app).await;
+    }
+    let reached = take_over::reached(app);
+    let port = |url: &str| url.trim_end_matches(DOH_PATH).rsplit_once(':').and_then(|(_, port)| port.parse().ok());
+    let own = OtherBroker {
+        name: reached.name.clone(),
+        addresses: reached.addresses.clone(),
+        port: port(&reached.doh_url).unwrap_or(HTTPS),
+    };
+    app.committer.commit(Actor::Broker, SetPrimary(reached)).await.context("cannot say where this broker is")?;
     let broker = config.broker()?;
+    let view = app.view();
+    let standbys = view.replicas.values().filter_map(|replica| replica.standby.as_ref());
+    let standbys =
+        standbys.map(|at| OtherBroker { name: at.name.clone(), addresses: at.addresses.clone(), port: at.port });
+    // A standby that was promoted answers under the federation's broker's name too.
+    let mut others: Vec<OtherBroker> =
+        std::iter::once(own).chain(standbys).filter(|other| other.name != broker).collect();
+    others.dedup_by(|one, other| one.name == other.name);
     let addresses = public_zone::addresses(&config, &app.listeners.doh);
     let doh = config.doh.as_ref();
     let names = PublicNames {
@@ -478,6 +635,7 @@ async fn publish(app: &App) -> anyhow::Result<()> {
         addresses: &addresses,
         doh_port: doh.and_then(|doh| doh.public_port).or(app.listeners.doh.first().map(SocketAddr::port)),
         caa: &config.caa,
+        others: &others,
         ttl: config.zones.timing.ttl,
     };
     let mut records = names.records().context("the broker's name is too long for its SVCB record")?;
@@ -508,13 +666,20 @@ struct Served {
 
 async fn certificates(app: &App) -> anyhow::Result<Served> {
     let config = app.config.load_full();
-    let names = server_names(&config.broker()?, &public_zone::addresses(&config, &app.listeners.doh));
-    let server = app.pki.server(&names, &app.committer, now()).await.context("cannot make the broker's certificate")?;
+    let mut names = server_names(&own_name(&config), &public_zone::addresses(&config, &app.listeners.doh));
+    let broker = ServerName::Dns(config.broker()?);
+    if !names.contains(&broker) {
+        names.push(broker);
+    }
+    let server = match app.shared.standing.elsewhere() {
+        None => app.pki.server(&names, &app.committer, now()).await.context("cannot make the broker's certificate")?,
+        Some(_) => app.pki.kept_server().context("the certificate that the primary has issued cannot be used")?,
+    };
     let (own, mut not_after) = server;
     let paths = config.doh.as_ref().and_then(|doh| doh.certificate.as_ref().zip(doh.key.as_ref()));
     let front = match paths {
         Some((certificate, key)) => {
-            let brought = brought(&config.path(certificate), &config.path(key), app.pki.client_roots());
+            let brought = brought(&config.path(certificate), &config.path(key), app.pki.client_trust());
             let (front, end) = brought.context("cannot use the certificate that doh.certificate names")?;
             not_after = end;
             front

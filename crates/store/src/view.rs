@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use dnsbroker_ca::{Fingerprint, Principal, ReplicaId, RevocationReason, Revoked, SerialNumber, TokenHash};
+use dnsbroker_ca::{Facts, Fingerprint, Principal, ReplicaId, RevocationReason, Revoked, SerialNumber, TokenHash};
 use dnsbroker_federation::{DomainName, MemberId, NetId};
 use dnsbroker_zone::zones::Zones;
 use imbl::{HashMap, OrdMap};
@@ -11,7 +11,7 @@ use crate::accounts::Accounts;
 use crate::audit::Head;
 use crate::journal::History;
 use crate::ownership::Ownership;
-use crate::record::{Anchors, Certificate, CrlHead, Member, Replica, Seconds, Source, Token, TsigKey};
+use crate::record::{Anchors, Certificate, CrlHead, Member, Primary, Replica, Seconds, Source, Token, TsigKey};
 
 /// One state of the broker. Immutable; cheap to clone.
 #[derive(Clone)]
@@ -40,6 +40,8 @@ pub struct View {
     pub accounts: Accounts,
     /// The last revocation list of each CA.
     pub crls: OrdMap<String, CrlHead>,
+    /// The broker that takes changes; none where it has not said so yet.
+    pub primary: Option<Arc<Primary>>,
     /// The end of the audit.
     pub audit: Head,
     /// The deltas that led here, as far as they are kept.
@@ -94,6 +96,15 @@ impl Denial {
 }
 
 impl View {
+    /// Whether a certificate that was shown is the one that was issued. Its signature alone does not say so where somebody
+    /// else has got the issuing key: a serial number from the register would be all they need.
+    pub fn recognise(&self, shown: &Facts) -> Result<(), Denial> {
+        match self.certificates.get(&shown.serial) {
+            Some(certificate) if certificate.key == shown.key => Ok(()),
+            _ => Err(Denial::NotRegistered(shown.serial)),
+        }
+    }
+
     /// Whether a certificate speaks for its holder now. Asked on each request, not only at the handshake.
     pub fn admit(&self, principal: &Principal, serial: &SerialNumber, now: Seconds) -> Result<(), Denial> {
         let certificate = self.certificates.get(serial).ok_or(Denial::NotRegistered(*serial))?;

@@ -33,7 +33,7 @@ use crate::pki::PkiError;
 type Body<T> = Result<Json<T>, JsonRejection>;
 type Asked<T> = Result<Query<T>, QueryRejection>;
 
-fn unavailable(error: impl std::error::Error) -> ApiError {
+pub(super) fn unavailable(error: impl std::error::Error) -> ApiError {
     ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "ca-failed", chain(&error))
 }
 
@@ -173,12 +173,12 @@ pub async fn renew(
     Ok((StatusCode::CREATED, Json(issued(&app, &enrolled))))
 }
 
-fn verified(csr: &[u8], profile: &Profile) -> Result<VerifiedCsr, ApiError> {
+pub(super) fn verified(csr: &[u8], profile: &Profile) -> Result<VerifiedCsr, ApiError> {
     VerifiedCsr::new(csr, &profile.key_policy())
         .map_err(|error| ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "csr-refused", chain(&error)))
 }
 
-fn new_serial() -> Result<SerialNumber, ApiError> {
+pub(super) fn new_serial() -> Result<SerialNumber, ApiError> {
     Ok(SerialNumber::from_entropy(entropy().map_err(unavailable)?))
 }
 
@@ -384,6 +384,14 @@ pub async fn install_root_crl(
     app.committer.commit(call.actor(), witness).await?;
     let parts = app.clone();
     blocking(move || parts.pki.install_root_crl(&octets)).await?;
+    // What a revoked CA has signed is worth nothing any more, on connections that are open too.
+    for ca in app.pki.revoked_authorities() {
+        let which = Which::Issuer(ca);
+        match app.committer.commit(call.actor(), act::RevokeAll { which, reason: RevocationReason::Superseded }).await {
+            Ok(_) | Err(CommitError::Refused(Refusal::NothingToRevoke(_))) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
     let id = app.pki.root_id();
     let url = app.pki.base().map(|base| format!("{base}/crl/{id}.crl")).unwrap_or_default();
     let (this_update, next_update) = (Timestamp(this_update), Timestamp(next_update));

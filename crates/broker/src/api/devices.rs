@@ -96,7 +96,8 @@ pub async fn import(
     .await;
     let listed =
         listed.map_err(|_| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "reading failed"))??;
-    let import = Import { member, netid, mode, devices: listed.devices, allow_shrink, dry_run };
+    let import =
+        Import { member, netid, mode, devices: listed.devices, rejected: listed.rejected, allow_shrink, dry_run };
     let object = Object::Devices(netid);
     let done = call.change(&app, object.clone(), import).await?;
     Ok(tagged(&app, &object, report(&app, done, listed.rejected, listed.rejects)))
@@ -115,6 +116,8 @@ pub(super) fn report(app: &App, done: Imported, rejected: u64, rejects: Vec<Reje
         claims: done.claims,
         outside: done.outside,
         outsiders: done.outsiders,
+        filled: done.filled,
+        filled_shown: done.filled_shown,
         rejected,
         rejects,
         serial: done.serial.unwrap_or_else(|| app.view().zones.serial()),

@@ -9,6 +9,7 @@ use dnsbroker_store::engine::EngineError;
 use dnsbroker_store::{AccountRefusal, OwnershipRefusal, Refusal};
 
 use crate::committer::CommitError;
+use crate::standby::Elsewhere;
 
 /// An error on its way to the caller.
 #[derive(Debug)]
@@ -76,7 +77,9 @@ impl From<CommitError> for ApiError {
             CommitError::Refused(refusal) => (status(refusal), refusal.code()),
             CommitError::Store { full: true, .. } => (StatusCode::INSUFFICIENT_STORAGE, "store-full"),
             CommitError::Store { .. } => (StatusCode::SERVICE_UNAVAILABLE, "store-failed"),
-            CommitError::Stopping => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
+            CommitError::Failed => (StatusCode::SERVICE_UNAVAILABLE, "writer-failed"),
+            CommitError::Elsewhere(Elsewhere::Standby { .. }) => (StatusCode::SERVICE_UNAVAILABLE, "standby"),
+            CommitError::Elsewhere(Elsewhere::Fenced(_)) => (StatusCode::SERVICE_UNAVAILABLE, "fenced"),
         };
         Self::new(status, code, chain(&error))
     }
@@ -106,6 +109,7 @@ fn status(refusal: &Refusal) -> StatusCode {
         | Refusal::NetworkHeld { .. }
         | Refusal::NetworkInUse { .. }
         | Refusal::Shrink { .. }
+        | Refusal::Unread { .. }
         | Refusal::KeyExists(_)
         | Refusal::ReplicaHolder { .. }
         | Refusal::Filled { .. }

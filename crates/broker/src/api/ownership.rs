@@ -161,8 +161,8 @@ fn shown_move(planned: &record::Move) -> Move {
 }
 
 fn moved(moved: &act::Moved) -> Moved {
-    let act::Moved { waits, moved, stayed, serial } = moved.clone();
-    Moved { waits, moved, stayed, serial }
+    let act::Moved { waits, moved, stayed, filled, serial } = moved.clone();
+    Moved { waits, moved, stayed, filled, serial }
 }
 
 pub async fn create_move(State(app): State<App>, call: Call, body: Body<NewMove>) -> Result<Response, ApiError> {

@@ -22,7 +22,7 @@ use dnsbroker_zone::answer::{Asker, answer};
 use dnsbroker_zone::tsig::{self, Signature, TsigError};
 use dnsbroker_zone::update::{self, UpdateError};
 use dnsbroker_zone::wire::message::Message;
-use dnsbroker_zone::wire::{Answerless, Query, Rcode, RecordType};
+use dnsbroker_zone::wire::{Answerless, Query, Rcode, RecordType, Section};
 
 use super::Desk;
 use super::envelope::{Envelope, done, refusal};
@@ -82,9 +82,12 @@ impl Proof {
 const OTHER_HOLDER: &str = "the TSIG key is of another holder than the certificate";
 const NOT_ADMITTED: &str = "the holder of the key is suspended or has left the federation";
 const NO_UPDATE: &str = "updates need a TSIG key or certificate of a member that allows them";
+const SIG0: &str = "SIG(0) is not implemented: sign with TSIG";
 const NO_NOTIFY: &str = "NOTIFY is taken from a configured source only, signed where it has a key";
 const CLEAR_TEXT: &str = "this replica may fetch over TLS only (XoT)";
 const CROWDED: &str = "this replica has too many transfers under way";
+const STALE: &str = "this standby does not know what its primary has revoked lately";
+const STANDBY: &str = "this broker takes no changes: it is a standby, or was replaced; send them to the primary";
 const UDP_TRANSFER: &str = "AXFR is not defined over UDP";
 
 impl Desk {
@@ -176,6 +179,9 @@ impl Desk {
         };
         let replica = proof.principal(Permission::Transfer).and_then(|principal| view.replica_of(principal));
         let Some(replica) = replica else { return self.look_up(octets, asker, Some(envelope), caller) };
+        if self.shared.standing.is_stale(now()) {
+            return Reply::Message(envelope.empty(refusal(Rcode::SERVFAIL, 0, STALE)));
+        }
         match query.qtype {
             RecordType::SOA => self.look_up(octets, Asker::Secondary, Some(envelope), caller),
             RecordType::AXFR if caller.transport == Transport::Udp => {
@@ -212,6 +218,7 @@ impl Desk {
         };
         let transfer = Transfer {
             _place: place,
+            shared: Arc::clone(&self.shared),
             view: Arc::clone(view),
             engine: Arc::clone(&self.engine),
             replica: Arc::clone(replica),
@@ -303,7 +310,8 @@ impl Desk {
             Reply::Message(envelope.empty(refusal(rcode, 18, words)))
         };
         let Some(Principal::Member(member)) = proof.principal(Permission::Update) else {
-            return refused(envelope, Rcode::REFUSED, NO_UPDATE, None);
+            let why = if matches!(proof, Proof::Nobody) && has_sig0(message) { SIG0 } else { NO_UPDATE };
+            return refused(envelope, Rcode::REFUSED, why, None);
         };
         let wanted = match update::parse(message, &view.zones) {
             Ok(wanted) => wanted,
@@ -315,9 +323,16 @@ impl Desk {
                 let (member, client) = (member.clone(), caller.address);
                 Reply::Update(Box::new(WaitingUpdate { pending, envelope, member, client }))
             }
+            Err(CommitError::Elsewhere(_)) => refused(envelope, Rcode::REFUSED, STANDBY, Some(member)),
             Err(_) => Reply::Message(envelope.empty(Rcode::SERVFAIL)),
         }
     }
+}
+
+/// Whether a message is signed by a public key (RFC 2931): nobody's is known here.
+fn has_sig0(message: Message<'_>) -> bool {
+    let mut records = message.records().into_iter().flatten().filter_map(Result::ok);
+    records.any(|record| record.section == Section::Additional && record.rtype == RecordType::SIG)
 }
 
 /// Whether a certificate and a key belong together: of the same holder, or of one replica.

@@ -246,19 +246,27 @@ fn resolve(asking: &Asking, message: &[u8]) -> Result<Reply, Refused> {
     let started = Instant::now();
     let now = now();
     last.store(now, Ordering::Relaxed);
+    if doh.shared.standing.is_stale(now) {
+        let words = "this broker does not know what its primary has revoked lately and answers nobody: ask another one";
+        return Err(Refused::new(StatusCode::SERVICE_UNAVAILABLE, words));
+    }
     let view = doh.shared.view.load();
     if let Err(denial) = peer.check(&view, now) {
         doh.shared.metrics.denied(&denial);
         return Err(Refused::new(StatusCode::FORBIDDEN, denial.to_string()));
     }
     if let Some(seconds) = place.tally.must_wait(doh.limits.nxdomain_per_minute, now) {
+        if place.tally.count_limited(now) {
+            let (member, limit) = (peer.member(), doh.limits.nxdomain_per_minute);
+            tracing::warn!(%member, limit, seconds, "a member asks for too many names that nobody has registered");
+        }
         let words = format!("too many names that are not registered were asked for: wait {seconds} seconds");
         return Err(Refused::new(StatusCode::TOO_MANY_REQUESTS, words));
     }
     let mut out = Vec::with_capacity(ANSWER);
     let answered = answer(&view.zones, Asker::Member(peer.member()), message, &mut out)
         .map_err(|error| Refused::new(StatusCode::BAD_REQUEST, error.to_string()))?;
-    place.tally.queries.fetch_add(1, Ordering::Relaxed);
+    place.tally.answered(answered.outcome);
     if answered.outcome == Outcome::NxDomain {
         place.tally.count_unknown(now);
     }

@@ -3,16 +3,20 @@
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
+use dnsbroker_api::Timestamp;
 use dnsbroker_api::problem::chain;
+use dnsbroker_api::statistics::TransferShown;
 use dnsbroker_federation::{NetId, Serial};
 use dnsbroker_store::act::{Imported, TakeTransfer, Withdraw};
 use dnsbroker_store::record::{OnExpiry, Progress, Source};
 use dnsbroker_store::{Actor, Refusal};
 use dnsbroker_zone::transfer::inbound::{Asked, Content, Received};
+use serde_json::json;
 
 use super::fetch::{Fetched, Fetcher};
 use super::{Desk, Held, Means, State};
 use crate::committer::{CommitError, now};
+use crate::events::Audience;
 use crate::key::entropy;
 use crate::metrics::{Direction, TransferKind};
 
@@ -23,7 +27,7 @@ const RETRY: (u32, u32) = (2, 3_600);
 const FIRST_RETRY: u32 = 5;
 /// The interval doubles with each failure, at most this many times.
 const DOUBLINGS: u32 = 6;
-/// Devices that others hold may be released without the primary knowing: then the whole zone is fetched this often.
+/// Devices that others hold, or that another source brings, may be released without the primary knowing: then the whole zone is fetched this often.
 const CLAIMS_AGAIN: Duration = Duration::from_secs(3_600);
 /// A source expires after this many seconds at least.
 const EXPIRE_LEAST: u32 = 60;
@@ -104,7 +108,9 @@ impl Task {
         }
         let asked = match &source.progress {
             None => Asked::Whole,
-            Some(progress) if progress.claimed > 0 && self.whole_at.elapsed() > CLAIMS_AGAIN => Asked::Whole,
+            Some(progress) if progress.claimed + progress.filled > 0 && self.whole_at.elapsed() > CLAIMS_AGAIN => {
+                Asked::Whole
+            }
             Some(progress) if progress.serial == theirs => return Outcome::Current(theirs),
             Some(progress) if progress.serial > theirs => {
                 let ours = progress.serial;
@@ -139,12 +145,26 @@ impl Task {
         let took = started.elapsed();
         metrics.transferred(Direction::In, kind, received.is_ok(), tally.records, tally.octets, took);
         let (primary, zone, records) = (source.primary, &source.zone, tally.records);
+        self.means.shared.transfers.add(TransferShown {
+            at: Timestamp(now()),
+            direction: "in".to_owned(),
+            peer: self.netid.to_string(),
+            member: Some(source.member.clone()),
+            zone: zone.to_string(),
+            kind: kind.label().to_owned(),
+            records,
+            octets: tally.octets,
+            seconds: took.as_secs_f64(),
+            failure: received.as_ref().err().cloned(),
+        });
         let received = match received {
             Ok(received) => received,
             Err(reason) => {
+                let (serial, seconds) = (self.desk.status().theirs, took.as_secs_f64());
+                let serial = serial.map(tracing::field::display);
                 tracing::warn!(
-                    netid = %self.netid, %primary, %zone, records, octets = tally.octets, cause = reason,
-                    "transfer in failed; what was there is served on"
+                    netid = %self.netid, %primary, %zone, kind = kind.label(), serial, messages = tally.messages, records,
+                    octets = tally.octets, seconds, cause = reason, "transfer in failed; what was there is served on"
                 );
                 return Outcome::Failed(reason);
             }
@@ -159,11 +179,12 @@ impl Task {
         let allow_shrink = accepted == Some(serial);
         let act = TakeTransfer { netid: self.netid, zone: source.zone.clone(), received, allow_shrink };
         match self.means.committer.commit(Actor::Source(self.netid), act).await {
-            Ok(Imported { added, moved, removed, claimed, .. }) => {
+            Ok(Imported { added, moved, removed, claimed, outside, filled, .. }) => {
+                metrics.rejected([tally.strangers, claimed, outside, filled]);
                 tracing::info!(
                     netid = %self.netid, member = %source.member, %primary, %zone, kind = kind.label(), %serial,
                     messages = tally.messages, records, octets = tally.octets, strangers = tally.strangers,
-                    mismatches = tally.mismatches, added, moved, removed, claimed,
+                    mismatches = tally.mismatches, added, moved, removed, claimed, outside, filled,
                     seconds = started.elapsed().as_secs_f64(), "transfer in"
                 );
                 (self.withdrawn, self.fruitless) = (false, 0);
@@ -173,7 +194,12 @@ impl Task {
                 let reason = format!("{shrink}");
                 let reason = reason.split(';').next().unwrap_or_default();
                 let reason = format!("{reason}; if that is meant: `dnsbroker source accept {}`", self.netid);
-                tracing::warn!(netid = %self.netid, %primary, %serial, cause = reason, "transfer in is held back");
+                let seconds = started.elapsed().as_secs_f64();
+                let kind = kind.label();
+                tracing::warn!(
+                    netid = %self.netid, %primary, kind, %serial, records, seconds, cause = reason,
+                    "transfer in is held back"
+                );
                 Outcome::Held(Held { serial, reason })
             }
             Err(error) => Outcome::Failed(chain(&error)),
@@ -204,6 +230,7 @@ impl Task {
         }
         let wait = jittered(wait);
         let failures = self.failures;
+        self.tell(source, &outcome);
         self.desk.change(|status| {
             status.failures = failures;
             status.next = Some(now() + wait.as_secs() as i64);
@@ -228,6 +255,25 @@ impl Task {
             }
         });
         wait
+    }
+
+    /// Tells of a state that is another one than before.
+    fn tell(&self, source: &Source, outcome: &Outcome) {
+        let before = self.desk.status();
+        let (kind, detail) = match outcome {
+            Outcome::Failed(reason) if before.error.as_ref() != Some(reason) => {
+                ("source.failed", json!({ "reason": reason, "primary": source.primary, "zone": source.zone }))
+            }
+            Outcome::Held(held) if before.held.as_ref() != Some(held) => {
+                ("source.held", json!({ "reason": held.reason, "theirs": held.serial }))
+            }
+            Outcome::Current(serial) if before.error.is_some() || before.held.is_some() => {
+                ("source.recovered", json!({ "theirs": serial }))
+            }
+            _ => return,
+        };
+        let audience = Audience::member(&source.member);
+        self.means.shared.events.notice(kind, &self.netid.to_string(), audience, detail);
     }
 
     /// Whether the primary has not been heard for as long as its SOA says; counted from the start of the broker.
