@@ -25,17 +25,28 @@ const FEDERATION: &str = "fed.example";
 pub struct Options {
     /// `redb` or `sled`.
     pub store: &'static str,
+    /// Its name.
+    pub federation: &'static str,
     /// Labels of the private zones.
     pub labels: &'static str,
     /// Lines put at the end of the configuration.
     pub config: String,
+    /// Lines put at the head of sections of the configuration that are there already.
+    pub sections: Vec<(&'static str, String)>,
     /// Environment of the daemon.
     pub env: Vec<(OsString, OsString)>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { store: "redb", labels: "deveuis,netids", config: String::new(), env: vec![] }
+        Self {
+            store: "redb",
+            federation: FEDERATION,
+            labels: "deveuis,netids",
+            config: String::new(),
+            sections: vec![],
+            env: vec![],
+        }
     }
 }
 
@@ -60,16 +71,19 @@ impl Broker {
     pub fn with(options: Options) -> anyhow::Result<Self> {
         let dir = tempfile::Builder::new().prefix("dnsbroker-").tempdir()?;
         let path = dir.path().join("b");
-        let Options { store, labels, .. } = options;
+        let Options { store, labels, federation, .. } = options;
         let init =
-            ["init", "--federation", FEDERATION, "--port-base", "0", "--store", store, "--labels", labels, "--dir"];
+            ["init", "--federation", federation, "--port-base", "0", "--store", store, "--labels", labels, "--dir"];
         let made = output(Command::new(Self::program()?).args(init).arg(&path))?;
         ensure!(made.ok, "init failed: {}", made.stderr);
-        if !options.config.is_empty() {
-            let file = path.join("dnsbroker.toml");
-            let text = std::fs::read_to_string(&file)?;
-            std::fs::write(&file, format!("{text}\n{}\n", options.config))?;
+        let file = path.join("dnsbroker.toml");
+        let mut text = std::fs::read_to_string(&file)?;
+        for (section, lines) in &options.sections {
+            let head = format!("[{section}]\n");
+            ensure!(text.contains(&head), "the configuration has no {head}");
+            text = text.replace(&head, &format!("{head}{lines}\n"));
         }
+        std::fs::write(&file, format!("{text}\n{}\n", options.config))?;
         let mut broker = Self { dir: Some(dir), path, env: options.env, daemon: None, status: None };
         broker.serve()?;
         Ok(broker)
@@ -219,6 +233,22 @@ impl Broker {
     /// Where transfers go over TLS.
     pub fn xot(&self) -> anyhow::Result<SocketAddr> {
         self.status()?.listeners.xot.first().copied().context("no XoT listener")
+    }
+
+    /// Where operators enrol and renew.
+    pub fn api(&self) -> anyhow::Result<SocketAddr> {
+        self.status()?.listeners.api.first().copied().context("no API")
+    }
+
+    /// Where the CA publishes.
+    pub fn pki(&self) -> anyhow::Result<SocketAddr> {
+        self.status()?.listeners.pki.first().copied().context("the CA publishes nothing")
+    }
+
+    /// A one-time token of a member.
+    pub fn token(&self, member: &str, args: &[&str]) -> anyhow::Result<String> {
+        let token = self.json(&[&["token", "create", "--member", member], args].concat())?;
+        Ok(token["token"].as_str().context("no secret")?.to_owned())
     }
 
     /// Where everybody asks.

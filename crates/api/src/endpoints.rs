@@ -3,18 +3,27 @@
 use dnsbroker_federation::{DevEui, DomainName, MemberId, NetId};
 use http::Method;
 
+use crate::account::{
+    Administrator, ApiToken, ChangeAdministrator, Login, NewAdministrator, NewApiToken, NewPassword, Session, TotpCode,
+    TotpSecret,
+};
 use crate::client::{Client, ClientError};
 use crate::endpoint::{Content, Endpoint, endpoints, fill, query_of, schema_of};
 use crate::event::ListenEvents;
 use crate::exchange::{Key, NewKey, Replica, SetReplica, SetSource, Source};
 use crate::listed::{
-    ExportOptions, ImportOptions, ListAudit, ListCertificates, ListDevices, ListKeys, ListMembers, ListNetids,
-    ListReplicas, ListSources, ListTokens, LookUp,
+    ChangeOptions, ExportOptions, ImportOptions, ListAdministrators, ListApiTokens, ListAudit, ListCertificates,
+    ListClaims, ListDevices, ListKeys, ListMembers, ListMoves, ListNetids, ListReplicas, ListSources, ListTokens,
+    LookUp,
 };
 use crate::message::*;
+use crate::operator::{Bundle, DeviceChanges, Directory, Myself, NetIdAnchors, Renew};
+use crate::ownership::{
+    AcceptMove, CancelMove, Claim, DecideClaims, DeviceEvent, Limits, Move, Moved, NewMove, Policy, PolicyChange,
+    ReleaseDevices, Settled, WithdrawClaims,
+};
 use crate::standby::{Follow, Standing, StandbyCertificate, TakenOver};
 use crate::statistics::Statistics;
-use crate::operator::{Bundle, Directory, Myself, NetIdAnchors, Renew};
 
 endpoints! {
     /// A certificate for the bearer of a one-time token.
@@ -30,6 +39,64 @@ endpoints! {
     /// What the servers of members are trusted by.
     bundle() -> Bundle = 200 GET "/api/v1/bundle", None;
 
+    /// An administrator logs in; the session's cookie comes with the answer.
+    session_open() body(Login) -> Session = 201 POST "/api/v1/session", None;
+    /// Who is calling, by session, token or certificate.
+    session_show() -> Session = 200 GET "/api/v1/session", None;
+    /// Logs out.
+    session_close() -> () = 204 DELETE "/api/v1/session", None;
+    /// Changes one's own password; other sessions end.
+    session_password() body(NewPassword) -> Session = 200 PUT "/api/v1/session/password", None;
+    /// A secret for a second factor, which is used once a code of it was given.
+    session_totp_begin() -> TotpSecret = 200 POST "/api/v1/session/totp", None;
+    /// Takes the second factor into use.
+    session_totp_confirm() body(TotpCode) -> Session = 200 PUT "/api/v1/session/totp", None;
+    /// Administrators and auditors.
+    administrator_list() query(ListAdministrators) -> Page<Administrator> = 200 GET "/api/v1/administrators", Some("admin list");
+    /// Adds an administrator or auditor.
+    administrator_add() body(NewAdministrator) -> Administrator = 201 POST "/api/v1/administrators", Some("admin add");
+    /// Changes role, password, second factor, or whether they may log in.
+    administrator_change(name: str) body(ChangeAdministrator) -> Administrator = 200 PATCH "/api/v1/administrators/{name}", Some("admin change");
+    /// Removes an administrator, with their API tokens.
+    administrator_remove(name: str) -> () = 204 DELETE "/api/v1/administrators/{name}", Some("admin remove");
+    /// API tokens; never their secrets. A member sees its own.
+    api_token_list() query(ListApiTokens) -> Page<ApiToken> = 200 GET "/api/v1/api-tokens", Some("api-token list");
+    /// Makes an API token; its secret is in the answer and nowhere else.
+    api_token_create() body(NewApiToken) -> ApiToken = 201 POST "/api/v1/api-tokens", Some("api-token create");
+    /// Makes an API token worthless.
+    api_token_revoke(id: str) -> () = 204 DELETE "/api/v1/api-tokens/{id}", Some("api-token revoke");
+
+    /// Claims: devices that one member wants and another holds. A member sees those by it and against it.
+    claim_list() query(ListClaims) -> Page<Claim> = 200 GET "/api/v1/claims", Some("device claim list");
+    /// An administrator decides claims.
+    claim_decide() body(DecideClaims) -> Settled = 200 POST "/api/v1/claims/decide", Some("device claim decide");
+    /// A claimant gives its claims up.
+    claim_withdraw() body(WithdrawClaims) -> Settled = 200 POST "/api/v1/claims/withdraw", Some("device claim withdraw");
+    /// A holder lets devices go, to one who claims them or to nobody.
+    device_release() body(ReleaseDevices) -> Settled = 200 POST "/api/v1/devices/release", Some("device release");
+    /// Moves that wait for somebody or for their time; a member sees its own.
+    move_list() query(ListMoves) -> Page<Move> = 200 GET "/api/v1/moves", Some("device transfer list");
+    /// Devices go from one operator to another: an administrator orders it, a holder offers it.
+    move_create() body(NewMove) -> Moved = 201 POST "/api/v1/moves", Some("device transfer start");
+    /// The receiver accepts.
+    move_accept(id: u64) body(AcceptMove) -> Moved = 200 POST "/api/v1/moves/{id}/accept", Some("device transfer accept");
+    /// Takes a move back, declines it, or stops it before its time.
+    move_cancel(id: u64) body(CancelMove) -> () = 204 POST "/api/v1/moves/{id}/cancel", Some("device transfer cancel");
+    /// What happened to a device, oldest first.
+    device_history(deveui: DevEui) -> Page<DeviceEvent> = 200 GET "/api/v1/devices/{deveui}/history", Some("device history");
+    /// Devices that come and go, in one step and under one serial.
+    device_change(id: MemberId, netid: NetId) query(ChangeOptions) body(DeviceChanges) -> ImportReport = 200 PATCH "/api/v1/members/{id}/netids/{netid}/devices", None;
+    /// What devices a member may register.
+    limits_show(id: MemberId) -> Limits = 200 GET "/api/v1/members/{id}/limits", Some("member limits");
+    /// Says what devices a member may register.
+    limits_set(id: MemberId) body(Limits) -> Limits = 200 PUT "/api/v1/members/{id}/limits", Some("member limits");
+    /// Who may resolve whose devices.
+    policy_show() -> Policy = 200 GET "/api/v1/policy", Some("policy show");
+    /// Puts another policy in the place of the one there is.
+    policy_set() body(Policy) -> Policy = 200 PUT "/api/v1/policy", Some("policy set");
+    /// Changes one rule, and leaves the others.
+    policy_change() body(PolicyChange) -> Policy = 200 POST "/api/v1/policy/changes", Some("policy change");
+
     /// What the running daemon does.
     status() -> Status = 200 GET "/api/v1/status", Some("status");
     /// Members of the federation.
@@ -38,6 +105,8 @@ endpoints! {
     member_add() body(NewMember) -> Member = 201 POST "/api/v1/members", Some("member add");
     /// One member.
     member_show(id: MemberId) -> Member = 200 GET "/api/v1/members/{id}", Some("member show");
+    /// Changes a member's name for people.
+    member_change(id: MemberId) body(ChangeMember) -> Member = 200 PATCH "/api/v1/members/{id}", Some("member rename");
     /// Takes a member out that holds nothing any more; its certificates are revoked.
     member_remove(id: MemberId) -> () = 204 DELETE "/api/v1/members/{id}", Some("member remove");
     /// Refuses a member everything, at once, until it is resumed.
@@ -53,6 +122,8 @@ endpoints! {
 
     /// NetIDs and where their network servers are.
     netid_list() query(ListNetids) -> Page<Network> = 200 GET "/api/v1/netids", Some("netid list");
+    /// One NetID.
+    netid_show(netid: NetId) -> Network = 200 GET "/api/v1/netids/{netid}", Some("netid show");
     /// Gives a NetID to a member, or changes where its network server is.
     netid_set(netid: NetId) body(SetNetwork) -> Network = 200 PUT "/api/v1/netids/{netid}", Some("netid set");
     /// Takes a NetID without devices out of the federation.
@@ -99,6 +170,8 @@ endpoints! {
     key_revoke(name: DomainName) -> () = 204 DELETE "/api/v1/keys/{name}", Some("key revoke");
     /// Servers that may hold copies of the zones.
     replica_list() query(ListReplicas) -> Page<Replica> = 200 GET "/api/v1/replicas", Some("replica list");
+    /// One replica.
+    replica_show(id: MemberId) -> Replica = 200 GET "/api/v1/replicas/{id}", Some("replica show");
     /// Lets a server hold a copy of the zones, or changes what it may.
     replica_set(id: MemberId) body(SetReplica) -> Replica = 200 PUT "/api/v1/replicas/{id}", Some("replica add");
     /// Takes a replica out.
@@ -187,7 +260,7 @@ pub const STREAMS: &[Endpoint] = &[
         verb: Some("ca install"),
         parameters: &[],
         query: None,
-        takes: Content::Octets(&["application/pkix-crl"]),
+        takes: Content::Octets(&["application/pkix-crl", "application/octet-stream"]),
         gives: Content::Json(schema_of::<Crl>),
         status: 200,
     },

@@ -2,6 +2,7 @@
 //!
 //! What goes over `/api/v1` is here and nowhere else: the daemon, the admin commands and the agent share these types.
 
+pub mod account;
 pub mod client;
 pub mod endpoint;
 pub mod endpoints;
@@ -11,6 +12,7 @@ pub mod listed;
 pub mod listing;
 pub mod message;
 pub mod operator;
+pub mod ownership;
 pub mod problem;
 pub mod standby;
 pub mod statistics;

@@ -1,6 +1,6 @@
 //! What lists are asked for with: pages by cursor, filters, order.
 
-use dnsbroker_federation::{MemberId, NetId};
+use dnsbroker_federation::{DevEui, MemberId, NetId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -151,6 +151,49 @@ list! {
     }
 }
 
+list! {
+    /// Of `GET /api/v1/administrators`, by name.
+    ListAdministrators {
+        /// Only of this role: `admin` or `auditor`.
+        role: String,
+    }
+}
+list! {
+    /// Of `GET /api/v1/api-tokens`, by the time they were made.
+    ListApiTokens {
+        /// Only of this owner: `administrator:<name>` or `member:<id>`.
+        owner: String,
+    }
+}
+list! {
+    /// Of `GET /api/v1/claims`, by claimant and DevEUI.
+    ListClaims {
+        /// Only by this member.
+        claimant: MemberId,
+        /// Only against this member.
+        holder: MemberId,
+        /// Only of this device.
+        deveui: DevEui,
+    }
+}
+list! {
+    /// Of `GET /api/v1/moves`, by number.
+    ListMoves {
+        /// Only from or to this member.
+        member: MemberId,
+    }
+}
+
+/// Of `PATCH /api/v1/members/{id}/netids/{netid}/devices`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ChangeOptions {
+    /// Only say what would happen.
+    pub dry_run: bool,
+    /// Let most of the devices go.
+    pub allow_shrink: bool,
+}
+
 /// Of `GET /api/v1/devices/{deveui}/lookup`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -167,7 +210,7 @@ pub struct ImportOptions {
     /// `add` (unless said otherwise), `full` or `remove`; PUT is `full` always.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mode: Option<String>,
-    /// `plain`, `getdb`, `csv`, `json`, `ndjson`, `zone`, where it is not to be guessed.
+    /// `plain`, `getdb`, `csv`, `json`, `ndjson`, `zone` (RFC 1035), where it is not to be guessed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub format: Option<String>,
     /// Only say what would happen.

@@ -48,7 +48,7 @@ pub struct Status {
     pub listeners: Listeners,
     /// Certificates of the broker itself and of its CA, and when they end.
     pub certificates: Vec<Expiry>,
-    /// Members whose certificate ends soon and was not renewed.
+    /// Members, servers, gateways and replicas whose certificate ends soon, or has ended, and was not renewed.
     #[serde(default)]
     pub overdue: Vec<Expiry>,
     /// The end of the audit.
@@ -141,6 +141,14 @@ pub struct NewMember {
     /// Its name for people; the id where it is absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
+}
+
+/// `PATCH /api/v1/members/{id}`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ChangeMember {
+    /// Its name for people.
+    pub name: String,
 }
 
 /// `POST /api/v1/members/{id}/suspend` and other acts that want a reason.
@@ -354,9 +362,8 @@ pub struct Certificate {
     pub names: Vec<String>,
     /// The profile it was made by.
     pub profile: String,
-    /// The CA that issued it, by its id. [`Issued`] has a `ca` of its own beside these.
-    #[serde(rename = "issuer")]
-    pub ca: String,
+    /// The CA that issued it, by its id.
+    pub issuer: String,
     /// The certificate that it renews.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub renews: Option<String>,
@@ -433,6 +440,18 @@ pub struct ImportReport {
     pub claimed: u64,
     /// The first of those.
     pub claims: Vec<DevEui>,
+    /// Outside the ranges of DevEUIs that the member may register, and left out.
+    #[serde(default)]
+    pub outside: u64,
+    /// The first of those.
+    #[serde(default)]
+    pub outsiders: Vec<DevEui>,
+    /// On another NetID of the member, which its own name server fills, and left there.
+    #[serde(default)]
+    pub filled: u64,
+    /// The first of those.
+    #[serde(default)]
+    pub filled_shown: Vec<DevEui>,
     /// Rows of the list that hold no DevEUI.
     pub rejected: u64,
     /// The first of those: line, text and reason.

@@ -23,6 +23,9 @@ pub struct Problem {
     pub code: Cow<'static, str>,
     /// What happened and what to do.
     pub detail: String,
+    /// The request's id, as in the broker's log.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<String>,
 }
 
 fn about_blank() -> Cow<'static, str> {
@@ -38,6 +41,7 @@ impl Problem {
             status: status.as_u16(),
             code: code.into(),
             detail: detail.to_string(),
+            request: None,
         }
     }
 

@@ -9,11 +9,14 @@ use dnsbroker_store::View;
 use dnsbroker_store::engine::Engine;
 use tokio_util::sync::CancellationToken;
 
+use crate::account::session::Sessions;
 use crate::announce::Announcer;
 use crate::api::Streams;
+use crate::api::quota::Quotas;
 use crate::committer::Committer;
 use crate::config::Config;
 use crate::expiry::Reminders;
+use crate::moves::Moves;
 use crate::pki::Pki;
 use crate::publication::Lists;
 use crate::seal::Sealer;
@@ -44,6 +47,12 @@ pub struct Parts {
     pub pki: Arc<Pki>,
     /// Its lists of revoked certificates, as published.
     pub lists: Lists,
+    /// Administrators who have logged in.
+    pub sessions: Sessions,
+    /// How many requests each caller has made.
+    pub quotas: Quotas,
+    /// Planned moves.
+    pub moves: Moves,
     /// The configuration as of the last start or reload.
     pub config: ArcSwap<Config>,
     /// Where the daemon listens.

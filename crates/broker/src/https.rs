@@ -51,7 +51,7 @@ pub async fn serve(listener: TcpListener, routes: Router, tls: Arc<TlsSwap>, lim
         connections.spawn(async move {
             let _places = (slot, place);
             let cause = match tokio::time::timeout(handshake, acceptor.accept(stream)).await {
-                Ok(Ok(stream)) => match caller(&stream) {
+                Ok(Ok(stream)) => match caller(&stream, canonical(client)) {
                     Some(caller) => {
                         let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
                         return connection(stream, routes, caller, h2, headers, stop).await;
@@ -80,7 +80,7 @@ pub async fn serve_plain(listener: TcpListener, routes: Router, limits: Limits, 
         let (routes, headers, stop) = (routes.clone(), limits.request(), stop.clone());
         connections.spawn(async move {
             let _places = (slot, place);
-            connection(stream, routes, Caller::Nobody, false, headers, stop).await;
+            connection(stream, routes, Caller::Nobody(canonical(client)), false, headers, stop).await;
         });
     }
     connections.close();
@@ -92,10 +92,10 @@ fn canonical(client: SocketAddr) -> IpAddr {
 }
 
 /// Who is at the other end: the handshake has verified the certificate, each request looks at it again.
-fn caller(stream: &TlsStream<TcpStream>) -> Option<Caller> {
+fn caller(stream: &TlsStream<TcpStream>, client: IpAddr) -> Option<Caller> {
     match stream.get_ref().1.peer_certificates().and_then(<[_]>::first) {
-        None => Some(Caller::Nobody),
-        Some(certificate) => Facts::of(certificate).ok().map(|facts| Caller::Certificate(facts.serial)),
+        None => Some(Caller::Nobody(client)),
+        Some(certificate) => Facts::of(certificate).ok().map(|facts| Caller::Certificate(facts.serial, client)),
     }
 }
 

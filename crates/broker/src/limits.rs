@@ -38,6 +38,10 @@ pub struct Limits {
     pub source_records: u64,
     /// Octets of one transfer from a source.
     pub source_octets: u64,
+    /// Requests a minute of one member, administrator or API token over the API.
+    pub api_requests_per_minute: u32,
+    /// The same of one address without an identity: enrolments, logins.
+    pub api_requests_per_minute_anonymous: u32,
     /// Look-ups a minute of one member that may end in NXDOMAIN; 0 is no bound. More is how a zone is walked.
     pub nxdomain_per_minute: u32,
 }
@@ -60,6 +64,8 @@ impl Default for Limits {
             xot_connections_per_principal: 32,
             source_records: 20_000_000,
             source_octets: 2 * 1024 * 1024 * 1024,
+            api_requests_per_minute: 6_000,
+            api_requests_per_minute_anonymous: 600,
             nxdomain_per_minute: 60_000,
         }
     }

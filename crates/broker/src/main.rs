@@ -2,6 +2,7 @@
 //!
 //! One binary is the daemon and its administration: see `cli` for the commands and `daemon` for what runs.
 
+mod account;
 mod announce;
 mod api;
 mod app;
@@ -23,6 +24,7 @@ mod limits;
 mod listen;
 mod logging;
 mod metrics;
+mod moves;
 mod ops;
 mod peer;
 mod pki;

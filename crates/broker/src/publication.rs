@@ -85,14 +85,9 @@ impl Lists {
 
 /// Keeps the lists of all issuing CAs current, until told to stop.
 pub async fn keep(app: App, stop: CancellationToken) {
-    let mut admissions = app.shared.admissions();
+    let (mut admissions, mut authorities) = (app.shared.admissions(), app.pki.changes());
     loop {
-        let authorities = app.pki.authorities();
-        for issuer in authorities.all() {
-            if let Err(error) = renew(&app, issuer).await {
-                tracing::error!(ca = issuer.id(), error, "the list of revoked certificates could not be made");
-            }
-        }
+        refresh(&app).await;
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(PAUSE) => {}
@@ -100,8 +95,18 @@ pub async fn keep(app: App, stop: CancellationToken) {
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(LOOK) => {}
-            () = app.pki.changed() => {}
+            changed = authorities.changed() => if changed.is_err() { return },
             changed = admissions.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+/// Makes the lists that are due. Before anything is served, so that nobody is told that there is none.
+pub async fn refresh(app: &App) {
+    let authorities = app.pki.authorities();
+    for issuer in authorities.all() {
+        if let Err(error) = renew(app, issuer).await {
+            tracing::error!(ca = issuer.id(), error, "the list of revoked certificates could not be made");
         }
     }
 }

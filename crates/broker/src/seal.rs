@@ -50,6 +50,26 @@ impl Sealer {
         Ok([&nonce[..], &sealed].concat())
     }
 
+    /// Seals any secret; `purpose` is authenticated with it, so that it opens for nothing else.
+    pub fn seal_for(&self, purpose: &str, secret: &[u8]) -> Result<Vec<u8>, KeyError> {
+        let nonce = entropy::<NONCE_LEN>()?;
+        let mut sealed = secret.to_vec();
+        self.0
+            .seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(purpose.as_bytes()), &mut sealed)
+            .map_err(|_| KeyError::Provider)?;
+        Ok([&nonce[..], &sealed].concat())
+    }
+
+    /// Opens what was sealed for a purpose.
+    pub fn unseal_for(&self, purpose: &str, sealed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+        let (nonce, sealed) = sealed.split_first_chunk::<NONCE_LEN>()?;
+        let mut octets = Zeroizing::new(sealed.to_vec());
+        let nonce = Nonce::assume_unique_for_key(*nonce);
+        let length = self.0.open_in_place(nonce, Aad::from(purpose.as_bytes()), &mut octets).ok()?.len();
+        octets.truncate(length);
+        Some(octets)
+    }
+
     /// Opens the secret of a key.
     pub fn unseal(&self, key: &TsigKey) -> Result<Key, UnsealError> {
         let failed = || UnsealError(key.name.clone());

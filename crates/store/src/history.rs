@@ -1,19 +1,19 @@
 //! What happened to each device: where it came from and went to, when, by which act of whom.
 //!
 //! Each act that changes devices leaves one row under its audit number, so *when*, *who*, *what* and the serial are in the
-//! audit and are not stored twice. The row has the changes one by one, 16 octets each; they are appended in the order of
-//! time and never sorted by device, so that keeping them costs a commit as little as the journal does. The price is that
-//! asking reads them all, which are at most [`MAX_OCTETS`].
+//! audit and are not stored twice. The row has the devices of each kind of change, each as its distance from the one
+//! before; rows are appended in the order of time and never sorted by device, so that keeping them costs a commit less
+//! than the journal does. The price is that asking reads them all, which are at most [`MAX_OCTETS`].
 //!
 //! **What is not kept one by one:** lists of more than [`BULK`] changes. Of such a list one entry stands for all
-//! devices that changed alike: how many, the first and the last. A million devices would else take 16 MB beside the 13 MB
-//! of their blocks. [`of_device`] puts such an entry into a device's history where its other entries leave a gap that
+//! devices that changed alike: how many, the first and the last. A million devices would else take megabytes beside the
+//! 13 MB of their blocks, and a list that goes to and fro would push out what everybody else did. [`of_device`] puts such an entry into a device's history where its other entries leave a gap that
 //! the list explains.
 //!
 //! ```text
-//! row = section*      section = u8 kind | u32 N | N x entry          (all big-endian; ffffffff is "none")
-//! kind 1: u64 device | u32 before | u32 after
-//! kind 2: u32 before | u32 after | u64 count | u64 first device | u64 last device
+//! row = section*     section = u8 kind | u32 before | u32 after | u32 N | u64 first device | rest
+//! kind 1: rest = (N - 1) x distance to the next device, 7 bits an octet, the last with bit 7 clear
+//! kind 2: rest = u64 last device                                  (all big-endian; ffffffff is "none")
 //! ```
 
 use std::collections::BTreeMap;
@@ -69,60 +69,115 @@ struct Found {
     among: Option<u64>,
 }
 
-/// The section of one delta.
+/// The sections of one delta, whose changes are sorted by device.
 pub(crate) fn encode(changes: &[DeviceChange]) -> Vec<u8> {
+    let bulk = changes.len() > BULK;
+    let mut alike: BTreeMap<_, Alike> = BTreeMap::new();
+    // Neighbours mostly change alike.
+    for run in changes.chunk_by(|one, next| (one.before, one.after) == (next.before, next.after)) {
+        let (kind, first) = ((run[0].before, run[0].after), run[0].device.as_u64());
+        let group = alike.entry(kind).or_insert(Alike { count: 0, first, last: first, distances: Vec::new() });
+        if bulk {
+            group.count += run.len() as u32;
+            group.last = run[run.len() - 1].device.as_u64();
+        } else {
+            run.iter().for_each(|change| group.push(change.device.as_u64()));
+        }
+    }
     let number = |netid: Option<NetId>| netid.map_or(NONE, NetId::as_u32).to_be_bytes();
     let mut row = Vec::new();
-    if changes.len() <= BULK {
-        row.push(SINGLE);
-        row.extend((changes.len() as u32).to_be_bytes());
-        for change in changes {
-            row.extend(change.device.as_u64().to_be_bytes());
-            row.extend(number(change.before));
-            row.extend(number(change.after));
-        }
-        return row;
-    }
-    let mut alike: BTreeMap<(Option<NetId>, Option<NetId>), (u64, u64, u64)> = BTreeMap::new();
-    for change in changes {
-        let device = change.device.as_u64();
-        let entry = alike.entry((change.before, change.after)).or_insert((0, device, device));
-        (entry.0, entry.2) = (entry.0 + 1, device);
-    }
-    row.push(LIST);
-    row.extend((alike.len() as u32).to_be_bytes());
-    for ((before, after), (count, first, last)) in alike {
+    for ((before, after), Alike { count, first, last, distances }) in alike {
+        row.push(if bulk { LIST } else { SINGLE });
         row.extend(number(before));
         row.extend(number(after));
-        for value in [count, first, last] {
-            row.extend(value.to_be_bytes());
+        row.extend(count.to_be_bytes());
+        row.extend(first.to_be_bytes());
+        if bulk {
+            row.extend(last.to_be_bytes());
+        } else {
+            row.extend(distances);
         }
     }
     row
 }
 
-/// Looks for a device in a row; none where the row is damaged.
-fn search(number: u64, mut row: &[u8], device: u64, found: &mut Vec<Found>) -> Option<()> {
-    let long =
-        |entry: &[u8], at: usize| entry.get(at..).and_then(|rest| rest.first_chunk()).map(|o| u64::from_be_bytes(*o));
-    let netid = |entry: &[u8], at: usize| {
-        let value = entry.get(at..).and_then(|rest| rest.first_chunk()).map(|octets| u32::from_be_bytes(*octets))?;
-        Some(if value == NONE { None } else { NetId::from_u32(value).ok() })
-    };
-    while let Some((kind, rest)) = row.split_first() {
-        let (count, rest) = rest.split_first_chunk()?;
-        let size = if *kind == SINGLE { 16 } else { 32 };
-        let (entries, rest) = rest.split_at_checked(u32::from_be_bytes(*count) as usize * size)?;
-        for entry in entries.chunks_exact(size) {
-            if *kind == SINGLE {
-                if long(entry, 0)? == device {
-                    found.push(Found { number, from: netid(entry, 8)?, to: netid(entry, 12)?, among: None });
-                }
-            } else if (long(entry, 16)?..=long(entry, 24)?).contains(&device) {
-                found.push(Found { number, from: netid(entry, 0)?, to: netid(entry, 4)?, among: long(entry, 8) });
+/// Devices that changed alike.
+struct Alike {
+    count: u32,
+    first: u64,
+    last: u64,
+    distances: Vec<u8>,
+}
+
+impl Alike {
+    fn push(&mut self, device: u64) {
+        self.count += 1;
+        if self.count == 1 {
+            return;
+        }
+        let mut distance = device - std::mem::replace(&mut self.last, device);
+        while distance >= 0x80 {
+            self.distances.push(distance as u8 | 0x80);
+            distance >>= 7;
+        }
+        self.distances.push(distance as u8);
+    }
+}
+
+/// Reads a row; every read is none where the row is damaged.
+struct Reader<'r>(&'r [u8]);
+
+impl Reader<'_> {
+    fn octets<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (octets, rest) = self.0.split_first_chunk()?;
+        self.0 = rest;
+        Some(*octets)
+    }
+
+    fn long(&mut self) -> Option<u64> {
+        self.octets().map(u64::from_be_bytes)
+    }
+
+    fn netid(&mut self) -> Option<Option<NetId>> {
+        match u32::from_be_bytes(self.octets()?) {
+            NONE => Some(None),
+            value => NetId::from_u32(value).ok().map(Some),
+        }
+    }
+
+    fn distance(&mut self) -> Option<u64> {
+        let mut distance = 0;
+        for shift in (0..64).step_by(7) {
+            let [octet] = self.octets()?;
+            distance |= u64::from(octet & 0x7f) << shift;
+            if octet < 0x80 {
+                return Some(distance);
             }
         }
-        row = rest;
+        None
+    }
+}
+
+/// Looks for a device in a row; none where the row is damaged.
+fn search(number: u64, row: &[u8], device: u64, found: &mut Vec<Found>) -> Option<()> {
+    let mut row = Reader(row);
+    while !row.0.is_empty() {
+        let ([kind], from, to) = (row.octets()?, row.netid()?, row.netid()?);
+        let (count, first) = (u32::from_be_bytes(row.octets()?), row.long()?);
+        if kind == LIST {
+            if (first..=row.long()?).contains(&device) {
+                found.push(Found { number, from, to, among: Some(count.into()) });
+            }
+            continue;
+        }
+        let (mut at, mut here) = (first, first == device);
+        for _ in 1..count {
+            at = at.checked_add(row.distance()?)?;
+            here |= at == device;
+        }
+        if here {
+            found.push(Found { number, from, to, among: None });
+        }
     }
     Some(())
 }
@@ -178,6 +233,8 @@ pub(crate) fn trim(engine: &dyn Engine, batch: &mut Batch, mut octets: u64) -> R
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn netid(value: u32) -> Option<NetId> {
@@ -188,29 +245,51 @@ mod tests {
         Found { number, from, to, among }
     }
 
+    fn change(device: u64, before: Option<NetId>, after: Option<NetId>) -> DeviceChange {
+        DeviceChange { device: DevEui::from_u64(device).expect("valid"), before, after }
+    }
+
+    fn of(row: &[u8], device: u64) -> Vec<Found> {
+        let mut found = Vec::new();
+        search(3, row, device, &mut found).expect("sound");
+        found
+    }
+
     #[test]
-    fn changes_are_found_one_by_one_and_in_lists_as_ranges() {
-        let change = |device: u64, before, after| DeviceChange {
-            device: DevEui::from_u64(device).expect("valid"),
-            before,
-            after,
-        };
-        let few = encode(&[change(5, None, netid(7)), change(9, netid(7), None)]);
+    fn a_list_is_kept_as_the_range_of_its_devices() {
         let many: Vec<_> = (0..BULK as u64 + 1).map(|n| change(100 + 2 * n, None, netid(7))).collect();
-        let row = [few, encode(&many)].concat();
-        let of = |device| {
-            let mut found = Vec::new();
-            search(3, &row, device, &mut found).expect("sound");
-            found
-        };
-        assert_eq!(of(5), [entry(3, None, netid(7), None)]);
-        assert_eq!(of(9), [entry(3, netid(7), None, None)]);
-        assert_eq!(of(102), [entry(3, None, netid(7), Some(BULK as u64 + 1))]);
-        assert_eq!(of(99), []);
-        for cut in 1..row.len() {
-            let mut found = Vec::new();
-            let whole = search(3, &row[..cut], 5, &mut found);
-            assert!(whole.is_none() || cut == 37, "a row cut at {cut} is damaged");
+        let row = [encode(&[change(5, netid(7), None)]), encode(&many)].concat();
+        assert_eq!(of(&row, 5), [entry(3, netid(7), None, None)]);
+        assert_eq!(of(&row, 102), [entry(3, None, netid(7), Some(BULK as u64 + 1))]);
+        assert_eq!(of(&row, 99), []);
+        assert_eq!(row.len(), 21 + 29);
+    }
+
+    proptest! {
+        #[test]
+        fn every_change_is_found_and_no_other_and_a_cut_row_is_damaged(
+            changes in proptest::collection::btree_map(1..u64::MAX, (0..3_u32, 0..3_u32), 1..60),
+            near in proptest::collection::btree_set(1..500_u64, 0..40),
+            absent in 1..u64::MAX,
+        ) {
+            let netid = |value| if value == 0 { None } else { netid(value) };
+            let mut all: BTreeMap<u64, (u32, u32)> = near.into_iter().map(|device| (device, (0, 1))).collect();
+            all.extend(changes.into_iter().filter(|(_, (before, after))| before != after));
+            let listed: Vec<_> =
+                all.iter().map(|(device, (before, after))| change(*device, netid(*before), netid(*after))).collect();
+            let row = encode(&listed);
+            for (device, (before, after)) in &all {
+                prop_assert_eq!(of(&row, *device), vec![entry(3, netid(*before), netid(*after), None)]);
+            }
+            prop_assert!(all.contains_key(&absent) || of(&row, absent).is_empty());
+            let sound = (0..row.len()).filter(|cut| search(3, &row[..*cut], 1, &mut Vec::new()).is_some()).count();
+            let kinds: std::collections::BTreeSet<_> = all.values().collect();
+            prop_assert_eq!(sound, kinds.len(), "only between its sections");
+        }
+
+        #[test]
+        fn damaged_octets_never_panic(row in proptest::collection::vec(any::<u8>(), 0..80)) {
+            let _ = search(1, &row, 7, &mut Vec::new());
         }
     }
 

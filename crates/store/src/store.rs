@@ -7,6 +7,7 @@ use dnsbroker_federation::{DomainName, Namespace, NamespaceError, Serial};
 use dnsbroker_zone::delta::{DeltaError, Network};
 use dnsbroker_zone::table::{Base, Chunk, ChunkError, Devices, OverlapError};
 use dnsbroker_zone::zones::{PublicZone, Timing, Zones};
+use imbl::ordmap::DiffItem;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -239,8 +240,9 @@ impl Store {
     /// Makes a finished group durable, then visible.
     pub fn commit(&mut self, finished: Finished) -> Result<Arc<View>, EngineError> {
         let Finished { mut view, mut batch, draft, must_fold, history_octets, .. } = finished;
-        for (netid, serial) in &view.ownership.lists {
-            if self.view.ownership.lists.get(netid) != Some(serial) {
+        // Once a group, however many acts of it changed the same list.
+        for change in self.view.ownership.lists.diff(&view.ownership.lists) {
+            if let DiffItem::Add(netid, serial) | DiffItem::Update { new: (netid, serial), .. } = change {
                 batch.put(Table::Lists, netid.as_u32().to_be_bytes(), serial.get().to_be_bytes());
             }
         }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use dnsbroker_store::act::Mode;
 use dnsbroker_store::engine::{Batch, Checked, Engine, EngineError, EngineKind, Table, Visit};
-use dnsbroker_store::{Identity, OpenError, Refusal, Store, audit};
+use dnsbroker_store::{Identity, OpenError, Refusal, Store, audit, history};
 use proptest::prelude::*;
 use support::{act, add_member, create, engine, identity, import, list, open, picture, settings, settle};
 
@@ -47,12 +47,37 @@ fn stores_of_other_formats_and_federations_are_refused_by_name() {
     let other = Identity { federation: "other.example".parse().expect("a name"), ..identity() };
     let foreign = open_error(&engine, other).to_string();
     assert!(foreign.contains("fed.example") && foreign.contains("other.example"), "{foreign}");
-    for (format, words) in [("2", "use a newer dnsbroker"), ("0", "cannot migrate"), ("soup", "use a newer dnsbroker")]
+    for (format, words) in [("3", "use a newer dnsbroker"), ("0", "cannot migrate"), ("soup", "use a newer dnsbroker")]
     {
         put(&engine, Table::Meta, b"format", Some(format.as_bytes()));
         let error = open_error(&engine, identity()).to_string();
         assert!(error.contains(words), "{format}: {error}");
     }
+}
+
+#[test]
+fn a_store_of_the_first_format_is_opened_with_all_it_has_and_is_ours_then() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let engine = engine(EngineKind::Redb, dir.path());
+    let before = filled(&engine);
+    // What the first format had: no table of later ones, and heads without what was added since.
+    for table in [Table::Lists, Table::History] {
+        for (key, _) in rows(&engine, table) {
+            put(&engine, table, &key, None);
+        }
+    }
+    let (_, heads) = rows(&engine, Table::Meta).into_iter().find(|(key, _)| key == b"zones").expect("heads");
+    let mut heads: serde_json::Value = serde_json::from_slice(&heads).expect("JSON");
+    assert!(heads.as_object_mut().expect("an object").remove("history").is_some());
+    put(&engine, Table::Meta, b"zones", Some(heads.to_string().as_bytes()));
+    put(&engine, Table::Meta, b"format", Some(b"1"));
+    let mut store = open(&engine);
+    assert_eq!(picture(&store.view()), before);
+    import(&mut store, list("alpine", "600013", Mode::Add, [9_999]));
+    drop(store);
+    let format = rows(&engine, Table::Meta).into_iter().find(|(key, _)| key == b"format").expect("a format");
+    assert_eq!(format.1, b"2", "the earlier program, which knows no policy, opens it no more");
+    assert!(open(&engine).view().zones.devices().get(support::device(9_999)).is_some());
 }
 
 /// A filled store, closed.
@@ -204,10 +229,13 @@ proptest! {
         value[at] ^= flip;
         put(&bare, table, &key, Some(&value));
         let error = match Store::open(Arc::clone(&engine), identity(), settings()) {
-            // The audit is not read at the start.
-            Ok(store) => {
-                prop_assert_eq!(table, Table::Audit);
+            // The audit and the history are not read at the start.
+            Ok(store) if table == Table::Audit => {
                 audit::verify(&*engine, &store.view().audit).err().map(OpenError::Engine)
+            }
+            Ok(_) => {
+                prop_assert_eq!(table, Table::History);
+                history::of_device(&*engine, support::device(7), None).err().map(OpenError::Engine)
             }
             Err(error) => Some(error),
         };

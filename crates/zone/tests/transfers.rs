@@ -162,11 +162,34 @@ proptest! {
         prop_assert_eq!(received_whole.content, Content::Whole(expected));
         prop_assert_eq!(received_whole.soa.serial, now.serial().get());
 
+        let owners = |outgoing: Outgoing, rtype| {
+            let all = messages(outgoing, &now, Zone::NetId, rtype);
+            let records = all.iter().flat_map(|message| Oracle::from_vec(message).expect("reads").answers);
+            records.map(|record| record.name.to_string()).collect::<BTreeSet<String>>()
+        };
+        let netids = owners(Outgoing::whole(now.clone(), Zone::NetId, extent()), RecordType::AXFR);
+        for network in now.networks() {
+            let ruling = viewer.as_ref().map(|viewer| now.policy().decide(viewer, network.netid, &network.member));
+            let seen = only.as_ref().is_none_or(|only| network.member == *only)
+                && ruling.is_none_or(|ruling| ruling.is_seen());
+            let label = format!("{}.", network.netid);
+            prop_assert_eq!(netids.iter().any(|owner| owner.contains(&label)), seen, "{}", network.netid);
+        }
+
         let from = from.min(history.len() - 1);
         let then = &history[from];
         let mut changes = Changes::default();
         deltas[from..].iter().for_each(|delta| changes.push(delta));
         let since = then.serial();
+        let changed = owners(Outgoing::difference(now.clone(), Zone::NetId, extent(), since, &changes), RecordType::IXFR);
+        let apex = now.names().apex(Zone::NetId).to_string();
+        for owner in changed.iter().filter(|owner| **owner != apex) {
+            let labels: Vec<&str> = owner.split('.').collect();
+            let label = labels.iter().find_map(|label| label.parse::<NetId>().ok()).expect("names a NetID");
+            let network = now.network(label).expect("none is removed here");
+            let ruling = viewer.as_ref().map(|viewer| now.policy().decide(viewer, label, &network.member));
+            prop_assert!(ruling.is_none_or(|ruling| ruling.is_seen()), "{}", owner);
+        }
         let outgoing = Outgoing::difference(now.clone(), Zone::DevEui, extent(), since, &changes);
         let all = messages(outgoing, &now, Zone::DevEui, RecordType::IXFR);
         if from < deltas.len() {

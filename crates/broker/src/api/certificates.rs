@@ -6,6 +6,7 @@ use axum::Extension;
 use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{Json, Query, State};
 use axum::http::StatusCode;
+use axum::response::Response;
 use dnsbroker_api::Timestamp;
 use dnsbroker_api::listed::{ListCertificates, ListTokens};
 use dnsbroker_api::message::{
@@ -18,10 +19,12 @@ use dnsbroker_ca::{
 };
 use dnsbroker_store::act::{self, Renewer, Which, bearer};
 use dnsbroker_store::{Refusal, View, record};
+use zeroize::Zeroizing;
 
+use super::call::Call;
 use super::caller::Role;
 use super::paging::page;
-use super::{ApiError, At, By, Who};
+use super::{ApiError, At, Who};
 use crate::app::App;
 use crate::committer::{CommitError, now};
 use crate::key::entropy;
@@ -45,12 +48,9 @@ pub async fn tokens(State(app): State<App>, query: Asked<ListTokens>) -> Result<
     Ok(Json(page(items, &query.paging())?))
 }
 
-pub async fn create_token(
-    State(app): State<App>,
-    By(actor): By,
-    body: Body<NewToken>,
-) -> Result<(StatusCode, Json<Token>), ApiError> {
-    let Json(NewToken { member, ttl, key_pin }) = body?;
+pub async fn create_token(State(app): State<App>, call: Call, body: Body<NewToken>) -> Result<Response, ApiError> {
+    let Json(new) = body?;
+    let NewToken { member, ttl, key_pin } = new.clone();
     let key_pin = match &key_pin {
         Some(text) => Some(text.parse().map_err(|error| ApiError::parameter("key_pin", text, error))?),
         None => None,
@@ -58,11 +58,13 @@ pub async fn create_token(
     let secret = TokenSecret::from_entropy(entropy().map_err(unavailable)?);
     let profile = Profile::OPERATOR.to_owned();
     let create = act::CreateToken { hash: secret.hash(), member, profile, ttl, key_pin };
-    let token = app.committer.commit(actor, create).await?;
     let instructions = Enrolment { url: app.listeners.api_url.clone(), ca_pin: app.pki.pin().to_string() };
-    let shown =
-        Token { token: Some(secret.reveal().to_string()), instructions: Some(instructions), ..shown_token(&token) };
-    Ok((StatusCode::CREATED, Json(shown)))
+    call.create(&app, &new, create, move |token| Token {
+        token: Some(secret.reveal().to_string()),
+        instructions: Some(instructions),
+        ..shown_token(token)
+    })
+    .await
 }
 
 fn shown_token(token: &record::Token) -> Token {
@@ -113,18 +115,16 @@ async fn renew_with(
 
 pub async fn enroll(State(app): State<App>, body: Body<Enroll>) -> Result<(StatusCode, Json<Issued>), ApiError> {
     let Json(Enroll { token, csr }) = body?;
+    let token = Zeroizing::new(token);
     let secret: TokenSecret =
         token.parse().map_err(|error| ApiError::new(StatusCode::FORBIDDEN, "token-malformed", chain(&error)))?;
     let enrolled = enrolled_by_token(&app, &secret, csr.as_bytes()).await?;
     Ok((StatusCode::CREATED, Json(issued(&app, &enrolled))))
 }
 
-pub async fn issue(
-    State(app): State<App>,
-    Extension(who): Extension<Who>,
-    body: Body<IssueCertificate>,
-) -> Result<(StatusCode, Json<Issued>), ApiError> {
-    let Json(IssueCertificate { member, replica, gateway, names, csr }) = body?;
+pub async fn issue(State(app): State<App>, call: Call, body: Body<IssueCertificate>) -> Result<Response, ApiError> {
+    let Json(new) = body?;
+    let (who, IssueCertificate { member, replica, gateway, names, csr }) = (&call.who, new.clone());
     // A member asks for itself, and for nothing that speaks for it: that is what renewal and tokens are for.
     let member = match who.own() {
         Some(own) if member.as_ref().is_some_and(|member| member != own) || replica.is_some() => {
@@ -157,8 +157,8 @@ pub async fn issue(
     let csr = verified(csr.as_bytes(), &profile)?;
     let (key, issuer, serial) = (csr.public_key().clone(), app.pki.issuer(), new_serial()?);
     let issue = act::Issue { subject, server_of, key, issuer, profile, serial };
-    let enrolled = app.committer.commit(who.actor, issue).await?;
-    Ok((StatusCode::CREATED, Json(issued(&app, &enrolled))))
+    let parts = app.clone();
+    call.create(&app, &new, issue, move |enrolled| issued(&parts, enrolled)).await
 }
 
 pub async fn renew(
@@ -244,7 +244,7 @@ pub async fn revoke(
 
 pub async fn revoke_several(
     State(app): State<App>,
-    By(actor): By,
+    call: Call,
     body: Body<RevokeCertificates>,
 ) -> Result<Json<Page<Certificate>>, ApiError> {
     let Json(RevokeCertificates { key, lineage, member, replica, reason }) = body?;
@@ -267,7 +267,8 @@ pub async fn revoke_several(
             ));
         }
     };
-    let revoked = app.committer.commit(actor, act::RevokeAll { which, reason: revocation_reason(&reason)? }).await?;
+    let revoked =
+        app.committer.commit(call.actor(), act::RevokeAll { which, reason: revocation_reason(&reason)? }).await?;
     let view = app.view();
     Ok(Json(Page { items: revoked.iter().map(|certificate| shown(&view, certificate)).collect(), next: None }))
 }
@@ -298,7 +299,7 @@ pub(super) fn shown(view: &View, certificate: &record::Certificate) -> Certifica
         gateway: certificate.gateway.clone(),
         names: certificate.names.clone(),
         profile: certificate.profile.clone(),
-        ca: certificate.ca.clone(),
+        issuer: certificate.ca.clone(),
         renews: certificate.renews.map(|serial| serial.to_string()),
         lineage: certificate.lineage().to_string(),
         key: certificate.key.to_string(),
@@ -337,24 +338,20 @@ pub async fn crls(State(app): State<App>) -> Json<Page<Crl>> {
 /// A request for the certificate of an issuing CA, to be carried to the root's key.
 pub async fn request_issuing(
     State(app): State<App>,
-    By(actor): By,
+    call: Call,
     body: Body<RequestIssuing>,
 ) -> Result<Json<IssuingRequest>, ApiError> {
     let Json(RequestIssuing { renew }) = body?;
     let object = if renew { "renewal" } else { "rotation" };
     let witness = act::Witness { act: "ca.request", object: object.to_owned(), detail: serde_json::Value::Null };
-    app.committer.commit(actor, witness).await?;
+    app.committer.commit(call.actor(), witness).await?;
     let parts = app.clone();
     let request = blocking(move || parts.pki.request(&parts.config.load(), renew)).await?;
     Ok(Json(IssuingRequest { csr: ::pem::encode(&::pem::Pem::new("CERTIFICATE REQUEST", request)) }))
 }
 
 /// Takes the certificate that the root has signed.
-pub async fn install_issuing(
-    State(app): State<App>,
-    By(actor): By,
-    body: Body<InstallCa>,
-) -> Result<Json<Ca>, ApiError> {
+pub async fn install_issuing(State(app): State<App>, call: Call, body: Body<InstallCa>) -> Result<Json<Ca>, ApiError> {
     let Json(InstallCa { pem }) = body?;
     let certificate = match dnsbroker_ca::chain::from_pem(pem.as_bytes()) {
         Ok(mut all) if all.len() == 1 => all.remove(0),
@@ -366,7 +363,7 @@ pub async fn install_issuing(
     // Told before it is done: a CA that nobody is told of would be worse than a line about one that failed.
     let detail = serde_json::json!({ "serial": facts.serial, "key": facts.key, "not_after": facts.not_after });
     let witness = act::Witness { act: "ca.install", object: "issuing CA".to_owned(), detail };
-    app.committer.commit(actor, witness).await?;
+    app.committer.commit(call.actor(), witness).await?;
     let parts = app.clone();
     let other = blocking(move || parts.pki.install(&parts.config.load(), &certificate)).await?;
     tracing::info!(serial = %facts.serial, rotated = other, "the issuing CA has a new certificate");
@@ -376,7 +373,7 @@ pub async fn install_issuing(
 /// Takes the root's list of revoked CAs.
 pub async fn install_root_crl(
     State(app): State<App>,
-    By(actor): By,
+    call: Call,
     body: axum::body::Bytes,
 ) -> Result<Json<Crl>, ApiError> {
     let parts = app.clone();
@@ -384,9 +381,17 @@ pub async fn install_root_crl(
     let ((number, this_update, next_update, revoked), octets) = list;
     let detail = serde_json::json!({ "number": number, "revoked": revoked });
     let witness = act::Witness { act: "crl.install", object: "root CA".to_owned(), detail };
-    app.committer.commit(actor, witness).await?;
+    app.committer.commit(call.actor(), witness).await?;
     let parts = app.clone();
     blocking(move || parts.pki.install_root_crl(&octets)).await?;
+    // What a revoked CA has signed is worth nothing any more, on connections that are open too.
+    for ca in app.pki.revoked_authorities() {
+        let which = Which::Issuer(ca);
+        match app.committer.commit(call.actor(), act::RevokeAll { which, reason: RevocationReason::Superseded }).await {
+            Ok(_) | Err(CommitError::Refused(Refusal::NothingToRevoke(_))) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
     let id = app.pki.root_id();
     let url = app.pki.base().map(|base| format!("{base}/crl/{id}.crl")).unwrap_or_default();
     let (this_update, next_update) = (Timestamp(this_update), Timestamp(next_update));

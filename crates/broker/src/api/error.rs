@@ -5,8 +5,8 @@ use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use dnsbroker_api::problem::{MEDIA_TYPE, Problem, chain};
-use dnsbroker_store::Refusal;
 use dnsbroker_store::engine::EngineError;
+use dnsbroker_store::{AccountRefusal, OwnershipRefusal, Refusal};
 
 use crate::committer::CommitError;
 use crate::standby::Elsewhere;
@@ -29,6 +29,11 @@ impl ApiError {
     pub fn internal(error: &dyn std::error::Error) -> Self {
         let problem = Problem::from_error(StatusCode::INTERNAL_SERVER_ERROR, "internal", error);
         Self { problem, wait: None }
+    }
+
+    /// What is not there, or is not the caller's business.
+    pub fn not_found(code: &'static str, detail: impl std::fmt::Display) -> Self {
+        Self::new(StatusCode::NOT_FOUND, code, detail)
     }
 
     /// Too much of something (RFC 6585, section 4).
@@ -55,7 +60,8 @@ impl std::fmt::Display for ApiError {
 }
 
 impl IntoResponse for ApiError {
-    fn into_response(self) -> Response {
+    fn into_response(mut self) -> Response {
+        self.problem.request = super::request_id::current();
         let content_type = [(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE))];
         let mut response = (self.problem.status(), content_type, self.problem.to_json()).into_response();
         if let Some(seconds) = self.wait {
@@ -73,7 +79,7 @@ impl From<CommitError> for ApiError {
             CommitError::Store { .. } => (StatusCode::SERVICE_UNAVAILABLE, "store-failed"),
             CommitError::Elsewhere(Elsewhere::Standby { .. }) => (StatusCode::SERVICE_UNAVAILABLE, "standby"),
             CommitError::Elsewhere(Elsewhere::Fenced(_)) => (StatusCode::SERVICE_UNAVAILABLE, "fenced"),
-            CommitError::Stopping => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
+            CommitError::Failed => (StatusCode::SERVICE_UNAVAILABLE, "writer-failed"),
         };
         Self::new(status, code, chain(&error))
     }
@@ -103,6 +109,7 @@ fn status(refusal: &Refusal) -> StatusCode {
         | Refusal::NetworkHeld { .. }
         | Refusal::NetworkInUse { .. }
         | Refusal::Shrink { .. }
+        | Refusal::Unread { .. }
         | Refusal::KeyExists(_)
         | Refusal::ReplicaHolder { .. }
         | Refusal::Filled { .. }
@@ -110,6 +117,36 @@ fn status(refusal: &Refusal) -> StatusCode {
         | Refusal::NameHeld { .. }
         | Refusal::AlreadyRevoked(_) => StatusCode::CONFLICT,
         Refusal::Engine(_) | Refusal::Row(_) => StatusCode::SERVICE_UNAVAILABLE,
+        Refusal::Changed(_) => StatusCode::PRECONDITION_FAILED,
+        Refusal::Account(refusal) => account_status(refusal),
+        Refusal::Ownership(refusal) => ownership_status(refusal),
+        _ => StatusCode::UNPROCESSABLE_ENTITY,
+    }
+}
+
+fn account_status(refusal: &AccountRefusal) -> StatusCode {
+    match refusal {
+        AccountRefusal::NoAdministrator(_) | AccountRefusal::NoApiToken(_) | AccountRefusal::NoWebhook(_) => {
+            StatusCode::NOT_FOUND
+        }
+        AccountRefusal::AdministratorExists(_)
+        | AccountRefusal::LastAdministrator(_)
+        | AccountRefusal::ApiTokenExists
+        | AccountRefusal::Full { .. } => StatusCode::CONFLICT,
+        AccountRefusal::Disabled(_) => StatusCode::FORBIDDEN,
+        AccountRefusal::TotpReplayed => StatusCode::UNAUTHORIZED,
+        AccountRefusal::KeyForm { .. } => StatusCode::BAD_REQUEST,
+        _ => StatusCode::UNPROCESSABLE_ENTITY,
+    }
+}
+
+fn ownership_status(refusal: &OwnershipRefusal) -> StatusCode {
+    match refusal {
+        OwnershipRefusal::NoDevice(_) | OwnershipRefusal::NoClaim { .. } | OwnershipRefusal::NoMove(_) => {
+            StatusCode::NOT_FOUND
+        }
+        OwnershipRefusal::ForeignRule(_) | OwnershipRefusal::NotHeld { .. } => StatusCode::FORBIDDEN,
+        OwnershipRefusal::MoveState { .. } | OwnershipRefusal::NothingMoves(_) => StatusCode::CONFLICT,
         _ => StatusCode::UNPROCESSABLE_ENTITY,
     }
 }

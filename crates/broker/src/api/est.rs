@@ -2,8 +2,9 @@
 //! in.
 //!
 //! `simpleenroll` takes the member's id and its token as HTTP Basic credentials, and asks for them first (401).
-//! `simplereenroll` takes the certificate of the connection. Bodies are base64, in lines or not, and so that both strict
-//! and wrapped readers take them, ours are in lines of 64 characters (RFC 2045, section 6.8, and RFC 7468 agree on those).
+//! `simplereenroll` takes the certificate of the connection. Bodies that come are base64, in lines or not. Those that go are
+//! base64 in one line, without an end of line: RFC 8951 wants that of RFC 4648 (section 4) in place of MIME's, and strongSwan
+//! reads nothing else. OpenSSL reads it with `base64 -d -A`.
 
 use axum::Extension;
 use axum::body::Bytes;
@@ -21,8 +22,6 @@ use super::certificates::{enrolled_by_token, renewed};
 use super::{ApiError, Who};
 use crate::app::App;
 
-/// Characters of a line of base64.
-const LINE: usize = 64;
 const ENCODING: HeaderName = HeaderName::from_static("content-transfer-encoding");
 const CERTIFICATES: &str = "application/pkcs7-mime; smime-type=certs-only";
 const ATTRIBUTES: &str = "application/csrattrs";
@@ -54,7 +53,7 @@ impl IntoResponse for EstError {
     }
 }
 
-/// Member and token of HTTP Basic (RFC 7617). Without them a body is not read.
+/// Member and token of HTTP Basic (RFC 7617).
 pub struct Basic {
     member: String,
     token: Zeroizing<String>,
@@ -97,10 +96,12 @@ pub async fn csrattrs() -> Response {
 /// A certificate for the bearer of a token.
 pub async fn simpleenroll(
     State(app): State<App>,
-    Basic { member, token }: Basic,
+    credentials: Result<Basic, EstError>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, EstError> {
+    // The body has been read by now: left unread it would cost the client its connection, and it has to ask again.
+    let Basic { member, token } = credentials?;
     let unknown = || EstError {
         error: ApiError::new(StatusCode::UNAUTHORIZED, "token-unknown", "this member has no such token"),
         challenge: true,
@@ -147,15 +148,9 @@ fn decoded(headers: &HeaderMap, body: &[u8]) -> Result<Vec<u8>, ApiError> {
 }
 
 fn encoded(media_type: &'static str, octets: &[u8]) -> Response {
-    let text = BASE64_STANDARD.encode(octets);
-    let mut lines = String::with_capacity(text.len() + text.len() / LINE * 2 + 2);
-    for line in text.as_bytes().chunks(LINE) {
-        lines.extend(line.iter().map(|octet| char::from(*octet)));
-        lines.push_str("\r\n");
-    }
     let headers =
         [(header::CONTENT_TYPE, HeaderValue::from_static(media_type)), (ENCODING, HeaderValue::from_static("base64"))];
-    (headers, lines).into_response()
+    (headers, BASE64_STANDARD.encode(octets)).into_response()
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use axum::Extension;
 use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{Json, Query, State};
 use axum::http::StatusCode;
+use axum::response::Response;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use dnsbroker_api::Timestamp;
@@ -14,7 +15,7 @@ use dnsbroker_api::standby::StandbyAt;
 use dnsbroker_ca::{Principal, ReplicaId};
 use dnsbroker_federation::{DomainName, NetId};
 use dnsbroker_store::record::{OnExpiry, Permission, SourceTls};
-use dnsbroker_store::{Refusal, View, act, record};
+use dnsbroker_store::{Object, Refusal, View, act, record};
 use dnsbroker_zone::transfer::NameForm;
 use dnsbroker_zone::tsig::Algorithm;
 use rustls_pki_types::CertificateDer;
@@ -23,8 +24,9 @@ use serde::de::DeserializeOwned;
 use serde::de::value::{Error as ValueError, StrDeserializer};
 use zeroize::Zeroizing;
 
+use super::call::{Call, tagged};
 use super::paging::page;
-use super::{ApiError, At, By, Who};
+use super::{ApiError, At, Who};
 use crate::app::App;
 use crate::committer::CommitError;
 use crate::key::{KeyError, entropy};
@@ -60,12 +62,9 @@ pub async fn keys(State(app): State<App>, query: Asked<ListKeys>) -> Result<Json
     Ok(Json(page(keys.filter(wanted).collect(), &query.paging())?))
 }
 
-pub async fn create_key(
-    State(app): State<App>,
-    By(actor): By,
-    body: Body<NewKey>,
-) -> Result<(StatusCode, Json<Key>), ApiError> {
-    let Json(NewKey { name, member, replica, allows, algorithm, secret }) = body?;
+pub async fn create_key(State(app): State<App>, call: Call, body: Body<NewKey>) -> Result<Response, ApiError> {
+    let Json(new) = body?;
+    let NewKey { name, member, replica, allows, algorithm, secret } = new.clone();
     let algorithm: Algorithm =
         algorithm.parse().map_err(|error| ApiError::parameter("algorithm", &algorithm, error))?;
     let holder = match (member, replica) {
@@ -83,8 +82,8 @@ pub async fn create_key(
         None => new_secret(algorithm).map_err(|error| failed(&error))?,
     };
     let sealed = app.sealer.seal(&name, algorithm, &secret).map_err(|error| failed(&error))?;
-    let key = app.committer.commit(actor, act::CreateKey { name, algorithm, holder, allows, sealed }).await?;
-    Ok((StatusCode::CREATED, Json(Key { secret: Some(STANDARD.encode(&*secret)), ..shown_key(&key) })))
+    let create = act::CreateKey { name, algorithm, holder, allows, sealed };
+    call.create(&app, &new, create, move |key| Key { secret: Some(STANDARD.encode(&*secret)), ..shown_key(key) }).await
 }
 
 /// The refusal does not repeat what was given: it is a secret.
@@ -110,12 +109,8 @@ fn shown_key(key: &record::TsigKey) -> Key {
     }
 }
 
-pub async fn revoke_key(
-    State(app): State<App>,
-    By(actor): By,
-    At(name): At<DomainName>,
-) -> Result<StatusCode, ApiError> {
-    app.committer.commit(actor, act::RevokeKey { name }).await?;
+pub async fn revoke_key(State(app): State<App>, call: Call, At(name): At<DomainName>) -> Result<StatusCode, ApiError> {
+    app.committer.commit(call.actor(), act::RevokeKey { name }).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -127,28 +122,33 @@ pub async fn replicas(State(app): State<App>, query: Asked<ListReplicas>) -> Res
     Ok(Json(page(items, &query.paging())?))
 }
 
-pub async fn set_replica(
-    State(app): State<App>,
-    By(actor): By,
-    At(id): At<ReplicaId>,
-    body: Body<SetReplica>,
-) -> Result<Json<Replica>, ApiError> {
-    let Json(SetReplica { holder, only, names, notify, notify_key, clear_text, standby }) = body?;
-    let names: NameForm = word("names", &names)?;
-    let standby = standby.map(|at| record::StandbyAt { name: at.name, addresses: at.addresses, port: at.port });
-    let set = act::SetReplica { id, holder, only, names, notify, notify_key, clear_text, standby };
-    let replica = app.committer.commit(actor, set).await?;
-    app.announcer.reconcile();
-    app.take_over.brokers.notify_one();
-    Ok(Json(shown_replica(&replica)))
+pub async fn replica(State(app): State<App>, At(id): At<ReplicaId>) -> Result<Response, ApiError> {
+    let view = app.view();
+    match view.replicas.get(&id) {
+        Some(known) => Ok(tagged(&app, &Object::Replica(id), shown_replica(known))),
+        None => Err(CommitError::Refused(Refusal::NoReplica(id)).into()),
+    }
 }
 
-pub async fn remove_replica(
+pub async fn set_replica(
     State(app): State<App>,
-    By(actor): By,
+    call: Call,
     At(id): At<ReplicaId>,
-) -> Result<StatusCode, ApiError> {
-    app.committer.commit(actor, act::RemoveReplica { id }).await?;
+    body: Body<SetReplica>,
+) -> Result<Response, ApiError> {
+    let Json(SetReplica { holder, only, names, notify, notify_key, clear_text, standby }) = body?;
+    let names: NameForm = word("names", &names)?;
+    let object = Object::Replica(id.clone());
+    let standby = standby.map(|at| record::StandbyAt { name: at.name, addresses: at.addresses, port: at.port });
+    let set = act::SetReplica { id, holder, only, names, notify, notify_key, clear_text, standby };
+    let replica = call.change(&app, object.clone(), set).await?;
+    app.announcer.reconcile();
+    app.take_over.brokers.notify_one();
+    Ok(tagged(&app, &object, shown_replica(&replica)))
+}
+
+pub async fn remove_replica(State(app): State<App>, call: Call, At(id): At<ReplicaId>) -> Result<StatusCode, ApiError> {
+    call.change(&app, Object::Replica(id.clone()), act::RemoveReplica { id }).await?;
     app.announcer.reconcile();
     app.take_over.brokers.notify_one();
     Ok(StatusCode::NO_CONTENT)
@@ -193,8 +193,8 @@ pub async fn source(
     State(app): State<App>,
     Extension(who): Extension<Who>,
     At(netid): At<NetId>,
-) -> Result<Json<Source>, ApiError> {
-    theirs(&app, &who, netid).map(Json)
+) -> Result<Response, ApiError> {
+    Ok(tagged(&app, &Object::Source(netid), theirs(&app, &who, netid)?))
 }
 
 /// A source that is the caller's business; another member's is as unknown as none.
@@ -212,16 +212,17 @@ fn shown(app: &App, netid: NetId) -> Result<Source, ApiError> {
 
 pub async fn set_source(
     State(app): State<App>,
-    By(actor): By,
+    call: Call,
     At(netid): At<NetId>,
     body: Body<SetSource>,
-) -> Result<Json<Source>, ApiError> {
+) -> Result<Response, ApiError> {
     let Json(SetSource { member, primary, zone, key, tls_name, tls_ca, tls_pin, on_expiry }) = body?;
     let on_expiry: OnExpiry = word("on_expiry", &on_expiry)?;
     let tls = source_tls(tls_name, tls_ca, tls_pin)?;
-    app.committer.commit(actor, act::SetSource { netid, member, primary, zone, key, tls, on_expiry }).await?;
+    let set = act::SetSource { netid, member, primary, zone, key, tls, on_expiry };
+    call.change(&app, Object::Source(netid), set).await?;
     app.sources.reconcile();
-    shown(&app, netid).map(Json)
+    Ok(tagged(&app, &Object::Source(netid), shown(&app, netid)?))
 }
 
 fn source_tls(
@@ -249,12 +250,8 @@ fn source_tls(
     }
 }
 
-pub async fn remove_source(
-    State(app): State<App>,
-    By(actor): By,
-    At(netid): At<NetId>,
-) -> Result<StatusCode, ApiError> {
-    app.committer.commit(actor, act::RemoveSource { netid }).await?;
+pub async fn remove_source(State(app): State<App>, call: Call, At(netid): At<NetId>) -> Result<StatusCode, ApiError> {
+    call.change(&app, Object::Source(netid), act::RemoveSource { netid }).await?;
     app.sources.reconcile();
     Ok(StatusCode::NO_CONTENT)
 }
@@ -269,22 +266,17 @@ pub async fn refresh_source(
     shown(&app, netid).map(Json)
 }
 
-pub async fn accept_source(
-    State(app): State<App>,
-    By(actor): By,
-    At(netid): At<NetId>,
-) -> Result<Json<Source>, ApiError> {
+pub async fn accept_source(State(app): State<App>, call: Call, At(netid): At<NetId>) -> Result<Json<Source>, ApiError> {
     let shown = shown(&app, netid)?;
-    match app.sources.accept(netid) {
-        Some(held) => {
-            tracing::info!(%actor, %netid, serial = %held.serial, "a held transfer is accepted");
-            Ok(Json(shown))
-        }
-        None => {
-            let detail = format!("no transfer of NetID {netid} is held back");
-            Err(ApiError::new(StatusCode::CONFLICT, "source-not-held", detail))
-        }
-    }
+    let Some(held) = app.sources.status(netid).and_then(|status| status.held) else {
+        let detail = format!("no transfer of NetID {netid} is held back");
+        return Err(ApiError::new(StatusCode::CONFLICT, "source-not-held", detail));
+    };
+    let detail = serde_json::json!({ "serial": held.serial, "reason": held.reason });
+    let witness = act::Witness { act: "source.accept", object: netid.to_string(), detail };
+    app.committer.commit(call.actor(), witness).await?;
+    app.sources.accept(netid, held.serial);
+    Ok(Json(shown))
 }
 
 fn shown_source(app: &App, view: &View, source: &record::Source) -> Source {
@@ -332,5 +324,7 @@ fn last_transfer(progress: &record::Progress) -> LastTransfer {
         mismatches_shown: progress.mismatches_shown.clone(),
         claimed: progress.claimed,
         claims_shown: progress.claims_shown.clone(),
+        filled: progress.filled,
+        filled_shown: progress.filled_shown.clone(),
     }
 }

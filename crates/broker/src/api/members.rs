@@ -3,16 +3,18 @@
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::extract::{Json, Path, Query, State};
 use axum::http::StatusCode;
+use axum::response::Response;
 use dnsbroker_api::Timestamp;
 use dnsbroker_api::listed::{ListMembers, ListNetids};
-use dnsbroker_api::message::{Grace, Member, Network, NewMember, Page, Reason, SetNetwork};
+use dnsbroker_api::message::{ChangeMember, Grace, Member, Network, NewMember, Page, Reason, SetNetwork};
 use dnsbroker_ca::Principal;
 use dnsbroker_federation::{DomainName, MemberId, NetId};
-use dnsbroker_store::{View, act, record};
+use dnsbroker_store::{Object, View, act, record};
 use dnsbroker_zone::delta;
 
+use super::call::{Call, tagged};
 use super::paging::page;
-use super::{ApiError, At, By};
+use super::{ApiError, At};
 use crate::app::App;
 use crate::committer::now;
 
@@ -33,43 +35,51 @@ pub async fn list(State(app): State<App>, query: Asked<ListMembers>) -> Result<J
     Ok(Json(page(items, &query.paging())?))
 }
 
-pub async fn add(
-    State(app): State<App>,
-    By(actor): By,
-    body: Body<NewMember>,
-) -> Result<(StatusCode, Json<Member>), ApiError> {
-    let Json(NewMember { id, name }) = body?;
-    let name = name.unwrap_or_else(|| id.to_string());
-    let member = app.committer.commit(actor, act::AddMember { id, name }).await?;
-    Ok((StatusCode::CREATED, Json(shown(&app.view(), &member))))
+pub async fn add(State(app): State<App>, call: Call, body: Body<NewMember>) -> Result<Response, ApiError> {
+    let Json(new) = body?;
+    let (id, name) = (new.id.clone(), new.name.clone().unwrap_or_else(|| new.id.to_string()));
+    let parts = app.clone();
+    call.create(&app, &new, act::AddMember { id, name }, move |member| shown(&parts.view(), member)).await
 }
 
-pub async fn show(State(app): State<App>, At(id): At<MemberId>) -> Result<Json<Member>, ApiError> {
+pub async fn show(State(app): State<App>, At(id): At<MemberId>) -> Result<Response, ApiError> {
     let view = app.view();
     match view.members.get(&id) {
-        Some(member) => Ok(Json(shown(&view, member))),
+        Some(member) => Ok(tagged(&app, &Object::Member(id), shown(&view, member))),
         None => Err(crate::committer::CommitError::Refused(dnsbroker_store::Refusal::NoMember(id)).into()),
     }
 }
 
-pub async fn remove(State(app): State<App>, By(actor): By, At(id): At<MemberId>) -> Result<StatusCode, ApiError> {
-    app.committer.commit(actor, act::RemoveMember { id }).await?;
+pub async fn change(
+    State(app): State<App>,
+    call: Call,
+    At(id): At<MemberId>,
+    body: Body<ChangeMember>,
+) -> Result<Response, ApiError> {
+    let Json(ChangeMember { name }) = body?;
+    let object = Object::Member(id.clone());
+    let member = call.change(&app, object.clone(), act::RenameMember { id, name }).await?;
+    Ok(tagged(&app, &object, shown(&app.view(), &member)))
+}
+
+pub async fn remove(State(app): State<App>, call: Call, At(id): At<MemberId>) -> Result<StatusCode, ApiError> {
+    call.change(&app, Object::Member(id.clone()), act::RemoveMember { id }).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 pub async fn suspend(
     State(app): State<App>,
-    By(actor): By,
+    call: Call,
     At(id): At<MemberId>,
     body: Body<Reason>,
 ) -> Result<Json<Member>, ApiError> {
     let Json(Reason { reason }) = body?;
-    let member = app.committer.commit(actor, act::SuspendMember { id, reason }).await?;
+    let member = call.change(&app, Object::Member(id.clone()), act::SuspendMember { id, reason }).await?;
     Ok(Json(shown(&app.view(), &member)))
 }
 
-pub async fn resume(State(app): State<App>, By(actor): By, At(id): At<MemberId>) -> Result<Json<Member>, ApiError> {
-    let member = app.committer.commit(actor, act::ResumeMember { id }).await?;
+pub async fn resume(State(app): State<App>, call: Call, At(id): At<MemberId>) -> Result<Json<Member>, ApiError> {
+    let member = call.change(&app, Object::Member(id.clone()), act::ResumeMember { id }).await?;
     Ok(Json(shown(&app.view(), &member)))
 }
 
@@ -81,50 +91,55 @@ pub async fn networks(State(app): State<App>, query: Asked<ListNetids>) -> Resul
     Ok(Json(page(items, &query.paging())?))
 }
 
-pub async fn set_network(
-    State(app): State<App>,
-    By(actor): By,
-    At(netid): At<NetId>,
-    body: Body<SetNetwork>,
-) -> Result<Json<Network>, ApiError> {
-    let Json(SetNetwork { member, addresses, port, target }) = body?;
-    let network = delta::Network { netid, member, addresses, port, target, tlsa: vec![] };
-    let network = app.committer.commit(actor, act::SetNetwork { network }).await?;
-    Ok(Json(shown_network(&app.view(), &network)))
+pub async fn network(State(app): State<App>, At(netid): At<NetId>) -> Result<Response, ApiError> {
+    let view = app.view();
+    match view.zones.network(netid) {
+        Some(network) => Ok(tagged(&app, &Object::Network(netid), shown_network(&view, network))),
+        None => Err(crate::committer::CommitError::Refused(dnsbroker_store::Refusal::NoNetwork(netid)).into()),
+    }
 }
 
-pub async fn remove_network(
+pub async fn set_network(
     State(app): State<App>,
-    By(actor): By,
+    call: Call,
     At(netid): At<NetId>,
-) -> Result<StatusCode, ApiError> {
-    app.committer.commit(actor, act::RemoveNetwork { netid }).await?;
+    body: Body<SetNetwork>,
+) -> Result<Response, ApiError> {
+    let Json(SetNetwork { member, addresses, port, target }) = body?;
+    let network = delta::Network { netid, member, addresses, port, target, tlsa: vec![] };
+    let object = Object::Network(netid);
+    let network = call.change(&app, object.clone(), act::SetNetwork { network }).await?;
+    Ok(tagged(&app, &object, shown_network(&app.view(), &network)))
+}
+
+pub async fn remove_network(State(app): State<App>, call: Call, At(netid): At<NetId>) -> Result<StatusCode, ApiError> {
+    call.change(&app, Object::Network(netid), act::RemoveNetwork { netid }).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 pub async fn grace(
     State(app): State<App>,
-    By(actor): By,
+    call: Call,
     At(id): At<MemberId>,
     body: Body<Grace>,
 ) -> Result<Json<Member>, ApiError> {
     let Json(Grace { seconds }) = body?;
     let until = (seconds != 0).then(|| now().saturating_add(seconds));
-    let member = app.committer.commit(actor, act::OpenGrace { id, until }).await?;
+    let member = call.change(&app, Object::Member(id.clone()), act::OpenGrace { id, until }).await?;
     Ok(Json(shown(&app.view(), &member)))
 }
 
 type Named = Result<Path<(MemberId, DomainName)>, PathRejection>;
 
-pub async fn approve(State(app): State<App>, By(actor): By, at: Named) -> Result<Json<Member>, ApiError> {
+pub async fn approve(State(app): State<App>, call: Call, at: Named) -> Result<Json<Member>, ApiError> {
     let Path((id, name)) = at?;
-    let member = app.committer.commit(actor, act::ApproveName { id, name, approved: true }).await?;
+    let member = call.change(&app, Object::Member(id.clone()), act::ApproveName { id, name, approved: true }).await?;
     Ok(Json(shown(&app.view(), &member)))
 }
 
-pub async fn withdraw(State(app): State<App>, By(actor): By, at: Named) -> Result<Json<Member>, ApiError> {
+pub async fn withdraw(State(app): State<App>, call: Call, at: Named) -> Result<Json<Member>, ApiError> {
     let Path((id, name)) = at?;
-    let member = app.committer.commit(actor, act::ApproveName { id, name, approved: false }).await?;
+    let member = call.change(&app, Object::Member(id.clone()), act::ApproveName { id, name, approved: false }).await?;
     Ok(Json(shown(&app.view(), &member)))
 }
 

@@ -16,8 +16,9 @@ use dnsbroker_zone::presentation::{self, NameForm};
 use dnsbroker_zone::zones::Zones;
 use tokio_util::io::ReaderStream;
 
+use super::ApiError;
+use super::call::Call;
 use super::paging::limit;
-use super::{ApiError, By};
 use crate::app::App;
 use crate::config::Config;
 
@@ -45,9 +46,9 @@ pub async fn status(State(app): State<App>) -> Json<Status> {
             .into_iter()
             .map(|(name, not_after)| Expiry { name, not_after: Timestamp(not_after) })
             .collect(),
-        overdue: crate::expiry::overdue_members(&view)
+        overdue: crate::expiry::overdue(&view)
             .into_iter()
-            .map(|(member, not_after)| Expiry { name: member.to_string(), not_after: Timestamp(not_after) })
+            .map(|(name, not_after)| Expiry { name, not_after: Timestamp(not_after) })
             .collect(),
         audit: AuditHead { number: view.audit.number, hash: view.audit.hash.clone() },
     })
@@ -157,11 +158,11 @@ pub async fn verify_audit(State(app): State<App>) -> Result<Json<AuditCheck>, Ap
 }
 
 /// A backup: the store, and the CA's files but for the root's key and the passphrase.
-pub async fn backup(State(app): State<App>, By(actor): By) -> Result<Response, ApiError> {
+pub async fn backup(State(app): State<App>, call: Call) -> Result<Response, ApiError> {
     let failed = |error: &dyn std::error::Error| ApiError::internal(error);
     let config = app.config.load_full();
     let witness = act::Witness { act: "backup", object: "store".to_owned(), detail: serde_json::Value::Null };
-    app.committer.commit(actor, witness).await?;
+    app.committer.commit(call.actor(), witness).await?;
     let parts = app.clone();
     let files = blocking(move || backup_files(&parts.config.load())).await?.map_err(|error| failed(&error))?;
     // It has no name: what is left of an answer that broke off is nothing.

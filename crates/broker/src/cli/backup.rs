@@ -13,9 +13,10 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use dnsbroker_api::problem::chain;
-use dnsbroker_ca::{RevocationReason, Revoked, read_crl};
-use dnsbroker_store::act::Recall;
+use dnsbroker_ca::read_crl;
+use dnsbroker_store::act::{Published, Recall, Recalled, Replaced};
 use dnsbroker_store::audit::{self, Head};
+use dnsbroker_store::engine::{Engine, EngineError};
 use dnsbroker_store::{Actor, Identity, Store, View, backup};
 use dnsbroker_zone::zones::PublicZone;
 use serde::Serialize;
@@ -107,6 +108,8 @@ struct Restored {
     devices: u64,
     serial: String,
     revocations_taken_over: usize,
+    certificates_taken_over: usize,
+    suspensions_taken_over: usize,
     replaced: Option<PathBuf>,
     notes: Vec<String>,
 }
@@ -114,8 +117,8 @@ struct Restored {
 /// What is known of the time after the backup.
 #[derive(Default)]
 struct Known {
-    view: Option<Arc<View>>,
-    head: Option<Head>,
+    replaced: Option<Replaced>,
+    engine: Option<Arc<dyn Engine>>,
 }
 
 impl Restore {
@@ -139,10 +142,14 @@ impl Restore {
         let mut store = Store::open(Arc::clone(&engine), identity, settings(&config, PublicZone::default())?)
             .context("the backup's store does not open")?;
         self.check_audit(&*engine, &store.view(), &known)?;
-        let recall = self.recall(&config, &known, &mut notes)?;
+        let recall = self.recall(&config, known, &mut notes)?;
         let mut transaction = store.begin(now())?;
         let actor = Actor::Local(rustix::process::getuid().as_raw());
         let taken = transaction.run(&actor, recall).context("the restored store takes no changes")?;
+        let Recalled { revoked, certificates, suspended, on_hold } = taken;
+        if on_hold > 0 {
+            notes.push(format!("{on_hold} certificates were on hold by the list: suspend their members again"));
+        }
         let finished = transaction.finish();
         let view = store.commit(finished)?;
         store.checkpoint(now())?;
@@ -153,7 +160,9 @@ impl Restore {
             audit_rows: view.audit.number,
             devices: view.zones.devices().len(),
             serial: view.zones.serial().to_string(),
-            revocations_taken_over: taken,
+            revocations_taken_over: revoked,
+            certificates_taken_over: certificates,
+            suspensions_taken_over: suspended,
             replaced,
             notes,
         };
@@ -162,58 +171,55 @@ impl Restore {
     }
 
     /// The chain of the backup is whole, and part of what was published or is in the store that it replaces.
-    fn check_audit(
-        &self,
-        engine: &dyn dnsbroker_store::engine::Engine,
-        view: &View,
-        known: &Known,
-    ) -> anyhow::Result<()> {
+    fn check_audit(&self, engine: &dyn Engine, view: &View, known: &Known) -> anyhow::Result<()> {
         let verdict = audit::verify(engine, &view.audit)?;
         if let Some(broken) = verdict.broken {
             bail!("the audit of the backup was tampered with or damaged: {broken}");
         }
-        for (head, whose) in [(&self.head, "that was published"), (&known.head, "of the store that is there")] {
-            let Some(head) = head else { continue };
-            if head.number <= view.audit.number {
-                let hash = audit::hash_of(engine, head.number)?;
-                ensure!(
-                    head.number == 0 || hash.as_deref() == Some(&head.hash),
-                    "the backup is of another history: row {} of its audit is not the one {whose}",
-                    head.number
-                );
-            }
+        if let Some(head) = self.head.as_ref().filter(|head| 0 < head.number && head.number <= view.audit.number) {
+            let hash = audit::hash_of(engine, head.number)?;
+            ensure!(
+                hash.as_deref() == Some(&head.hash),
+                "the backup is of another history: row {} of its audit is not the one that was published",
+                head.number
+            );
+        }
+        if let (Some(replaced), Some(other)) = (&known.replaced, &known.engine) {
+            // The last row that both must have.
+            let number = view.audit.number.min(replaced.view.audit.number);
+            ensure!(
+                number == 0 || audit::hash_of(engine, number)? == audit::hash_of(&**other, number)?,
+                "the backup is of another history: row {number} of its audit is not the one of the store that is there; move \
+                 that away if it is to be given up"
+            );
         }
         Ok(())
     }
 
-    fn recall(&self, config: &Config, known: &Known, notes: &mut Vec<String>) -> anyhow::Result<Recall> {
-        let (mut revoked, mut numbers) = (Vec::new(), Vec::new());
-        if let Some(view) = &known.view {
-            revoked.extend(view.certificates.values().filter_map(|certificate| {
-                let Some(dnsbroker_store::record::Revocation { at, reason }) = &certificate.revoked else {
-                    return None;
-                };
-                Some(Revoked { serial: certificate.serial, at: *at, reason: *reason })
-            }));
-            numbers.extend(view.crls.values().map(|crl| (crl.ca.clone(), crl.number)));
-        }
+    fn recall(&self, config: &Config, known: Known, notes: &mut Vec<String>) -> anyhow::Result<Recall> {
+        let mut lists = Vec::new();
         for file in &self.crl {
             let list = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
-            let (ca, number, entries) =
-                published(config, &list).with_context(|| format!("cannot use {}", file.display()))?;
-            revoked.extend(entries.into_iter().filter(|entry| entry.reason != RevocationReason::CertificateHold));
-            numbers.push((ca, number));
+            lists.push(published(config, &list).with_context(|| format!("cannot use {}", file.display()))?);
         }
-        if known.view.is_none() && self.crl.is_empty() {
+        let replaced = known.replaced;
+        if replaced.is_none() && lists.is_empty() {
             notes.push(
                 "nothing is known of certificates that were revoked after the backup: revoke them again, or restore with \
                  the last published list (--crl)"
                     .to_owned(),
             );
         }
-        let detail = serde_json::json!({ "file": self.file, "lists": self.crl, "store": known.view.is_some() });
-        let serial = known.view.as_ref().map(|view| view.zones.serial());
-        Ok(Recall { revoked, numbers, serial, detail })
+        if replaced.is_none() {
+            notes.push(
+                "nothing is known of tokens that were used, members that were suspended and TSIG keys that were revoked \
+                 after the backup: look at `token list`, `member list` and `key list`"
+                    .to_owned(),
+            );
+        }
+        let detail = serde_json::json!({ "file": self.file, "lists": self.crl, "store": replaced.is_some() });
+        let authorities = authorities(config)?.into_iter().map(|(id, _)| id).collect();
+        Ok(Recall { replaced, lists, authorities, detail })
     }
 }
 
@@ -252,7 +258,7 @@ fn known(config: &Config, data: &Path, notes: &mut Vec<String>) -> anyhow::Resul
     }
     let engine = match config.engine()?.open(data) {
         Ok(engine) => engine,
-        Err(error @ dnsbroker_store::engine::EngineError::InUse { .. }) => return Err(error.into()),
+        Err(error @ EngineError::InUse { .. }) => return Err(error.into()),
         Err(error) => {
             notes.push(format!(
                 "the store that is there does not open, and nothing is taken from it: {}",
@@ -262,8 +268,11 @@ fn known(config: &Config, data: &Path, notes: &mut Vec<String>) -> anyhow::Resul
         }
     };
     let identity = Identity { federation: config.federation.clone(), labels: config.zones.labels.clone() };
-    match Store::open(engine, identity, settings(config, PublicZone::default())?) {
-        Ok(store) => Ok(Known { head: Some(store.view().audit.clone()), view: Some(store.view()) }),
+    match Store::open(Arc::clone(&engine), identity, settings(config, PublicZone::default())?) {
+        Ok(store) => {
+            let replaced = Replaced::read(store.view(), &*engine)?;
+            Ok(Known { replaced: Some(replaced), engine: Some(engine) })
+        }
         Err(error) => {
             notes.push(format!(
                 "the store that is there does not open, and nothing is taken from it: {}",
@@ -274,21 +283,26 @@ fn known(config: &Config, data: &Path, notes: &mut Vec<String>) -> anyhow::Resul
     }
 }
 
-/// CA, number and entries of a list that one of the issuing CAs has signed.
-fn published(config: &Config, list: &[u8]) -> anyhow::Result<(String, u64, Vec<Revoked>)> {
+/// The issuing CAs whose files are there, by id, with their certificates.
+fn authorities(config: &Config) -> anyhow::Result<Vec<(String, Vec<u8>)>> {
     let ca = config.path(&config.ca.dir);
     let mut files = vec![ca.join("issuing.pem")];
     if let Ok(entries) = std::fs::read_dir(ca.join("previous")) {
-        files.extend(
-            entries
-                .filter_map(|entry| Some(entry.ok()?.path()))
-                .filter(|path| path.extension().is_some_and(|e| e == "pem")),
-        );
+        let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
+        files.extend(paths.filter(|path| path.extension().is_some_and(|extension| extension == "pem")));
     }
-    for file in files {
+    let read = |file: PathBuf| {
         let certificate = read_certificate(&file)?;
-        if let Ok((number, entries)) = read_crl(list, &certificate) {
-            return Ok((dnsbroker_ca::ca_id(&dnsbroker_ca::certified_key(&certificate)?), number, entries));
+        Ok((dnsbroker_ca::ca_id(&dnsbroker_ca::certified_key(&certificate)?), certificate))
+    };
+    files.into_iter().map(read).collect()
+}
+
+/// A list that one of the issuing CAs has signed.
+fn published(config: &Config, list: &[u8]) -> anyhow::Result<Published> {
+    for (ca, certificate) in authorities(config)? {
+        if let Ok((number, revoked)) = read_crl(list, &certificate) {
+            return Ok(Published { ca, number, revoked });
         }
     }
     bail!("it is not a list of revoked certificates (DER) of this federation's issuing CA")
@@ -311,10 +325,12 @@ fn swap(data: &Path, beside: &Path) -> anyhow::Result<Option<PathBuf>> {
 }
 
 fn text(restored: &Restored) -> String {
-    let Restored { dir, audit_rows, devices, serial, revocations_taken_over, replaced, notes } = restored;
+    let Restored { dir, audit_rows, devices, serial, replaced, notes, .. } = restored;
+    let Restored { revocations_taken_over, certificates_taken_over, suspensions_taken_over, .. } = restored;
     let mut text = format!(
-        "{}: {devices} devices, {audit_rows} audit rows, serial {serial}; {revocations_taken_over} later revocations were \
-         taken over\n",
+        "{}: {devices} devices, {audit_rows} audit rows, serial {serial}; taken over from after the backup: \
+         {revocations_taken_over} revocations, {certificates_taken_over} certificates, {suspensions_taken_over} \
+         suspensions\n",
         dir.display()
     );
     if let Some(replaced) = replaced {

@@ -13,8 +13,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use tokio::io::AsyncRead;
 use tokio_util::io::InspectReader;
 
-use super::Context;
 use super::output::Output;
+use super::{Context, ownership};
 
 #[derive(Subcommand)]
 pub(super) enum DeviceCommand {
@@ -27,6 +27,19 @@ pub(super) enum DeviceCommand {
         /// In any of the forms people write
         deveui: DevEui,
     },
+    /// What happened to a device, oldest first
+    History {
+        /// In any of the forms people write
+        deveui: DevEui,
+    },
+    /// Let devices go: to one who claims them, or to nobody
+    Release(ownership::Release),
+    /// Devices that one member wants and another holds
+    #[command(subcommand)]
+    Claim(ownership::ClaimCommand),
+    /// Move devices from one operator to another, without touching them
+    #[command(subcommand)]
+    Transfer(ownership::TransferCommand),
     /// Resolve a device and explain each step and rule
     Lookup {
         /// In any of the forms people write
@@ -93,6 +106,10 @@ impl DeviceCommand {
                 let device: Device = client.device_show(&deveui).await?;
                 output.print(&device, line);
             }
+            Self::History { deveui } => ownership::history(deveui, context).await?,
+            Self::Release(release) => ownership::release(release, context).await?,
+            Self::Claim(command) => ownership::claims(command, context).await?,
+            Self::Transfer(command) => ownership::transfers(command, context).await?,
             Self::Lookup { deveui, member } => {
                 let lookup: Lookup = client.device_lookup(&deveui, &LookUp { r#as: member }).await?;
                 output.print(&lookup, lookup_text);
@@ -175,7 +192,13 @@ async fn import(Context { client, output }: &Context, args: ImportArgs) -> anyho
     };
     output.print(&report, report_text);
     name_trouble(*output, &report);
-    let took = report.added + report.moved + report.removed + report.unchanged + report.absent + report.claimed;
+    let took = report.added
+        + report.moved
+        + report.removed
+        + report.unchanged
+        + report.absent
+        + report.claimed
+        + report.filled;
     if took == 0 && report.rejected > 0 {
         bail!("no row of the list names a device: is it of another format? see --format");
     }
@@ -213,6 +236,8 @@ pub(super) fn report_text(report: &ImportReport) -> String {
         (absent, "not there"),
         (repeated, "repeated in the list"),
         (claimed, "held by another member"),
+        (&report.outside, "outside the member's ranges"),
+        (&report.filled, "on a NetID that a source fills"),
         (rejected, "rows refused"),
     ] {
         if *count > 0 {
@@ -234,6 +259,16 @@ pub(super) fn name_trouble(output: Output, report: &ImportReport) {
     }
     for deveui in &report.claims {
         output.note(&format!("{deveui}: another member holds it; it was left as it is"));
+    }
+    for deveui in &report.outsiders {
+        output.note(&format!("{deveui}: outside the ranges that the member may register; it was left out"));
+    }
+    for deveui in &report.filled_shown {
+        output.note(&format!("{deveui}: the member's own name server has it, for another NetID; it was left there"));
+    }
+    let unnamed = report.filled.saturating_sub(report.filled_shown.len() as u64);
+    if unnamed > 0 {
+        output.note(&format!("and {unnamed} more devices of the member's own name server"));
     }
     let unnamed = report.claimed.saturating_sub(report.claims.len() as u64);
     if unnamed > 0 {

@@ -135,6 +135,11 @@ pub(super) enum ReplicaCommand {
     Add(AddReplica),
     /// List replicas
     List,
+    /// Show one replica
+    Show {
+        /// Its id
+        id: MemberId,
+    },
     /// Take a replica's rights away, with its certificates and keys
     Remove {
         /// Its id
@@ -223,6 +228,10 @@ impl ReplicaCommand {
             Self::List => {
                 let replicas = all(async |query| client.replica_list(query).await, ListReplicas::default()).await?;
                 output.print(&replicas, |replicas| replica_table(&replicas.items));
+            }
+            Self::Show { id } => {
+                let replica: Replica = client.replica_show(&id).await?;
+                output.print(&replica, |replica| replica_table(std::slice::from_ref(replica)));
             }
             Self::Remove { id } => {
                 client.replica_remove(&id).await?;
@@ -430,6 +439,10 @@ fn source_text(source: &Source) -> String {
                 "warning",
                 &format!("{} devices are held by another member: {}", last.claimed, devices(&last.claims_shown)),
             );
+        }
+        if last.filled > 0 {
+            let names = devices(&last.filled_shown);
+            line("warning", &format!("{} devices come from another source of the member: {names}", last.filled));
         }
     }
     text

@@ -1,23 +1,28 @@
 //! `init`: a federation in a directory.
 
 use std::fmt::Write as _;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::Args;
+use dnsbroker_ca::TokenSecret;
 use dnsbroker_federation::DomainName;
+use dnsbroker_store::act::{AddAdministrator, CreateApiToken};
 use dnsbroker_store::engine::EngineKind;
-use dnsbroker_store::{Identity, Store};
+use dnsbroker_store::record::{Role, Scope, TokenOwner};
+use dnsbroker_store::{Actor, Identity, Store};
 use dnsbroker_zone::zones::PublicZone;
 use serde::Serialize;
 
 use super::output::Output;
+use crate::account::password;
 use crate::committer::now;
 use crate::config::Config;
 use crate::daemon::{http_url, settings};
-use crate::key::write_whole;
+use crate::key::{entropy, write_secret, write_whole};
+use crate::listen::has_ipv6;
 use crate::pki::{ceremony, new_passphrase, private_dir};
 
 /// Ports of a broker in service.
@@ -40,7 +45,7 @@ pub(super) struct Init {
     /// Labels of the private zones, as in --labels deveui,netid for those of the IoTRoam tutorial
     #[arg(long, value_name = "DEVEUIS,NETIDS", default_value = "deveuis,netids", value_parser = labels)]
     pub(super) labels: (String, String),
-    /// Address to listen on; may be given several times [default: 0.0.0.0, with --port-base 127.0.0.1]
+    /// Address to listen on; may be given several times [default: 0.0.0.0 and, where there is IPv6, ::; with --port-base 127.0.0.1]
     #[arg(long)]
     pub(super) listen: Vec<IpAddr>,
     /// Address under which members reach the broker; may be given several times
@@ -85,6 +90,9 @@ pub(super) struct Made {
     ca_file: PathBuf,
     root_key: PathBuf,
     control_socket: PathBuf,
+    pub(super) administrator: String,
+    pub(super) password_file: PathBuf,
+    pub(super) token_file: PathBuf,
 }
 
 impl Init {
@@ -97,12 +105,15 @@ impl Init {
                 "federation {} is in {}\n\n\
                  1. Move the root key to a place that is not online: {}\n\
                  2. Look at the configuration: {}\n\
-                 3. Serve it: dnsbroker serve --config {}\n",
+                 3. Serve it: dnsbroker serve --config {}\n\
+                 4. Log in as {} with the password in {}, change it, and delete the file\n",
                 made.federation,
                 made.config.parent().unwrap_or(Path::new(".")).display(),
                 made.root_key.display(),
                 made.config.display(),
                 made.config.display(),
+                made.administrator,
+                made.password_file.display(),
             )
         });
         if hint {
@@ -127,7 +138,7 @@ impl Init {
             .with_context(|| format!("cannot make the directory {}", dir.display()))?;
         let passphrase = new_passphrase()?;
         private_dir(&dir.join("secrets"))?;
-        crate::key::write_secret(&dir.join("secrets/ca-passphrase"), passphrase.as_bytes())?;
+        write_secret(&dir.join("secrets/ca-passphrase"), passphrase.as_bytes())?;
         let root_key = dir.join("root-key");
         let secret = passphrase.trim_end().as_bytes();
         let base = config.pki.as_ref().and_then(|pki| pki.url.as_deref());
@@ -137,7 +148,8 @@ impl Init {
         private_dir(&data)?;
         let engine = self.store.open(&data)?;
         let identity = Identity { federation: config.federation.clone(), labels: config.zones.labels.clone() };
-        Store::create(engine, identity, settings(&config, PublicZone::default())?).context("cannot make the store")?;
+        let store = Store::create(engine, identity, settings(&config, PublicZone::default())?);
+        first_administrator(store.context("cannot make the store")?, &dir.join("secrets"))?;
         // Last, so that a directory with a configuration is a whole one.
         write_whole(&file, text.as_bytes(), 0o640)?;
         Ok(Made {
@@ -146,15 +158,19 @@ impl Init {
             ca_file: dir.join("ca/root.pem"),
             root_key,
             control_socket: dir.join("control.sock"),
+            administrator: ADMINISTRATOR.to_owned(),
+            password_file: dir.join("secrets").join(PASSWORD_FILE),
+            token_file: dir.join("secrets").join(TOKEN_FILE),
         })
     }
 
     fn configuration(&self) -> anyhow::Result<String> {
         let (ports, default) = match self.port_base {
-            Some(base) => (Ports::from_base(base)?, IpAddr::V4(Ipv4Addr::LOCALHOST)),
-            None => (PORTS, IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
+            Some(base) => (Ports::from_base(base)?, vec![IpAddr::V4(Ipv4Addr::LOCALHOST)]),
+            None if has_ipv6() => (PORTS, vec![Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()]),
+            None => (PORTS, vec![Ipv4Addr::UNSPECIFIED.into()]),
         };
-        let addresses = if self.listen.is_empty() { vec![default] } else { self.listen.clone() };
+        let addresses = if self.listen.is_empty() { default } else { self.listen.clone() };
         let listen = |port| {
             let sockets: Vec<String> =
                 addresses.iter().map(|ip| format!("{:?}", SocketAddr::new(*ip, port).to_string())).collect();
@@ -207,4 +223,36 @@ impl Init {
         writeln!(text, "[log]\nlevel = \"info\"\nformat = \"text\"")?;
         Ok(text)
     }
+}
+
+/// The first administrator's name.
+pub(super) const ADMINISTRATOR: &str = "admin";
+/// The file with its password, in the directory of secrets.
+const PASSWORD_FILE: &str = "admin-password";
+/// The file with an API token for programs on this machine.
+const TOKEN_FILE: &str = "admin-token";
+
+/// Makes the first administrator, with a password that nobody else has, and an API token for programs.
+fn first_administrator(mut store: Store, secrets: &Path) -> anyhow::Result<()> {
+    let password = password::random()?;
+    let hash = password::hash_now(password.as_bytes()).context("the password cannot be hashed")?;
+    write_secret(&secrets.join(PASSWORD_FILE), format!("{}\n", *password).as_bytes())?;
+    let token = TokenSecret::from_entropy(entropy()?);
+    write_secret(&secrets.join(TOKEN_FILE), format!("{}\n", *token.reveal()).as_bytes())?;
+    let actor = Actor::Local(rustix::process::getuid().as_raw());
+    let name = ADMINISTRATOR.to_owned();
+    let mut transaction = store.begin(now())?;
+    let add = AddAdministrator { name: name.clone(), role: Role::Admin, password: hash, totp: None };
+    transaction.run(&actor, add).context("cannot make the first administrator")?;
+    let create = CreateApiToken {
+        hash: token.hash(),
+        name: format!("made by init, in {TOKEN_FILE}"),
+        owner: TokenOwner::Administrator(name),
+        scopes: [Scope::Admin].into(),
+        expires: None,
+    };
+    transaction.run(&actor, create).context("cannot make the first API token")?;
+    let finished = transaction.finish();
+    store.commit(finished)?;
+    Ok(())
 }

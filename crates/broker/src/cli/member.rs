@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use dnsbroker_api::listed::{ListMembers, ListNetids};
-use dnsbroker_api::message::{Grace, Member, Network, NewMember, Reason, SetAnchors, SetNetwork};
+use dnsbroker_api::message::{ChangeMember, Grace, Member, Network, NewMember, Reason, SetAnchors, SetNetwork};
 use dnsbroker_api::operator::NetIdAnchors;
+use dnsbroker_api::ownership::Limits;
 use dnsbroker_federation::{DomainName, MemberId, NetId};
 
 use super::certificate::duration;
@@ -62,6 +63,28 @@ pub(super) enum MemberCommand {
         #[arg(long)]
         withdraw: bool,
     },
+    /// Give a member another name for people
+    Rename {
+        /// Its id
+        id: MemberId,
+        /// The name
+        name: String,
+    },
+    /// Show or set what devices a member may register
+    Limits {
+        /// Its id
+        id: MemberId,
+        /// A block of DevEUIs: the first digits, a slash and how many bits count, as in 0004a30b/32; may be given several
+        /// times. All others are refused from then on
+        #[arg(long)]
+        range: Vec<String>,
+        /// How many devices it may have
+        #[arg(long)]
+        quota: Option<u64>,
+        /// Any devices, any number
+        #[arg(long, conflicts_with_all = ["range", "quota"])]
+        none: bool,
+    },
     /// Remove a member that holds no NetIDs any more; its certificates are refused from now on
     Remove {
         /// Its id
@@ -113,6 +136,21 @@ impl MemberCommand {
                     )
                 });
             }
+            Self::Rename { id, name } => {
+                let member: Member = client.member_change(&id, &ChangeMember { name }).await?;
+                output.print(&member, |member| format!("member {id} is called {}\n", member.name));
+            }
+            Self::Limits { id, range, quota, none } => {
+                let limits = match none || !range.is_empty() || quota.is_some() {
+                    true => client.limits_set(&id, &Limits { ranges: range, quota }).await?,
+                    false => client.limits_show(&id).await?,
+                };
+                output.print(&limits, |Limits { ranges, quota }| {
+                    let ranges = if ranges.is_empty() { "any".to_owned() } else { ranges.join(" ") };
+                    let quota = quota.map_or_else(|| "any number".to_owned(), |quota| quota.to_string());
+                    format!("ranges  {ranges}\nquota   {quota}\n")
+                });
+            }
             Self::Remove { id } => {
                 client.member_remove(&id).await?;
                 output.print(&serde_json::json!({ "removed": id }), |_| format!("member {id} removed\n"));
@@ -140,6 +178,11 @@ pub(super) enum NetidCommand {
     Set(SetNetid),
     /// List all NetIDs
     List,
+    /// Show one NetID
+    Show {
+        /// Six hexadecimal digits
+        netid: NetId,
+    },
     /// Publish what its servers are trusted by, where that is not the federation's CA: in the bundle, and as TLSA records
     Anchors {
         /// Six hexadecimal digits
@@ -187,6 +230,10 @@ impl NetidCommand {
             Self::List => {
                 let networks = all(async |query| client.netid_list(query).await, ListNetids::default()).await?;
                 output.print(&networks, |networks| network_table(&networks.items));
+            }
+            Self::Show { netid } => {
+                let network: Network = client.netid_show(&netid).await?;
+                output.print(&network, |network| network_table(std::slice::from_ref(network)));
             }
             Self::Anchors { netid, file, .. } => {
                 let pem = match &file {

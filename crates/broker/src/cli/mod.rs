@@ -3,6 +3,7 @@
 //! `init`, `quickstart`, `serve` and `config check` work on files; everything else talks to the running daemon over its
 //! control socket, by the same REST routes as the UI.
 
+mod admin;
 mod audit;
 mod backup;
 mod ca;
@@ -14,6 +15,8 @@ mod exchange;
 mod init;
 mod member;
 mod output;
+mod ownership;
+mod policy;
 mod quickstart;
 mod serve;
 mod standby;
@@ -85,6 +88,15 @@ enum Command {
     /// Devices
     #[command(subcommand)]
     Device(device::DeviceCommand),
+    /// Who may resolve whose devices
+    #[command(subcommand)]
+    Policy(policy::PolicyCommand),
+    /// Administrators and auditors, who log in over the network
+    #[command(subcommand)]
+    Admin(admin::AdminCommand),
+    /// Tokens with which programs use the API
+    #[command(subcommand)]
+    ApiToken(admin::ApiTokenCommand),
     /// Zones as they are served
     #[command(subcommand)]
     Zone(zone::ZoneCommand),
@@ -135,6 +147,9 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Cert(command) => command.run(&context()).await,
         Command::Ca(command) => command.run(&context()).await,
         Command::Device(command) => command.run(&context()).await,
+        Command::Policy(command) => command.run(&context()).await,
+        Command::Admin(command) => command.run(&context()).await,
+        Command::ApiToken(command) => command.run(&context()).await,
         Command::Zone(command) => command.run(&context()).await,
         Command::Source(command) => command.run(&context()).await,
         Command::Replica(command) => command.run(&context()).await,

@@ -261,7 +261,7 @@ fn summary(dir: &Path, daemon: &Daemon) -> anyhow::Result<Summary> {
             .collect(),
         sample_deveui: device.to_string(),
         sample_name: dotless(names.nibble_name(device)),
-        admin_token_file: None,
+        admin_token_file: Some(dir.join("secrets/admin-token")).filter(|file| file.exists()),
     })
 }
 

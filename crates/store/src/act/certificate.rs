@@ -1,13 +1,14 @@
 //! Certificates: issuing and recording are one transaction, so that none exists that the register does not know.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
 use dnsbroker_ca::{
-    Fingerprint, Issued, Issuer, Principal, Profile, PublicKey, ReplicaId, Request, RevocationReason, Revoked,
-    SerialNumber, ServerName, Subject, TokenHash, VerifiedCsr,
+    Fingerprint, Issued, Issuer, Principal, Profile, PublicKey, ReplicaId, Request, RevocationReason, SerialNumber,
+    ServerName, Subject, TokenHash, VerifiedCsr,
 };
-use dnsbroker_federation::{MemberId, Owner, Serial};
+use dnsbroker_federation::{MemberId, Owner};
 use serde_json::json;
 
 use super::Act;
@@ -182,7 +183,8 @@ impl Act for Renew {
     }
 }
 
-/// Ends a certificate before its time. With a compromised key, each certificate of that key.
+/// Ends a certificate before its time. With a compromised key, each certificate of that key, and what was renewed with one
+/// of them: whoever has the key may have had a certificate for another one.
 pub struct Revoke {
     /// Which.
     pub serial: SerialNumber,
@@ -207,13 +209,11 @@ impl Act for Revoke {
         }
         let revoked = transaction.revoke(self.serial, self.reason)?;
         let others = match self.reason {
-            RevocationReason::KeyCompromise => {
-                transaction.revoke_where(self.reason, |other| other.key == certificate.key)?
-            }
+            RevocationReason::KeyCompromise => transaction.revoke_key(certificate.key, self.reason)?,
             _ => vec![],
         };
         let detail = json!({
-            "member": certificate.member, "reason": self.reason.to_string(), "of_the_same_key": serials(&others),
+            "member": certificate.member, "reason": self.reason.to_string(), "with_it": serials(&others),
         });
         Ok((Arc::new(revoked), Some(Note::new("certificate.revoke", self.serial, detail))))
     }
@@ -222,7 +222,7 @@ impl Act for Revoke {
 /// Which certificates are revoked together.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Which {
-    /// All of a public key.
+    /// All of a public key; if it is compromised, what was renewed with it too.
     Key(Fingerprint),
     /// A certificate, those it renews and those that renew it.
     Lineage(SerialNumber),
@@ -230,6 +230,8 @@ pub enum Which {
     Member(MemberId),
     /// All of a replica.
     Replica(ReplicaId),
+    /// All that an issuing CA has signed, by its id.
+    Issuer(String),
 }
 
 impl fmt::Display for Which {
@@ -239,6 +241,7 @@ impl fmt::Display for Which {
             Self::Lineage(serial) => write!(f, "lineage of {serial}"),
             Self::Member(member) => write!(f, "member {member}"),
             Self::Replica(replica) => write!(f, "replica {replica}"),
+            Self::Issuer(ca) => write!(f, "issuing CA {ca}"),
         }
     }
 }
@@ -257,7 +260,7 @@ impl Act for RevokeAll {
     fn apply(self, transaction: &mut Transaction<'_>) -> Result<(Self::Done, Option<Note>), Refusal> {
         let Self { which, reason } = self;
         let revoked = match &which {
-            Which::Key(key) => transaction.revoke_where(reason, |known| known.key == *key)?,
+            Which::Key(key) => transaction.revoke_key(*key, reason)?,
             Which::Lineage(serial) => {
                 let known = transaction.view.certificates.get(serial).ok_or(Refusal::NoCertificate(*serial))?;
                 let lineage = known.lineage();
@@ -271,6 +274,7 @@ impl Act for RevokeAll {
                 transaction.replica(replica)?;
                 transaction.revoke_all(&Principal::Replica(replica.clone()), reason)?
             }
+            Which::Issuer(ca) => transaction.revoke_where(reason, |known| known.ca == *ca)?,
         };
         if revoked.is_empty() {
             return Err(Refusal::NothingToRevoke(format!("of {which}")));
@@ -305,52 +309,6 @@ impl Act for NumberCrl {
     }
 }
 
-/// What a restored store must not forget: revocations and list numbers that were there after the backup was made, and
-/// a serial of the zones that is after all that were served.
-pub struct Recall {
-    /// Revocations from the store that was replaced and from published lists.
-    pub revoked: Vec<Revoked>,
-    /// List numbers by CA.
-    pub numbers: Vec<(String, u64)>,
-    /// The last serial that was served, if it is known.
-    pub serial: Option<Serial>,
-    /// What was restored, for the audit.
-    pub detail: serde_json::Value,
-}
-
-/// How far the serial of restored zones jumps where the last one served is not known: half of what RFC 1982 allows.
-const SERIAL_JUMP: u32 = 1 << 30;
-
-impl Act for Recall {
-    /// How many revocations were taken over.
-    type Done = usize;
-
-    fn apply(self, transaction: &mut Transaction<'_>) -> Result<(usize, Option<Note>), Refusal> {
-        let mut taken = 0;
-        for Revoked { serial, at, reason } in self.revoked {
-            let known = transaction.view.certificates.get(&serial);
-            // A hold is a suspension, which is the member's and not the certificate's.
-            if known.is_some_and(|known| known.revoked.is_none()) && reason != RevocationReason::CertificateHold {
-                transaction.revoke_at(serial, reason, at)?;
-                taken += 1;
-            }
-        }
-        for (ca, number) in self.numbers {
-            let last = transaction.view.crls.get(&ca).map_or(0, |last| last.number);
-            let now = transaction.now();
-            transaction.write_crl(CrlHead { ca, number: number.max(last), this_update: now, next_update: now })?;
-        }
-        let served = transaction.view.zones.serial();
-        let last = match self.serial {
-            Some(last) if served.steps_to(last).is_some() => last,
-            Some(_) => served,
-            None => Serial::new(served.get().wrapping_add(SERIAL_JUMP)),
-        };
-        transaction.break_history_at(last.next());
-        Ok((taken, Some(Note::new("store.restore", "backup", self.detail))))
-    }
-}
-
 fn serials(certificates: &[Arc<Certificate>]) -> Vec<String> {
     certificates.iter().map(|certificate| certificate.serial.to_string()).collect()
 }
@@ -380,7 +338,7 @@ impl Transaction<'_> {
         self.revoke_at(serial, reason, self.now())
     }
 
-    fn revoke_at(
+    pub(super) fn revoke_at(
         &mut self,
         serial: SerialNumber,
         reason: RevocationReason,
@@ -406,6 +364,21 @@ impl Transaction<'_> {
         serials.into_iter().map(|serial| self.revoke(serial, reason).map(Arc::new)).collect()
     }
 
+    /// Revokes the certificates of a key; of a compromised one also what was renewed with them, whatever its key.
+    fn revoke_key(&mut self, key: Fingerprint, reason: RevocationReason) -> Result<Vec<Arc<Certificate>>, Refusal> {
+        let mut ended: BTreeSet<SerialNumber> = self.view.keys.get(&key).into_iter().flatten().copied().collect();
+        let mut grows = reason == RevocationReason::KeyCompromise;
+        while grows {
+            let known = self.view.certificates.values();
+            let later = known.filter(|known| known.renews.is_some_and(|old| ended.contains(&old)));
+            let later: Vec<SerialNumber> = later.map(|known| known.serial).collect();
+            let before = ended.len();
+            ended.extend(later);
+            grows = ended.len() > before;
+        }
+        self.revoke_where(reason, |known| ended.contains(&known.serial))
+    }
+
     /// Revokes what a member or replica still has.
     pub(super) fn revoke_all(
         &mut self,
@@ -415,7 +388,7 @@ impl Transaction<'_> {
         self.revoke_where(reason, |known| known.belongs_to(holder))
     }
 
-    fn write_crl(&mut self, head: CrlHead) -> Result<(), Refusal> {
+    pub(super) fn write_crl(&mut self, head: CrlHead) -> Result<(), Refusal> {
         self.view.crls.insert(head.ca.clone(), head);
         let heads: Vec<CrlHead> = self.view.crls.values().cloned().collect();
         self.put(Table::Meta, CRLS_KEY, &heads)

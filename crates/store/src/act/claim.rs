@@ -3,6 +3,9 @@
 //!
 //! A handover is one delta and one serial: there is no moment with no answer. A device that is only let go belongs to
 //! nobody until somebody's next list names it: no claimant wins by having waited, unless the holder says to whom it goes.
+//!
+//! What a source fills can be handed over, though not let go: the next transfer would register a free device again, and
+//! of one that another member has it makes a claim.
 
 use std::collections::BTreeSet;
 
@@ -373,10 +376,17 @@ impl Transaction<'_> {
         if self.view.ownership.claims.is_empty() {
             return Ok(());
         }
+        // Devices of a list go to one NetID: its holder is looked up once.
+        let mut last: Option<(NetId, Option<MemberId>)> = None;
         for change in &delta.devices {
-            let holder = change.after.and_then(|netid| self.view.zones.network(netid));
-            let Some(holder) = holder.map(|network| network.member.clone()) else { continue };
-            self.close_claim(change.device, &holder);
+            let Some(netid) = change.after else { continue };
+            if last.as_ref().is_none_or(|(known, _)| *known != netid) {
+                let holder = self.view.zones.network(netid).map(|network| network.member.clone());
+                last = Some((netid, holder.filter(|holder| self.view.ownership.claims.contains_key(holder))));
+            }
+            if let Some((_, Some(holder))) = &last {
+                self.close_claim(change.device, holder);
+            }
         }
         for change in &delta.networks {
             if let (Some(before), None) = (&change.before, &change.after) {

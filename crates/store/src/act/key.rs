@@ -77,7 +77,7 @@ impl Act for RevokeKey {
 }
 
 impl Transaction<'_> {
-    fn forget_key(&mut self, name: &DomainName) {
+    pub(super) fn forget_key(&mut self, name: &DomainName) {
         self.view.tsig_keys.remove(name);
         self.batch.delete(Table::Keys, name.wire());
         self.admission_changes();

@@ -76,7 +76,7 @@ pub(super) fn check_range(view: &View, member: &MemberId, device: DevEui) -> Res
 }
 
 impl Transaction<'_> {
-    /// A member that leaves, or a list that is lifted, leaves no limits behind.
+    /// Of a member that leaves, or whose limits are lifted.
     pub(super) fn forget_limits(&mut self, member: &MemberId) {
         if self.view.ownership.limits.remove(member).is_some() {
             self.batch.delete(Table::Limits, member.as_str());

@@ -36,6 +36,28 @@ impl Act for AddMember {
     }
 }
 
+/// Gives an operator another name for people.
+pub struct RenameMember {
+    /// Which.
+    pub id: MemberId,
+    /// The name.
+    pub name: String,
+}
+
+impl Act for RenameMember {
+    type Done = Arc<Member>;
+
+    fn apply(self, transaction: &mut Transaction<'_>) -> Result<(Self::Done, Option<Note>), Refusal> {
+        check_text("the member's name", &self.name)?;
+        let member = transaction.member(&self.id)?;
+        if member.name == self.name {
+            return Ok((member, None));
+        }
+        let note = Note::new("member.rename", &self.id, json!({ "name": self.name }));
+        Ok((transaction.write_member(Member { name: self.name, ..Member::clone(&member) })?, Some(note)))
+    }
+}
+
 /// Suspends an operator: from now on it is not answered, and its devices stay.
 pub struct SuspendMember {
     /// Which.
@@ -192,7 +214,7 @@ impl Transaction<'_> {
         }
     }
 
-    fn write_member(&mut self, member: Member) -> Result<Arc<Member>, Refusal> {
+    pub(super) fn write_member(&mut self, member: Member) -> Result<Arc<Member>, Refusal> {
         self.put(Table::Members, member.id.as_str(), &member)?;
         let member = Arc::new(member);
         self.view.members.insert(member.id.clone(), Arc::clone(&member));

@@ -20,34 +20,35 @@ mod policy;
 mod primary;
 mod publish;
 mod replica;
+mod restore;
 mod source;
 mod token;
 mod update;
 mod webhook;
 mod witness;
 
-pub use administrator::{
-    AddAdministrator, ChangeAdministrator, MAX_ADMINISTRATORS, RemoveAdministrator, UseTotp,
-};
+pub use administrator::{AddAdministrator, ChangeAdministrator, MAX_ADMINISTRATORS, RemoveAdministrator, UseTotp};
 pub use anchor::SetAnchors;
 pub use api_token::{CreateApiToken, MAX_API_TOKEN_DAYS, MAX_API_TOKENS, RevokeApiToken};
-pub use certificate::{Enrol, Enrolled, Issue, NumberCrl, Recall, Renew, Renewer, Revoke, RevokeAll, Which};
+pub use certificate::{Enrol, Enrolled, Issue, NumberCrl, Renew, Renewer, Revoke, RevokeAll, Which};
 pub use changes::DeviceChanges;
 pub(crate) use claim::ClaimsOpened;
 pub use claim::{DecideClaims, MAX_SETTLED, Release, Settled, WithdrawClaims};
 pub use devices::{CLAIMS_SHOWN, Import, Imported, Mode, SHRINK_PERCENT};
 pub use key::{CreateKey, RevokeKey};
 pub use limits::{MAX_RANGES, SetLimits};
-pub use member::{AddMember, ApproveName, OpenGrace, RemoveMember, ResumeMember, SuspendMember};
+pub use member::{AddMember, ApproveName, OpenGrace, RemoveMember, RenameMember, ResumeMember, SuspendMember};
 pub use moves::{
-    AcceptMove, CancelMove, Due, MAX_MOVE_DAYS, MAX_MOVE_DEVICES, MAX_MOVES, MoveDevices, Moved, OfferMove, RunMove,
+    AcceptMove, CancelMove, Due, MAX_MOVE_DAYS, MAX_MOVE_DEVICES, MAX_MOVES, MAX_OFFERS, MoveDevices, Moved, OfferMove,
+    RunMove,
 };
 pub use network::{RemoveNetwork, SetNetwork};
-pub use once::{Answer, Answered, KEPT, MAX_BODY, MAX_KEY, MAX_REQUESTS, Once};
+pub use once::{Answer, Answered, Answering, KEPT, MAX_BODY, MAX_KEY, MAX_REQUESTS, Once};
 pub use policy::{ChangePolicy, MAX_RULES, PolicyChange, SetPolicy};
 pub use primary::{Promote, Reached, SetPrimary};
-pub use publish::{PublishPrivate, PublishPublic, Published};
+pub use publish::{PublishPrivate, PublishPublic, PublishedZones};
 pub use replica::{MAX_NOTIFY, RemoveReplica, SetReplica};
+pub use restore::{Published, Recall, Recalled, Replaced};
 pub use source::{RemoveSource, SetSource, TakeTransfer, Withdraw};
 pub use token::{CreateToken, MAX_TOKEN_DAYS, bearer};
 pub use update::{Update, Updated};

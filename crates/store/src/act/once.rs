@@ -27,6 +27,8 @@ const SWEPT: usize = 64;
 
 /// What an act answers: status and body.
 pub type Answer = (u16, String);
+/// Makes the answer of what an act did.
+pub type Answering<Done> = Box<dyn FnOnce(&Done) -> Answer + Send>;
 
 /// An act that is done once, however often it is asked for.
 pub struct Once<A: Act> {
@@ -39,7 +41,7 @@ pub struct Once<A: Act> {
     /// The act.
     pub act: A,
     /// Makes the answer of what the act did.
-    pub answer: Box<dyn FnOnce(&A::Done) -> Answer + Send>,
+    pub answer: Answering<A::Done>,
 }
 
 /// The answer to a request, first or repeated.

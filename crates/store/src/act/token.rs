@@ -83,7 +83,7 @@ impl Transaction<'_> {
         self.forget_tokens(|token| token.member == *member);
     }
 
-    fn forget_tokens(&mut self, which: impl Fn(&Token) -> bool) {
+    pub(super) fn forget_tokens(&mut self, which: impl Fn(&Token) -> bool) {
         let forgotten: Vec<TokenHash> =
             self.view.tokens.values().filter(|token| which(token)).map(|token| token.hash).collect();
         for hash in forgotten {

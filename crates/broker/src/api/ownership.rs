@@ -1,0 +1,351 @@
+//! Who may have, see and hand over devices: claims, moves, limits, history, roaming policy.
+
+use axum::Extension;
+use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
+use axum::extract::{Json, Path, Query, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use dnsbroker_api::Timestamp;
+use dnsbroker_api::listed::{ChangeOptions, ListClaims, ListMoves, Order};
+use dnsbroker_api::message::{ImportReport, Page};
+use dnsbroker_api::operator::DeviceChanges;
+use dnsbroker_api::ownership::{
+    AcceptMove, CancelMove, Claim, DecideClaims, DeviceEvent, Limits, Move, Moved, NewMove, Policy, PolicyChange,
+    ReleaseDevices, Settled, WithdrawClaims,
+};
+use dnsbroker_federation::{DevEui, MemberId, NetId};
+use dnsbroker_store::record::{self, OpenClaim};
+use dnsbroker_store::{ClaimFilter, Object, act, history};
+use dnsbroker_zone::policy;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::call::{Call, tagged};
+use super::devices::report;
+use super::paging::{limit, page};
+use super::{ApiError, At, Who};
+use crate::app::App;
+use crate::committer::now;
+
+type Body<T> = Result<Json<T>, JsonRejection>;
+type Asked<T> = Result<Query<T>, QueryRejection>;
+
+/// Changes of the policy that one member makes in a minute.
+const POLICY_CHANGES: u32 = 10;
+/// Devices of a move that are named in a list of moves.
+const SHOWN: usize = 100;
+
+pub async fn claims(
+    State(app): State<App>,
+    Extension(who): Extension<Who>,
+    query: Asked<ListClaims>,
+) -> Result<Json<Page<Claim>>, ApiError> {
+    let (Query(query), view) = (query?, app.view());
+    let paging = query.paging();
+    let limit = limit(&paging)?;
+    if paging.order == Order::Desc {
+        return Err(ApiError::parameter("order", "desc", "is not there for claims: they come by claimant and DevEUI"));
+    }
+    let after = match &paging.after {
+        None => None,
+        Some(text) => {
+            let cursor = text.split_once('/').and_then(|(id, device)| Some((id.parse().ok()?, device.parse().ok()?)));
+            Some(cursor.ok_or_else(|| ApiError::parameter("after", text, "is not the `next` of a page of claims"))?)
+        }
+    };
+    let filter = ClaimFilter { claimant: query.claimant, holder: query.holder, deveui: query.deveui };
+    // A member sees claims by it, without the holder, and claims against it.
+    let seen = |claim: OpenClaim| match who.own() {
+        None => Some(claim),
+        Some(own) if claim.claimant == *own => Some(claim.without_holder()),
+        Some(own) => (claim.holder.as_ref() == Some(own)).then_some(claim),
+    };
+    let found = view.claims(&filter, after.as_ref()).filter_map(seen).take(limit + 1);
+    let mut items: Vec<Claim> = found.map(shown_claim).collect();
+    let next = (items.len() > limit).then(|| format!("{}/{}", items[limit - 1].claimant, items[limit - 1].deveui));
+    items.truncate(limit);
+    Ok(Json(Page { items, next }))
+}
+
+fn shown_claim(claim: OpenClaim) -> Claim {
+    Claim {
+        deveui: claim.deveui,
+        claimant: claim.claimant,
+        netid: claim.netid,
+        holder: claim.holder,
+        held: claim.held,
+        since: Timestamp(claim.since),
+        seen: Timestamp(claim.seen),
+        rejected: claim.rejected.map(|rejection| rejection.reason),
+    }
+}
+
+fn settled(settled: act::Settled) -> Json<Settled> {
+    let act::Settled { moved, removed, closed, serial } = settled;
+    Json(Settled { moved, removed, closed, serial })
+}
+
+pub async fn decide(State(app): State<App>, call: Call, body: Body<DecideClaims>) -> Result<Json<Settled>, ApiError> {
+    let Json(DecideClaims { claimant, devices, grant, reason }) = body?;
+    let decide = act::DecideClaims { claimant, devices, grant, reason };
+    Ok(settled(app.committer.commit(call.actor(), decide).await?))
+}
+
+pub async fn withdraw(
+    State(app): State<App>,
+    call: Call,
+    body: Body<WithdrawClaims>,
+) -> Result<Json<Settled>, ApiError> {
+    let Json(WithdrawClaims { claimant, devices }) = body?;
+    let claimant = on_behalf(&call.who, claimant, "claimant")?;
+    Ok(settled(app.committer.commit(call.actor(), act::WithdrawClaims { claimant, devices }).await?))
+}
+
+/// The member that a request is about: the caller itself, or whom an administrator names.
+fn on_behalf(who: &Who, named: Option<MemberId>, parameter: &str) -> Result<MemberId, ApiError> {
+    match (who.own(), named) {
+        (Some(own), Some(named)) if named != *own => {
+            let detail = format!("you are member {own}, and act for yourself alone");
+            Err(ApiError::new(StatusCode::FORBIDDEN, "not-yours", detail))
+        }
+        (Some(own), _) => Ok(own.clone()),
+        (None, Some(named)) => Ok(named),
+        (None, None) => Err(ApiError::parameter(parameter, "", "is missing: an administrator has to name the member")),
+    }
+}
+
+pub async fn release(
+    State(app): State<App>,
+    call: Call,
+    body: Body<ReleaseDevices>,
+) -> Result<Json<Settled>, ApiError> {
+    let Json(ReleaseDevices { devices, to, reason }) = body?;
+    let release = act::Release { devices, holder: call.who.own().cloned(), to, reason };
+    Ok(settled(app.committer.commit(call.actor(), release).await?))
+}
+
+pub async fn moves(
+    State(app): State<App>,
+    Extension(who): Extension<Who>,
+    query: Asked<ListMoves>,
+) -> Result<Json<Page<Move>>, ApiError> {
+    let (Query(query), view) = (query?, app.view());
+    let concerns =
+        |planned: &record::Move, member: &MemberId| planned.to == *member || planned.from.as_ref() == Some(member);
+    let wanted = |planned: &record::Move| {
+        who.own().is_none_or(|own| concerns(planned, own))
+            && query.member.as_ref().is_none_or(|member| concerns(planned, member))
+    };
+    let moves = view.ownership.moves.values().filter(|planned| wanted(planned));
+    Ok(Json(page(moves.map(|planned| (planned.id, shown_move(planned))).collect(), &query.paging())?))
+}
+
+fn shown_move(planned: &record::Move) -> Move {
+    let state = match planned {
+        record::Move { lowered: true, .. } => "prepared",
+        record::Move { accepted: Some(_), .. } => "planned",
+        _ => "offered",
+    };
+    Move {
+        id: planned.id,
+        devices: planned.devices.len() as u64,
+        devices_shown: planned.devices.iter().copied().take(SHOWN).collect(),
+        from: planned.from.clone(),
+        to: planned.to.clone(),
+        netid: planned.netid,
+        at: planned.at.map(Timestamp),
+        reason: planned.reason.clone(),
+        created: Timestamp(planned.created),
+        state: state.to_owned(),
+    }
+}
+
+fn moved(moved: &act::Moved) -> Moved {
+    let act::Moved { waits, moved, stayed, filled, serial } = moved.clone();
+    Moved { waits, moved, stayed, filled, serial }
+}
+
+pub async fn create_move(State(app): State<App>, call: Call, body: Body<NewMove>) -> Result<Response, ApiError> {
+    let Json(new) = body?;
+    let NewMove { devices, netid, to, at, before, reason } = new.clone();
+    let at = at.map(|at| at.0);
+    let done = match (call.who.own().cloned(), netid, to) {
+        (Some(holder), None, Some(to)) => {
+            let offer = act::OfferMove { holder, devices, to, at, before, reason };
+            call.create(&app, &new, offer, moved).await
+        }
+        (None, Some(to), None) => {
+            let order = act::MoveDevices { devices, to, at, before, reason };
+            call.create(&app, &new, order, moved).await
+        }
+        (Some(_), ..) => {
+            let why = "is to be named with `to`, and nothing else: the receiver says under which NetID";
+            return Err(ApiError::parameter("receiver", "", why));
+        }
+        (None, ..) => {
+            return Err(ApiError::parameter(
+                "netid",
+                "",
+                "is to be given, and nothing else: its holder gets the devices",
+            ));
+        }
+    };
+    app.moves.wake();
+    done
+}
+
+pub async fn accept_move(
+    State(app): State<App>,
+    call: Call,
+    At(id): At<u64>,
+    body: Body<AcceptMove>,
+) -> Result<Json<Moved>, ApiError> {
+    let Json(AcceptMove { netid }) = body?;
+    let holder = app.view().zones.network(netid).map(|network| network.member.clone());
+    let receiver = match call.who.own() {
+        Some(own) => own.clone(),
+        None => holder.ok_or_else(|| ApiError::not_found("netid-unknown", format!("NetID {netid} is not here")))?,
+    };
+    let done = app.committer.commit(call.actor(), act::AcceptMove { id, receiver, netid }).await?;
+    app.moves.wake();
+    Ok(Json(moved(&done)))
+}
+
+pub async fn cancel_move(
+    State(app): State<App>,
+    call: Call,
+    At(id): At<u64>,
+    body: Body<CancelMove>,
+) -> Result<StatusCode, ApiError> {
+    let Json(CancelMove { reason }) = body?;
+    let cancel = act::CancelMove { id, member: call.who.own().cloned(), reason };
+    app.committer.commit(call.actor(), cancel).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// A device's history. A member sees it while it holds the device.
+pub async fn history(
+    State(app): State<App>,
+    Extension(who): Extension<Who>,
+    At(deveui): At<DevEui>,
+) -> Result<Json<Page<DeviceEvent>>, ApiError> {
+    let view = app.view();
+    if who.own().is_some() && !who.may_see(view.holder(deveui)) {
+        return Err(ApiError::not_found("device-unknown", format!("device {deveui} is not registered by you")));
+    }
+    let (engine, now) = (app.engine.clone(), view.zones.devices().get(deveui));
+    let found = tokio::task::spawn_blocking(move || history::of_device(&*engine, deveui, now)).await;
+    let found = found.map_err(|error| ApiError::internal(&error))??;
+    let items = found.into_iter().map(|event| DeviceEvent {
+        number: event.number,
+        at: Timestamp(event.at),
+        actor: event.actor,
+        act: event.act,
+        serial: event.serial,
+        from: event.from,
+        to: event.to,
+        among: event.among,
+    });
+    Ok(Json(Page { items: items.collect(), next: None }))
+}
+
+type Listing = Result<Path<(MemberId, NetId)>, PathRejection>;
+
+/// Devices that come and go, in one step.
+pub async fn change_devices(
+    State(app): State<App>,
+    call: Call,
+    at: Listing,
+    query: Asked<ChangeOptions>,
+    body: Body<DeviceChanges>,
+) -> Result<Response, ApiError> {
+    let (Path((member, netid)), Query(ChangeOptions { dry_run, allow_shrink })) = (at?, query?);
+    let Json(DeviceChanges { add, remove }) = body?;
+    let change = act::DeviceChanges { member, netid, add, remove, allow_shrink, dry_run };
+    let done = call.change(&app, Object::Devices(netid), change).await?;
+    let report: ImportReport = report(&app, done, 0, vec![]);
+    Ok(tagged(&app, &Object::Devices(netid), report))
+}
+
+pub async fn limits(State(app): State<App>, At(id): At<MemberId>) -> Result<Response, ApiError> {
+    let view = app.view();
+    if !view.members.contains_key(&id) {
+        return Err(ApiError::not_found("member-unknown", format!("there is no member {id}")));
+    }
+    let shown = view.ownership.limits.get(&id).map(|limits| shown_limits(limits)).unwrap_or_default();
+    Ok(tagged(&app, &Object::Limits(id), shown))
+}
+
+fn shown_limits(limits: &record::Limits) -> Limits {
+    Limits { ranges: limits.ranges.iter().map(ToString::to_string).collect(), quota: limits.quota }
+}
+
+pub async fn set_limits(
+    State(app): State<App>,
+    call: Call,
+    At(id): At<MemberId>,
+    body: Body<Limits>,
+) -> Result<Response, ApiError> {
+    let Json(Limits { ranges, quota }) = body?;
+    let ranges = ranges.iter().map(|text| text.parse().map_err(|error| ApiError::parameter("range", text, error)));
+    let ranges = ranges.collect::<Result<Vec<_>, _>>()?;
+    let set = act::SetLimits { member: id.clone(), ranges, quota };
+    let limits = call.change(&app, Object::Limits(id.clone()), set).await?;
+    Ok(tagged(&app, &Object::Limits(id), shown_limits(&limits)))
+}
+
+/// The same document in the words of another crate: both have the same JSON form.
+fn reworded<T: DeserializeOwned>(name: &str, document: &impl Serialize) -> Result<T, ApiError> {
+    let value = serde_json::to_value(document).map_err(|error| ApiError::internal(&error))?;
+    serde_json::from_value(value).map_err(|error| ApiError::parameter(name, "document", error))
+}
+
+pub async fn policy(State(app): State<App>) -> Result<Response, ApiError> {
+    let shown: Policy = reworded("policy", app.view().zones.policy())?;
+    Ok(tagged(&app, &Object::Policy, shown))
+}
+
+pub async fn set_policy(State(app): State<App>, call: Call, body: Body<Policy>) -> Result<Response, ApiError> {
+    let Json(document) = body?;
+    let set = act::SetPolicy { policy: reworded("policy", &document)? };
+    call.change(&app, Object::Policy, set).await?;
+    policy(State(app)).await
+}
+
+pub async fn change_policy(State(app): State<App>, call: Call, body: Body<PolicyChange>) -> Result<Response, ApiError> {
+    let Json(change) = body?;
+    let change = the_one(change)?;
+    let member = call.who.own().cloned();
+    // Each change makes every secondary fetch the zones as a whole.
+    if let Some(own) = &member {
+        let left = app.quotas.count(&format!("policy:{own}"), POLICY_CHANGES, now());
+        if left.exceeded {
+            return Err(ApiError::too_many("a member changes the policy a few times a minute", left.reset));
+        }
+    }
+    call.change(&app, Object::Policy, act::ChangePolicy { change, member }).await?;
+    policy(State(app)).await
+}
+
+fn the_one(change: PolicyChange) -> Result<act::PolicyChange, ApiError> {
+    use act::PolicyChange as Change;
+    let PolicyChange { default, tell, agree, part, deny, permit, share, unshare } = change;
+    let agreement = |pair: [MemberId; 2]| {
+        let [one, other] = pair;
+        policy::Agreement::new(one, other)
+            .map_err(|error| ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "policy-invalid", error))
+    };
+    let mut changes = Vec::new();
+    changes.extend(default.map(|stance| reworded("default", &stance).map(Change::Default)));
+    changes.extend(tell.map(|tell| Ok(Change::Tell(tell))));
+    changes.extend(agree.map(|pair| agreement(pair).map(Change::Agree)));
+    changes.extend(part.map(|pair| agreement(pair).map(Change::Part)));
+    changes.extend(deny.map(|ban| reworded("deny", &ban).map(Change::Deny)));
+    changes.extend(permit.map(|ban| reworded("permit", &ban).map(Change::Permit)));
+    changes.extend(share.map(|share| reworded("sharing", &share.sharing).map(|to| Change::Share(share.netid, to))));
+    changes.extend(unshare.map(|netid| Ok(Change::Unshare(netid))));
+    match (changes.pop(), changes.is_empty()) {
+        (Some(change), true) => change,
+        _ => Err(ApiError::parameter("change", "", "is one rule: give exactly one of the fields")),
+    }
+}
