@@ -45,6 +45,7 @@ use crate::standby::link::Link;
 use crate::standby::take_over::{self, TakeOver, own_name};
 use crate::statistics::{self, Statistics};
 use crate::tls::{ClientTrust, Mutual, Service, TlsMaterial, TlsSwap};
+use crate::webhook::{self, Webhooks};
 use crate::{api, dns, https, moves, ops, publication, zone_file};
 
 /// How often certificates are looked at.
@@ -138,6 +139,7 @@ impl Daemon {
             statistics: Statistics::default(),
             reminders: crate::expiry::Reminders::default(),
             take_over: TakeOver::default(),
+            webhooks: Webhooks::default(),
             streams: api::Streams::default(),
             stop: stop.clone(),
             started: now(),
@@ -597,7 +599,8 @@ async fn as_primary(app: App, means: source::Means) {
         }
     };
     let moves = moves::run(app.clone(), app.stop.clone());
-    tokio::join!(lists, moves, old, brokers);
+    let webhooks = webhook::keep(app.clone());
+    tokio::join!(lists, moves, old, brokers, webhooks);
 }
 
 /// Puts the public zone in place, under a new serial if it differs from the last one.

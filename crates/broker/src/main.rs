@@ -36,6 +36,7 @@ mod source;
 mod standby;
 mod statistics;
 mod tls;
+mod webhook;
 mod zone_file;
 
 use std::process::ExitCode;
