@@ -128,7 +128,11 @@ const GATE: [&str; 9] = [
 /// The parameters of a path, of a member's own things or of another's. Nothing here is there, so that nothing is changed.
 fn path_of(endpoint: &Endpoint, own: bool) -> String {
     let value = |name: &str| match name {
-        "id" if ["moves", "webhooks"].map(|part| format!("/api/v1/{part}")).iter().any(|part| endpoint.path.starts_with(part)) => {
+        "id" if ["moves", "webhooks"]
+            .map(|part| format!("/api/v1/{part}"))
+            .iter()
+            .any(|part| endpoint.path.starts_with(part)) =>
+        {
             "77".to_owned()
         }
         "id" if endpoint.path.starts_with("/api/v1/members") => if own { "alpine" } else { "atlantic" }.to_owned(),

@@ -123,9 +123,10 @@ fn take(mut stream: impl Read + Write, status: u16) -> Option<Posted> {
         read.extend_from_slice(&buffer[..count]);
         let Some(end) = read.windows(4).position(|octets| octets == b"\r\n\r\n") else { continue };
         let head = String::from_utf8_lossy(&read[..end]).to_ascii_lowercase();
-        let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok())?;
+        let length: usize = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok())?;
         if read.len() >= end + 4 + length {
-            let answer = format!("HTTP/1.1 {status} Whatever\r\ncontent-length: 0\r\nlocation: http://127.0.0.1:1/\r\n\r\n");
+            let answer =
+                format!("HTTP/1.1 {status} Whatever\r\ncontent-length: 0\r\nlocation: http://127.0.0.1:1/\r\n\r\n");
             stream.write_all(answer.as_bytes()).ok()?;
             stream.flush().ok()?;
             // The head as it was: ids are not of one case.
@@ -164,8 +165,11 @@ fn events_are_posted_in_order_signed_and_once_more_after_a_failure() -> anyhow::
         ensure!(posted.head.starts_with("POST /hook?x=1 HTTP/1.1"), "{}", posted.head);
         ensure!(posted.header("content-type")? == "application/json");
     }
-    let attempts: Vec<Posted> =
-        receiver.posted().into_iter().filter(|posted| posted.event().is_ok_and(|event| event["kind"] == "member.add")).collect();
+    let attempts: Vec<Posted> = receiver
+        .posted()
+        .into_iter()
+        .filter(|posted| posted.event().is_ok_and(|event| event["kind"] == "member.add"))
+        .collect();
     let ids: Vec<&str> = attempts.iter().filter_map(|posted| posted.header("webhook-id").ok()).collect();
     ensure!(ids.len() >= 3 && ids.iter().all(|id| id == &ids[0]), "attempts have one id: {ids:?}");
     let good = broker.json(&["webhook", "list"])?["items"][0].clone();
@@ -226,9 +230,10 @@ fn what_takes_nothing_for_long_is_disabled_with_the_reason_until_it_is_set_again
     ensure!(audit["items"][0]["actor"] == "broker", "{audit}");
     receiver.answers(200);
     broker.json(&["webhook", "set", &added["id"].to_string(), &receiver.url(), "--events", "member."])?;
-    eventually("what it missed is there", || Ok(receiver.posted().last().is_some_and(|posted| {
-        posted.event().is_ok_and(|event| event["object"] == "first")
-    }) && broker.json(&["webhook", "list"])?["items"][0]["failures"] == 0))?;
+    eventually("what it missed is there", || {
+        Ok(receiver.posted().last().is_some_and(|posted| posted.event().is_ok_and(|event| event["object"] == "first"))
+            && broker.json(&["webhook", "list"])?["items"][0]["failures"] == 0)
+    })?;
     Ok(())
 }
 
@@ -244,7 +249,10 @@ fn a_member_has_webhooks_for_its_own_events_and_reaches_nothing_of_the_brokers_n
     let added = alpine.post("/api/v1/webhooks", &kinds)?;
     ensure!(added.status == 201, "{added:?}");
     let test = alpine.post(&format!("/api/v1/webhooks/{}/test", added.json["id"]), &Value::Null)?;
-    ensure!(test.json["ok"] == false && test.json["error"].to_string().contains("not for webhooks of members"), "{test:?}");
+    ensure!(
+        test.json["ok"] == false && test.json["error"].to_string().contains("not for webhooks of members"),
+        "{test:?}"
+    );
     ensure!(receiver.posted().is_empty());
 
     let open = Broker::start()?;

@@ -22,7 +22,7 @@ use crate::ownership::{
     AcceptMove, CancelMove, Claim, DecideClaims, DeviceEvent, Limits, Move, Moved, NewMove, Policy, PolicyChange,
     ReleaseDevices, Settled, WithdrawClaims,
 };
-use crate::standby::{Follow, Standing, StandbyCertificate, TakenOver};
+use crate::standby::{Follow, StandbyCertificate, Standing, TakenOver};
 use crate::statistics::Statistics;
 use crate::webhook::{SetWebhook, Webhook, WebhookTest};
 

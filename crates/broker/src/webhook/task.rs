@@ -28,7 +28,14 @@ const READ_AGAIN: Duration = Duration::from_secs(5);
 pub(super) async fn run(app: App, webhook: Arc<Webhook>, desk: Arc<Mutex<Status>>, stop: CancellationToken) {
     let secret = match app.sealer.unseal_for(PURPOSE, &webhook.secret.0) {
         Some(secret) => secret,
-        None => return disable(&app, &webhook, "its secret does not open: is ca/tsig-seal.key the file it was sealed with?").await,
+        None => {
+            return disable(
+                &app,
+                &webhook,
+                "its secret does not open: is ca/tsig-seal.key the file it was sealed with?",
+            )
+            .await;
+        }
     };
     let stored = webhook.delivered.as_ref().and_then(|id| id.parse().ok());
     let change = |change: &dyn Fn(&mut Status)| change(&mut desk.lock().unwrap_or_else(PoisonError::into_inner));
