@@ -6,6 +6,7 @@ pub mod account;
 pub mod client;
 pub mod endpoint;
 pub mod endpoints;
+pub mod event;
 pub mod exchange;
 pub mod listed;
 pub mod listing;
