@@ -76,8 +76,11 @@ pub fn answers(counts: &[u64; Outcome::ALL.len()], seconds: f64) -> Answers {
 #[derive(Default)]
 pub struct Statistics {
     kept: Mutex<Kept>,
-    ouis: Mutex<Option<(Instant, Serial, Arc<Vec<OuiShare>>)>>,
+    ouis: Mutex<Option<Counted>>,
 }
+
+/// The OUIs with most devices, when they were counted and under which serial.
+type Counted = (Instant, Serial, Arc<Vec<OuiShare>>);
 
 #[derive(Default)]
 struct Kept {
