@@ -70,6 +70,7 @@ pub struct Daemon {
     writer: JoinHandle<()>,
     /// The configuration's file, to be read again.
     file: PathBuf,
+    signals: Signals,
 }
 
 /// The certificates in use, to be swapped without a restart.
@@ -110,6 +111,8 @@ impl Daemon {
     pub async fn start(file: &Path) -> anyhow::Result<Self> {
         let config = Config::read(file)?;
         protect_process();
+        // Before anything answers: who sees it answer may stop it at once, and it shall end in good order.
+        let signals = Signals::new()?;
         let Opened { committer, writer, shared, engine } = open_store(&config)?;
         let copies = Arc::clone(&engine);
         let engine: Arc<dyn Engine> = engine;
@@ -153,7 +156,7 @@ impl Daemon {
         let api = with_mutual(&app, Service::Api, |mutual| TlsSwap::mutual(&front, mutual))?;
         let client = Arc::new(ArcSwap::from_pointee(own));
         let tls = Certificates { doh: Arc::new(doh), api: Arc::new(api), xot: Arc::new(xot), client, shown };
-        let daemon = Self { app, tls, tasks: TaskTracker::new(), stop, writer, file: file.to_owned() };
+        let daemon = Self { app, tls, tasks: TaskTracker::new(), stop, writer, file: file.to_owned(), signals };
         if daemon.app.shared.standing.elsewhere().is_none() {
             publication::refresh(&daemon.app).await;
         }
@@ -249,8 +252,7 @@ impl Daemon {
     }
 
     /// Runs until SIGTERM or SIGINT; SIGHUP reloads.
-    pub async fn run(self, logging: &Logging) -> anyhow::Result<()> {
-        let mut signals = Signals::new()?;
+    pub async fn run(mut self, logging: &Logging) -> anyhow::Result<()> {
         tell_systemd(&[sd_notify::NotifyState::Ready]);
         if let Some(period) = sd_notify::watchdog_enabled() {
             tokio::spawn(watch(self.app.committer.clone(), period, self.stop.clone()));
@@ -258,6 +260,7 @@ impl Daemon {
         let mut renewal = tokio::time::interval(RENEWAL_CHECK);
         let mut authorities = self.app.pki.changes();
         loop {
+            let signals = &mut self.signals;
             tokio::select! {
                 _ = signals.hangup.recv() => {
                     tell_systemd(&[sd_notify::NotifyState::Reloading, sd_notify::NotifyState::monotonic_usec_now()?]);
@@ -336,8 +339,12 @@ impl Daemon {
         with_mutual(&self.app, Service::Xot, |mutual| self.tls.xot.replace_mutual(&own, mutual))?;
         with_mutual(&self.app, Service::Api, |mutual| self.tls.api.replace_mutual(&front, mutual))?;
         self.tls.client.store(Arc::new(own));
-        *self.tls.shown.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = new;
-        tracing::info!("the broker's certificate, or what clients' certificates are held against, is new");
+        let mut shown = self.tls.shown.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        match shown.0 == new.0 {
+            true => tracing::info!("clients' certificates are held against other CAs, or another list of revoked ones"),
+            false => tracing::info!("the broker's certificate is a new one"),
+        }
+        *shown = new;
         Ok(())
     }
 }
