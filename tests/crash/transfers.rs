@@ -203,7 +203,8 @@ fn power_cuts_in_the_midst_of_transfers_in_and_out_lose_nothing_and_leave_every_
         primary.sleep();
         acknowledged += life.ledgers.acknowledged();
         versions += seen.versions.len();
-        for cut in done..cuts.min(done + CUTS_OF_A_RUN) {
+        let upto = cuts.min(done + CUTS_OF_A_RUN);
+        for cut in done..upto {
             let unsynced = Unsynced::ALL[cut % Unsynced::ALL.len()];
             // BIND was told of all there was, so only the very end is a moment that it can have seen.
             let end = cut % 5 == 4;
@@ -217,8 +218,8 @@ fn power_cuts_in_the_midst_of_transfers_in_and_out_lose_nothing_and_leave_every_
                 }
             });
             checked.with_context(|| format!("cut {} ({unsynced:?}, at {died})", cut + 1))?;
-            done = cut + 1;
         }
+        done = upto;
     }
     ensure!(differences > 0, "no difference was ever sent");
     report(&format!(
