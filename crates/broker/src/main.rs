@@ -32,6 +32,7 @@ mod seal;
 mod shared;
 mod source;
 mod tls;
+mod ui;
 mod zone_file;
 
 use std::process::ExitCode;

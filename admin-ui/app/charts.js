@@ -1,0 +1,124 @@
+// Pictures of figures, as SVG. Each says in words what it shows; the figures are there as text as well.
+import { html } from "./html.js";
+import { clock, compact, count, day, daysLeft, micros, rate } from "./text.js";
+
+const WIDE = 640;
+const HIGH = 190;
+const LEFT = 46;
+const LOW = 22;
+
+/** The results of look-ups, in the order and colours in which they are shown everywhere. */
+export const RESULTS = [
+  ["found", "Found", 1],
+  ["nxdomain", "Not registered", 3],
+  ["nodata", "No such record", 2],
+  ["refused", "Refused", 5],
+  ["rejected", "Malformed", 4],
+];
+
+function ceiling(value) {
+  if (value <= 0) return 1;
+  const size = 10 ** Math.floor(Math.log10(value));
+  return [1, 2, 2.5, 5, 10].map((step) => step * size).find((step) => step >= value) ?? value;
+}
+
+const sum = (answers) => RESULTS.reduce((all, [name]) => all + (answers[name] ?? 0), 0);
+export const total = sum;
+
+function Axes({ top, show, first, last }) {
+  const lines = [0, 0.5, 1];
+  const y = (part) => HIGH - LOW - part * (HIGH - LOW - 10);
+  return html`${lines.map((part) => html`<line class="rule" x1=${LEFT} x2=${WIDE} y1=${y(part)} y2=${y(part)} /><text x=${LEFT - 6} y=${y(part) + 4} text-anchor="end">${show(part * top)}</text>`)}
+    <text x=${LEFT} y=${HIGH - 5}>${first}</text><text x=${WIDE} y=${HIGH - 5} text-anchor="end">${last}</text>`;
+}
+
+const across = (place, places) => LEFT + (place / Math.max(places - 1, 1)) * (WIDE - LEFT);
+const upwards = (value, top) => HIGH - LOW - (value / top) * (HIGH - LOW - 10);
+
+/** Look-ups a second by result, stacked. */
+export function RateChart({ pulses }) {
+  const top = ceiling(Math.max(...pulses.map((pulse) => sum(pulse.answers)), 1));
+  const now = pulses.at(-1);
+  let floor = pulses.map(() => 0);
+  const areas = RESULTS.map(([name, , colour]) => {
+    const under = floor;
+    floor = floor.map((value, place) => value + (pulses[place].answers[name] ?? 0));
+    const over = floor.map((value, place) => `${across(place, pulses.length).toFixed(1)},${upwards(value, top).toFixed(1)}`);
+    const back = under.map((value, place) => `${across(place, pulses.length).toFixed(1)},${upwards(value, top).toFixed(1)}`).reverse();
+    return html`<path class=${`area f${colour}`} d=${`M${over.join("L")}L${back.join("L")}Z`} />`;
+  });
+  const words = `Look-ups a second over the last ${Math.round(pulses.length / 60) || 1} minutes. Now ${rate(sum(now.answers))}, at most ${rate(Math.max(...pulses.map((pulse) => sum(pulse.answers))))}.`;
+  return html`<svg class="chart" viewBox=${`0 0 ${WIDE} ${HIGH}`} role="img" aria-label=${words}>
+      ${areas}<${Axes} top=${top} show=${compact} first=${clock(pulses[0].at)} last=${clock(now.at)} />
+    </svg>
+    <ul class="legend">${RESULTS.map(([name, label, colour]) => html`<li><i class=${`b${colour}`}></i>${label} <b data-rate=${name}>${rate(now.answers[name] ?? 0)}/s</b></li>`)}</ul>`;
+}
+
+/** Percentiles of the time to answer. */
+export function LatencyChart({ pulses }) {
+  const lines = [["p50", "Half", 1], ["p90", "9 of 10", 2], ["p99", "99 of 100", 3]];
+  const timed = pulses.filter((pulse) => pulse.latency);
+  if (!timed.length) return html`<p class="soft">No look-up was answered in these minutes, so there is nothing to time. Percentiles appear with the first one.</p>`;
+  const top = ceiling(Math.max(...timed.map((pulse) => pulse.latency.p99)));
+  const now = timed.at(-1).latency;
+  const path = (name) => {
+    let pen = "M";
+    return pulses.map((pulse, place) => {
+      if (!pulse.latency) {
+        pen = "M";
+        return "";
+      }
+      const point = `${pen}${across(place, pulses.length).toFixed(1)},${upwards(Math.min(pulse.latency[name], top), top).toFixed(1)}`;
+      pen = "L";
+      // A lone second is a dot.
+      return pulses[place - 1]?.latency || pulses[place + 1]?.latency ? point : `${point}h1.5`;
+    }).join("");
+  };
+  const words = `Time to answer a look-up. Last: half within ${micros(now.p50)}, 99 of 100 within ${micros(now.p99)}.`;
+  return html`<svg class="chart" viewBox=${`0 0 ${WIDE} ${HIGH}`} role="img" aria-label=${words}>
+      <${Axes} top=${top} show=${micros} first=${clock(pulses[0].at)} last=${clock(pulses.at(-1).at)} />
+      ${lines.map(([name, , colour]) => html`<path class=${`line s${colour}`} d=${path(name)} />`)}
+    </svg>
+    <ul class="legend">${lines.map(([name, label, colour]) => html`<li><i class=${`b${colour}`}></i>${label} within <b>${micros(now[name])}</b></li>`)}</ul>`;
+}
+
+/** Shares of a whole. */
+export function Split({ parts, unit }) {
+  const all = parts.reduce((all, part) => all + part.value, 0) || 1;
+  return html`<div class="split" aria-hidden="true">${parts.filter((part) => part.value).map((part) => html`<i class=${`b${part.colour}`} style=${{ width: `${(part.value / all) * 100}%` }}></i>`)}</div>
+    <ul class="legend">${parts.map((part) => html`<li><i class=${`b${part.colour}`}></i>${part.label} <b>${count(part.value)}</b>${unit}</li>`)}</ul>`;
+}
+
+/** The largest ones, as bars. `items`: `{key, label, value}`; a label may be an element. */
+export function Bars({ items, rest, colour = 1 }) {
+  const top = Math.max(...items.map((item) => item.value), 1);
+  return html`<ol class="bars">${items.map((item) => html`<li key=${item.key}><span class="name" title=${item.key}>${item.label}</span><span class="rail" aria-hidden="true"><i class=${`b${colour}`} style=${{ width: `${(item.value / top) * 100}%` }}></i></span><span class="sum">${count(item.value)}</span></li>`)}</ol>
+    ${rest > 0 && html`<p class="soft small">and ${count(rest)} more</p>`}`;
+}
+
+/** When certificates end, on a line from today. `items`: `{label, at, own}`. */
+export function Timeline({ items, days = 90 }) {
+  const high = 96;
+  const x = (at) => 16 + (Math.min(Math.max(daysLeft(at), 0), days) / days) * (WIDE - 32);
+  const groups = new Map();
+  for (const item of items) {
+    const place = Math.round(x(item.at) / 9);
+    groups.set(place, [...(groups.get(place) ?? []), item]);
+  }
+  const soon = items.filter((item) => daysLeft(item.at) <= 7).length;
+  const marks = days <= 120 ? [0, 7, 30, 60, 90] : [0, 30, 90, 180, 365];
+  const words = `${items.length} certificates by their end within ${days} days; ${soon} end within a week.`;
+  return html`<svg class="chart" viewBox=${`0 0 ${WIDE} ${high}`} role="img" aria-label=${words}>
+    <line class="rule" x1="16" x2=${WIDE - 16} y1="66" y2="66" />
+    ${marks.filter((mark) => mark <= days).map((mark) => {
+      const at = 16 + (mark / days) * (WIDE - 32);
+      return html`<line class="mark" x1=${at} x2=${at} y1="10" y2="70" /><text x=${at} y="86" text-anchor=${mark === 0 ? "start" : mark === days ? "end" : "middle"}>${mark === 0 ? "today" : `${mark} days`}</text>`;
+    })}
+    ${[...groups.values()].map((group) => {
+      const at = x(group[0].at);
+      const left = daysLeft(group[0].at);
+      const tone = left <= 7 ? "f5" : left <= 30 ? "f3" : "f1";
+      return html`<g><title>${group.map((item) => `${item.label}: ${day(item.at)}`).join("\n")}</title><circle class=${tone} cx=${at} cy="66" r=${Math.min(5 + Math.sqrt(group.length) * 1.6, 15)} />${group.length > 1 && html`<text x=${at} y=${60 - Math.min(5 + Math.sqrt(group.length) * 1.6, 15)} text-anchor="middle">${group.length}</text>`}</g>`;
+    })}
+  </svg>`;
+}
