@@ -125,7 +125,7 @@ export function Check({ label, hint, ...input }) {
 }
 
 /** A form that says what went wrong and does not send twice. `act` gets the values by name. */
-export function Form({ act, verb, tone = "primary", onCancel, children, disabled, wide }) {
+export function Form({ act, verb, tone = "primary", onCancel, cancel = "Cancel", children, disabled }) {
   const [busy, set] = useState(false);
   const [error, fail] = useState(null);
   const alive = useRef(true);
@@ -149,7 +149,7 @@ export function Form({ act, verb, tone = "primary", onCancel, children, disabled
     ${children}
     <${Trouble} error=${error} />
     <div class="form-end">
-      ${onCancel && html`<button type="button" onClick=${onCancel}>Cancel</button>`}
+      ${onCancel && html`<button type="button" onClick=${onCancel}>${cancel}</button>`}
       <button class=${tone} disabled=${busy || disabled}>${busy ? "One moment…" : verb}</button>
     </div>
   </form>`;
