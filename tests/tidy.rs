@@ -7,13 +7,14 @@ use std::process::Command;
 use anyhow::{Context, ensure};
 
 /// Crate, and the crates of ours it may know.
-const ARROWS: [(&str, &[&str]); 8] = [
+const ARROWS: [(&str, &[&str]); 9] = [
     ("dnsbroker-federation", &[]),
     ("dnsbroker-zone", &["dnsbroker-federation"]),
     ("dnsbroker-ca", &["dnsbroker-federation"]),
     ("dnsbroker-store", &["dnsbroker-federation", "dnsbroker-zone", "dnsbroker-ca"]),
     ("dnsbroker-api", &["dnsbroker-federation"]),
     ("dnsbroker", &["dnsbroker-federation", "dnsbroker-zone", "dnsbroker-ca", "dnsbroker-store", "dnsbroker-api"]),
+    ("dnsbroker-agent", &["dnsbroker-federation", "dnsbroker-zone", "dnsbroker-api"]),
     ("dnsbroker-bench", &["dnsbroker-federation", "dnsbroker-zone", "dnsbroker-api"]),
     (
         "dnsbroker-tests",

@@ -1,5 +1,6 @@
 // The audit's acts in words.
 import { html } from "./html.js";
+import { moment } from "./text.js";
 
 const WORDS = {
   "administrator.add": "Administrator added", "administrator.change": "Administrator changed", "administrator.remove": "Administrator removed", "administrator.login": "Logged in",
@@ -20,8 +21,15 @@ export const inWords = (act) => WORDS[act] ?? act;
 /** A row of the audit as a sentence. */
 export const describe = (row) => html`${inWords(row.act)} <bdi class="mono small">${row.object}</bdi>`;
 
+const TIMES = new Set(["at", "not_after", "next_update", "until", "expires", "grace"]);
+const shown = (name, value) => {
+  if (TIMES.has(name) && Number.isInteger(value) && value > 1e9) return moment(value * 1000);
+  if (Array.isArray(value)) return value.map((one) => (typeof one === "object" ? JSON.stringify(one) : one)).join(" ");
+  return typeof value === "object" ? JSON.stringify(value) : String(value);
+};
+
 /** Particulars as short pairs. */
 export function particulars(detail) {
   if (!detail || typeof detail !== "object") return detail == null ? "" : String(detail);
-  return Object.entries(detail).filter(([, value]) => value !== null && value !== "" && !(Array.isArray(value) && !value.length)).map(([name, value]) => `${name}: ${typeof value === "object" ? JSON.stringify(value) : value}`).join(", ");
+  return Object.entries(detail).filter(([, value]) => value !== null && value !== "" && !(Array.isArray(value) && !value.length)).map(([name, value]) => `${name.replaceAll("_", " ")}: ${shown(name, value)}`).join(", ");
 }

@@ -54,7 +54,7 @@ export function Empty({ icon, title, children, action }) {
   return html`<div class="empty">${icon && html`<${Icon} name=${icon} />`}<h3>${title}</h3>${children && html`<p>${children}</p>`}${action}</div>`;
 }
 
-export const Note = ({ tone = "", title, children, live }) => html`<div class=${`note ${tone}`} role=${live}>${title && html`<strong>${title}</strong>`}${children}</div>`;
+export const Note = ({ tone = "", title, children, live }) => html`<div class=${`callout ${tone}`} role=${live}>${title && html`<strong>${title}</strong>`}${children}</div>`;
 
 /** What went wrong, and what to do about it. */
 export function Trouble({ error, retry }) {

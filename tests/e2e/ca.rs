@@ -6,9 +6,10 @@ use std::path::Path;
 use anyhow::{Context, ensure};
 use dnsbroker_tests::ca::{
     Api, DueAtOnce, ca_id, csr, curl, enrolled, federation, federation_with, fetch_list, keep, key_and_request,
-    pkilint, published, request, succeed, text,
+    pkilint, published, request, succeed, text, with_root_pointers,
 };
-use dnsbroker_tests::{Broker, eventually, output};
+use dnsbroker_tests::tls::{ask, client, connect, credential};
+use dnsbroker_tests::{Broker, eventually, output, query};
 use serde_json::{Value, json};
 use std::process::Command;
 
@@ -220,6 +221,7 @@ fn ocsp(broker: &Broker, dir: &Path, args: &[&str]) -> anyhow::Result<String> {
 #[test]
 fn openssl_and_gnutls_verify_with_lists_and_ocsp() -> anyhow::Result<()> {
     let broker = federation()?;
+    with_root_pointers(&broker)?;
     let (dir, serial) = enrolled(&broker, "alpine", "op")?;
     trust(&broker, &dir)?;
     succeed(&dir, "openssl", &[&VERIFY[..], &["client.pem"]].concat())?;
@@ -304,6 +306,7 @@ fn openssl_s_client_is_let_in_with_its_certificate() -> anyhow::Result<()> {
 fn every_profile_and_what_is_published_pass_pkilint() -> anyhow::Result<()> {
     let Some(pkilint) = pkilint() else { return Ok(()) };
     let broker = federation()?;
+    with_root_pointers(&broker)?;
     let (dir, serial) = enrolled(&broker, "alpine", "op")?;
     broker.json(&["replica", "add", "mirror", "--all"])?;
     let issue = |args: &[&str], out: &str| -> anyhow::Result<String> {
@@ -400,5 +403,61 @@ fn the_command_line_issues_from_requests_and_as_pkcs12() -> anyhow::Result<()> {
         ensure!(mode.trim() == "600", "{secret} has mode {mode}");
     }
     request(&dir, &["-subj", "/CN=somebody else"])?;
+    Ok(())
+}
+
+#[test]
+fn members_publish_what_their_own_certificates_are_trusted_by() -> anyhow::Result<()> {
+    let broker = federation()?;
+    broker.json(&["netid", "set", "600013", "--member", "alpine", "--address", "198.51.100.19", "--port", "8444"])?;
+    let (dir, _) = enrolled(&broker, "alpine", "op")?;
+    let (other, _) = enrolled(&broker, "atlantic", "other")?;
+    // A CA of the member's own, and a certificate that a server has signed for itself.
+    for (name, extension) in [("ca", "basicConstraints=critical,CA:TRUE"), ("self", "basicConstraints=CA:FALSE")] {
+        let (key, pem) = (format!("{name}-own.key"), format!("{name}-own.pem"));
+        let args = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-noenc", "-batch"];
+        let args = [&args[..], &["-subj", "/CN=alpine", "-addext", extension, "-keyout", &key, "-out", &pem]].concat();
+        succeed(&dir, "openssl", &args)?;
+    }
+    let read = |name: &str| std::fs::read_to_string(dir.join(name));
+    let pem = format!("{}{}", read("ca-own.pem")?, read("self-own.pem")?);
+    let path = "/api/v1/netids/600013/anchors";
+    let (status, refused) = Api::of(&broker, &other)?.json("PUT", path, &json!({ "pem": pem }))?;
+    ensure!(status == 403 && refused["code"] == "netid-foreign", "another member's: {status} {refused}");
+    let secret = json!({ "pem": read("ca-own.key")? });
+    let (status, refused) = Api::of(&broker, &dir)?.json("PUT", path, &secret)?;
+    ensure!(status == 422 && !refused.to_string().contains("PRIVATE"), "a key is no anchor: {status} {refused}");
+    let (status, published) = Api::of(&broker, &dir)?.json("PUT", path, &json!({ "pem": pem }))?;
+    ensure!(status == 200, "{status} {published}");
+
+    // Others read it whole over the API...
+    let (status, bundle) = Api::of(&broker, &other)?.get("/api/v1/bundle")?;
+    ensure!(status == 200 && count(bundle["federation"].as_str().context("PEM")?) == 2, "{bundle}");
+    let anchors = bundle["anchors"][0]["pem"].as_str().context("anchors")?;
+    ensure!(bundle["anchors"][0]["netid"] == "600013" && bundle["anchors"][0]["member"] == "alpine", "{bundle}");
+    std::fs::write(other.join("anchors.pem"), anchors)?;
+    std::fs::copy(dir.join("self-own.pem"), other.join("self-own.pem"))?;
+    succeed(&other, "openssl", &["verify", "-partial_chain", "-CAfile", "anchors.pem", "self-own.pem"])?;
+    ensure!(Api::nobody(&broker)?.get("/api/v1/bundle")?.0 == 401, "members only");
+
+    // ...and by digest over DoH: a CA as DANE-TA, a server's own as DANE-EE (RFC 7671).
+    let tls = client(&broker, Some(credential(&other)?), &["http/1.1"])?;
+    let mut doh = connect(broker.doh()?, &tls)?;
+    let question = query(1, 0, "_8444._tcp.600013.netids.fed.example", 52, 1);
+    let (status, answer) = ask(&mut doh, &question)?;
+    ensure!(status == 200 && answer[7] == 2, "{status} {answer:?}");
+    for (file, usage) in [("ca-own.pem", 2), ("self-own.pem", 3)] {
+        let digest = format!(
+            "openssl x509 -in {file} -noout -pubkey | openssl pkey -pubin -outform der | openssl dgst -sha256 -binary"
+        );
+        let digest = succeed(&dir, "sh", &["-c", &digest])?.octets;
+        let record = [&[usage, 1, 1][..], &digest].concat();
+        ensure!(answer.windows(record.len()).any(|octets| octets == record), "{file} is not in the answer");
+    }
+    let (status, cleared) = Api::of(&broker, &dir)?.json("PUT", path, &json!({ "pem": "" }))?;
+    ensure!(status == 200, "{cleared}");
+    let (_, answer) = ask(&mut doh, &question)?;
+    ensure!(answer[7] == 0, "taken back: {answer:?}");
+    ensure!(Api::of(&broker, &other)?.get("/api/v1/bundle")?.1["anchors"] == json!([]));
     Ok(())
 }

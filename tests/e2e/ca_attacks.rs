@@ -521,6 +521,25 @@ fn a_certificate_that_the_register_does_not_know_is_refused() -> anyhow::Result<
 }
 
 #[test]
+fn a_forged_certificate_with_a_serial_number_of_the_register_is_refused() -> anyhow::Result<()> {
+    let broker = federation()?;
+    let (dir, serial) = enrolled(&broker, "alpine", "op")?;
+    ensure!(doh_serves(&broker, &dir));
+    let octet = |at: usize| u8::from_str_radix(&serial[at..at + 2], 16);
+    let octets = (0..serial.len() / 2).map(|n| octet(2 * n)).collect::<Result<Vec<u8>, _>>()?;
+    let uris = ["spiffe://fed.example/member/alpine"];
+    let forge = || odd(&broker, &Odd { uris: &uris, days: (-1, 5), serial: Some(&octets), ..Odd::default() });
+    ensure!(Api::with(&broker, Some(forge()?)).and_then(|mut api| api.get("/api/v1/ca")).is_err(), "the API");
+    for (door, address, alpn) in [("DoH", broker.doh()?, "http/1.1"), ("XoT", broker.xot()?, "dot")] {
+        let served = client(&broker, Some(forge()?), &[alpn])
+            .and_then(|config| connect(address, &config))
+            .and_then(|mut tls| ask(&mut tls, &query(1, 0, "deveuis.fed.example", 6, 1)));
+        ensure!(served.is_err(), "{door}: {served:?}");
+    }
+    Ok(())
+}
+
+#[test]
 fn a_suspended_member_neither_enrols_nor_renews() -> anyhow::Result<()> {
     let profiles = DueAtOnce::new()?;
     let broker = federation_with(profiles.options())?;

@@ -25,6 +25,8 @@ const FEDERATION: &str = "fed.example";
 pub struct Options {
     /// `redb` or `sled`.
     pub store: &'static str,
+    /// Its name.
+    pub federation: &'static str,
     /// Labels of the private zones.
     pub labels: &'static str,
     /// Lines put at the end of the configuration.
@@ -37,7 +39,14 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { store: "redb", labels: "deveuis,netids", config: String::new(), sections: vec![], env: vec![] }
+        Self {
+            store: "redb",
+            federation: FEDERATION,
+            labels: "deveuis,netids",
+            config: String::new(),
+            sections: vec![],
+            env: vec![],
+        }
     }
 }
 
@@ -62,9 +71,9 @@ impl Broker {
     pub fn with(options: Options) -> anyhow::Result<Self> {
         let dir = tempfile::Builder::new().prefix("dnsbroker-").tempdir()?;
         let path = dir.path().join("b");
-        let Options { store, labels, .. } = options;
+        let Options { store, labels, federation, .. } = options;
         let init =
-            ["init", "--federation", FEDERATION, "--port-base", "0", "--store", store, "--labels", labels, "--dir"];
+            ["init", "--federation", federation, "--port-base", "0", "--store", store, "--labels", labels, "--dir"];
         let made = output(Command::new(Self::program()?).args(init).arg(&path))?;
         ensure!(made.ok, "init failed: {}", made.stderr);
         let file = path.join("dnsbroker.toml");

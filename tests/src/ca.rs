@@ -33,6 +33,17 @@ pub fn federation_with(mut options: Options) -> anyhow::Result<Broker> {
     Ok(broker)
 }
 
+/// Gives the issuing CA and the root's list what they have where `init` knew the URL: where the root's list is. With ports
+/// that the system gives it does not.
+pub fn with_root_pointers(broker: &Broker) -> anyhow::Result<()> {
+    let file = |name: &str| broker.path().join(name).to_string_lossy().into_owned();
+    let (key, last, list) = (file("root-key"), file("ca/root.crl"), file("next.crl"));
+    broker.json(&["ca", "rotate", "--renew", "--root-key", &key])?;
+    broker.json(&["ca", "sign-crl", "--root-key", &key, "--last", &last, "--out", &list])?;
+    broker.json(&["ca", "install", "--crl", &list])?;
+    Ok(())
+}
+
 /// Profiles whose certificates may be renewed at once, since most of their life is already over when they are issued.
 pub struct DueAtOnce(TempDir);
 
@@ -233,7 +244,7 @@ pub fn fetch_list(broker: &Broker, dir: &Path, id: &str) -> anyhow::Result<(u64,
 
 /// Where pkilint's programs are, if they are anywhere.
 pub fn pkilint() -> Option<PathBuf> {
-    let beside = std::env::current_exe().ok()?.ancestors().nth(3)?.join("pkilint/bin");
+    let beside = std::env::current_exe().ok()?.ancestors().nth(3)?.join("pytools/bin");
     let path = std::env::var_os("PATH")?;
     let found = std::env::split_paths(&path).chain([beside]).find(|dir| dir.join("lint_pkix_cert").exists());
     if found.is_none() {

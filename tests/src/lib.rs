@@ -1,11 +1,16 @@
 //! What the end-to-end tests share: a daemon of one's own, its PKI, and the programs that talk to it.
 
+mod agent;
 mod broker;
 pub mod ca;
 mod peers;
+mod postgres;
+pub mod rest;
 mod servers;
 pub mod tls;
 
+pub use agent::{Agent, Host, Relay, http};
 pub use broker::{Broker, Options};
 pub use peers::{Finished, decode, nibble_name, output, peer, query};
+pub use postgres::Postgres;
 pub use servers::{Kind, PATIENCE, Server, TsigKey, eventually, free_port, serial_of, zone_of};

@@ -64,9 +64,10 @@ pub fn http1(tls: &mut Tls, head: &str, body: &[u8]) -> anyhow::Result<(u16, Str
     let mut buffer = [0; 16 * 1024];
     loop {
         if let Some(end) = read.windows(4).position(|octets| octets == b"\r\n\r\n") {
-            let head = String::from_utf8_lossy(&read[..end]).to_ascii_lowercase();
+            let head = lower_names(&String::from_utf8_lossy(&read[..end]));
             let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
-            let length: usize = length.context("no content-length")?.parse()?;
+            let empty = head.starts_with("http/1.1 204") || head.starts_with("http/1.1 304");
+            let length: usize = if empty { 0 } else { length.context("no content-length")?.parse()? };
             if read.len() >= end + 4 + length {
                 let status = head.split(' ').nth(1).context("no status")?.parse()?;
                 return Ok((status, head, read[end + 4..end + 4 + length].to_vec()));
@@ -76,6 +77,15 @@ pub fn http1(tls: &mut Tls, head: &str, body: &[u8]) -> anyhow::Result<(u16, Str
         ensure!(count > 0, "the connection was closed");
         read.extend_from_slice(&buffer[..count]);
     }
+}
+
+/// Names of headers in lower case; their values stay.
+fn lower_names(head: &str) -> String {
+    let line = |line: &str| match line.split_once(": ") {
+        Some((name, value)) => format!("{}: {value}", name.to_ascii_lowercase()),
+        None => line.to_ascii_lowercase(),
+    };
+    head.lines().map(line).collect::<Vec<_>>().join("\n")
 }
 
 /// A POST of a DNS message over HTTP/1.1.
@@ -97,6 +107,8 @@ pub struct Odd<'a> {
     pub hosts: &'a [&'a str],
     /// Days from now at which it begins and ends.
     pub days: (i64, i64),
+    /// A serial number of somebody's choice.
+    pub serial: Option<&'a [u8]>,
 }
 
 /// Signs an odd certificate with the federation's own issuing key: what an attacker with it, or a faulty CA, could do.
@@ -129,6 +141,7 @@ fn certificate(odd: &Odd<'_>, issuer: &Issuer<'_, KeyPair>) -> anyhow::Result<Cr
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
     params.not_before = OffsetDateTime::now_utc() + time::Duration::days(odd.days.0);
     params.not_after = OffsetDateTime::now_utc() + time::Duration::days(odd.days.1);
+    params.serial_number = odd.serial.map(rcgen::SerialNumber::from_slice);
     let key = KeyPair::generate()?;
     let certificate = params.signed_by(&key, issuer)?;
     let key = PrivateKeyDer::try_from(key.serialize_der()).map_err(|error| anyhow::anyhow!("{error}"))?;

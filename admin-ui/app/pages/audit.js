@@ -29,7 +29,7 @@ export function Audit({ query }) {
       </form>
       <${Got} from=${list}>${() => html`<${Table} caption="Audit" rows=${list.items} keyOf=${(row) => row.number} empty=${html`<${Empty} icon="audit" title="No row fits">Actor and object have to match as a whole.<//>`} columns=${[
         { label: "Row", num: true, show: (row) => count(row.number) },
-        { label: "When", show: (row) => html`<span title=${row.at}>${moment(row.at)}</span>` },
+        { label: "When", show: (row) => html`<span class="nowrap" title=${row.at}>${moment(row.at)}</span>` },
         { label: "By", show: (row) => html`<button class="quiet small wrapped" onClick=${() => { type({ ...typed, actor: row.actor }); requery({ ...query, actor: row.actor }); }}><bdi>${row.actor}</bdi></button>` },
         { label: "What", show: (row) => html`${inWords(row.act)}<p class="soft small mono">${row.act}</p>` },
         { label: "To", show: (row) => html`<button class="quiet small wrapped" onClick=${() => { type({ ...typed, object: row.object }); requery({ ...query, object: row.object }); }}><bdi class="mono">${row.object}</bdi></button>` },

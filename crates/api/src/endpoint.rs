@@ -113,7 +113,7 @@ macro_rules! endpoints {
                 parameters: &[$((stringify!($parameter), schema_of::<$type>)),*],
                 query: endpoints!(@query $($query)?),
                 takes: endpoints!(@content $($body)?),
-                gives: endpoints!(@content $answer),
+                gives: if $status == 204 { Content::Nothing } else { Content::Json(schema_of::<$answer>) },
                 status: $status,
             },
         )*];
@@ -136,7 +136,6 @@ macro_rules! endpoints {
     (@query) => { None };
     (@query $query:ty) => { Some(schema_of::<$query>) };
     (@content) => { Content::Nothing };
-    (@content ()) => { Content::Nothing };
     (@content $type:ty) => { Content::Json(schema_of::<$type>) };
     (@body) => { None::<&()> };
     (@body $body:expr) => { Some($body) };

@@ -251,7 +251,7 @@ pub const STREAMS: &[Endpoint] = &[
         verb: Some("ca install"),
         parameters: &[],
         query: None,
-        takes: Content::Octets(&["application/pkix-crl"]),
+        takes: Content::Octets(&["application/pkix-crl", "application/octet-stream"]),
         gives: Content::Json(schema_of::<Crl>),
         status: 200,
     },

@@ -175,4 +175,10 @@ pub struct LastTransfer {
     pub claimed: u64,
     /// The first of them.
     pub claims_shown: Vec<DevEui>,
+    /// Devices that another source of the member brings, and that stay under that NetID.
+    #[serde(default)]
+    pub filled: u64,
+    /// The first of them.
+    #[serde(default)]
+    pub filled_shown: Vec<DevEui>,
 }

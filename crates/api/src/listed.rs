@@ -210,7 +210,7 @@ pub struct ImportOptions {
     /// `add` (unless said otherwise), `full` or `remove`; PUT is `full` always.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mode: Option<String>,
-    /// `plain`, `getdb`, `csv`, `json`, `ndjson`, `zone`, where it is not to be guessed.
+    /// `plain`, `getdb`, `csv`, `json`, `ndjson`, `zone` (RFC 1035), where it is not to be guessed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub format: Option<String>,
     /// Only say what would happen.

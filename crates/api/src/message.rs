@@ -48,7 +48,7 @@ pub struct Status {
     pub listeners: Listeners,
     /// Certificates of the broker itself and of its CA, and when they end.
     pub certificates: Vec<Expiry>,
-    /// Members whose certificate ends soon and was not renewed.
+    /// Members, servers, gateways and replicas whose certificate ends soon, or has ended, and was not renewed.
     #[serde(default)]
     pub overdue: Vec<Expiry>,
     /// The end of the audit.
@@ -446,6 +446,12 @@ pub struct ImportReport {
     /// The first of those.
     #[serde(default)]
     pub outsiders: Vec<DevEui>,
+    /// On another NetID of the member, which its own name server fills, and left there.
+    #[serde(default)]
+    pub filled: u64,
+    /// The first of those.
+    #[serde(default)]
+    pub filled_shown: Vec<DevEui>,
     /// Rows of the list that hold no DevEUI.
     pub rejected: u64,
     /// The first of those: line, text and reason.

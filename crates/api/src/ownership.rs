@@ -115,8 +115,11 @@ pub struct Moved {
     pub waits: Option<u64>,
     /// Devices that went.
     pub moved: u64,
-    /// Devices that stayed: not registered, not the giver's any more, or there already.
+    /// Devices that stayed: not registered, not the giver's any more, there already, or filled by a name server.
     pub stayed: u64,
+    /// The first of those that stayed because the receiver's own name server fills the NetID that they are on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub filled: Vec<DevEui>,
     /// Serial of the private zones afterwards.
     pub serial: Serial,
 }

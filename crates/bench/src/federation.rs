@@ -67,8 +67,20 @@ impl Federation {
         Ok(federation)
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    /// A file of its directory.
+    pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
+    }
+
+    /// A file in its directory.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.path(name)
+    }
+
+    /// Where operators enrol.
+    pub fn api(&self) -> anyhow::Result<SocketAddr> {
+        let addresses = self.status.as_ref().map(|status| status.listeners.api.as_slice()).unwrap_or_default();
+        addresses.first().copied().context("the daemon has no API")
     }
 
     /// Runs a command of the broker's binary in the directory, where it finds the control socket.
@@ -77,7 +89,7 @@ impl Federation {
     }
 
     /// The same, and gives what it printed.
-    fn ask(&self, arguments: &[&str]) -> anyhow::Result<Vec<u8>> {
+    pub fn ask(&self, arguments: &[&str]) -> anyhow::Result<Vec<u8>> {
         let output = Command::new(&self.binary)
             .args(arguments)
             .current_dir(self.dir.path())

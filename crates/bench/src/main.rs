@@ -3,9 +3,11 @@
 //! Client and server share the machine, so queries a second say more about the machine than about the broker. What
 //! counts is processor time of the server process for each query, and its ratio to the floor's in the same run.
 
+mod agent;
 mod answer;
 mod client;
 mod devices;
+mod enrolments;
 mod exchange;
 mod federation;
 mod floor;
@@ -45,6 +47,10 @@ enum Command {
     Load(load::Load),
     /// Open connections, ask one question on each and close them
     Handshakes(handshakes::Handshakes),
+    /// Operators that enrol with tokens, many at once, each certificate durable before its answer
+    Enrolments(enrolments::Enrolments),
+    /// The member's agent: look-ups through it, cached ones, HomeNSReq, memory
+    Agent(agent::Agent),
     /// Zone transfers and updates of the broker, BIND and NSD side by side
     Exchange(exchange::Exchange),
     /// Make a federation, measure the broker and the floor side by side, and print tables
@@ -68,6 +74,8 @@ impl Command {
             Self::Floor(command) => server()?.block_on(command.run()),
             Self::Load(command) => client()?.block_on(command.run()),
             Self::Handshakes(command) => client()?.block_on(command.run()),
+            Self::Enrolments(command) => client()?.block_on(command.run()),
+            Self::Agent(command) => client()?.block_on(command.run()),
             Self::Exchange(command) => client()?.block_on(command.run()),
             Self::Suite(command) => client()?.block_on(command.run()),
         }

@@ -57,9 +57,13 @@ impl Questions {
 
     /// Writes a query for one of the names into `out`, which is cleared first.
     pub fn write(&self, random: &mut Random, out: &mut Vec<u8>) {
+        self.nth(random.below(self.len() as u64) as usize, out);
+    }
+
+    /// The same for the name at a place.
+    pub fn nth(&self, place: usize, out: &mut Vec<u8>) {
         out.clear();
         out.extend_from_slice(&HEADER);
-        let place = random.below(self.len() as u64) as usize;
         match self.devices.get(place) {
             Some(device) => {
                 write_nibbles(*device, out);

@@ -5,7 +5,8 @@
 
 use std::fs::File;
 use std::io::BufWriter;
-use std::sync::Arc;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use dnsbroker_api::problem::chain;
@@ -23,6 +24,9 @@ const GROUP: usize = 1_024;
 /// A group waits so long for those that were answered with the last one.
 const GATHER: Duration = Duration::from_micros(200);
 
+/// What is said then, to everybody.
+const WRITER_FAILED: &str = "the writer has failed: no change is taken until the broker is restarted";
+
 /// Why a change was not made.
 #[derive(Debug, thiserror::Error)]
 pub enum CommitError {
@@ -37,9 +41,9 @@ pub enum CommitError {
         /// Whether the disk is full.
         full: bool,
     },
-    /// The daemon is stopping.
-    #[error("the broker is stopping and takes no changes")]
-    Stopping,
+    /// The writer has failed in a way that nobody foresaw. It never goes otherwise while there is somebody to ask it.
+    #[error("{WRITER_FAILED}")]
+    Failed,
 }
 
 /// A store failure, told to every act of the group.
@@ -58,6 +62,7 @@ enum Message {
     Act(Job, Fail),
     Configure(Box<Settings>, oneshot::Sender<Result<(), String>>),
     Dump(Box<Dump>),
+    Ping(oneshot::Sender<()>),
 }
 
 /// A backup that is asked for.
@@ -77,9 +82,22 @@ impl Committer {
     /// Starts the writer on a store. Join the thread to have everything written and folded.
     pub fn start(store: Store, shared: Arc<Shared>) -> std::io::Result<(Self, std::thread::JoinHandle<()>)> {
         let (queue, messages) = mpsc::channel(QUEUE);
-        let writer = Writer { store, shared };
-        let thread = std::thread::Builder::new().name("commit".to_owned()).spawn(move || writer.run(messages))?;
+        let writer = Writer { store, shared: Arc::clone(&shared) };
+        let run = move || {
+            // The queue goes with the writer, so that nobody waits for it; what was half done in memory goes too.
+            if catch_unwind(AssertUnwindSafe(|| writer.run(messages))).is_err() {
+                shared.writer_failed(WRITER_FAILED);
+            }
+        };
+        let thread = std::thread::Builder::new().name("commit".to_owned()).spawn(run)?;
         Ok((Self { queue }, thread))
+    }
+
+    /// Waits until the writer has come to what was queued before.
+    pub async fn ping(&self) -> Result<(), CommitError> {
+        let (reply, answer) = oneshot::channel();
+        self.queue.send(Message::Ping(reply)).await.map_err(|_| CommitError::Failed)?;
+        answer.await.map_err(|_| CommitError::Failed)
     }
 
     /// Does an act: `Ok` when it is durable and visible.
@@ -90,10 +108,10 @@ impl Committer {
     /// Puts an act into the queue. Acts are done in the order in which this returns.
     pub async fn submit<A: Act>(&self, actor: Actor, act: A) -> Result<Pending<A::Done>, CommitError> {
         let (reply, answer) = oneshot::channel();
-        let reply = Arc::new(std::sync::Mutex::new(Some(reply)));
+        let reply = Arc::new(Mutex::new(Some(reply)));
         let failed = Arc::clone(&reply);
-        let send = |slot: &std::sync::Mutex<Option<oneshot::Sender<_>>>, result| {
-            if let Some(reply) = slot.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take() {
+        let send = |slot: &Mutex<Option<oneshot::Sender<_>>>, result| {
+            if let Some(reply) = slot.lock().unwrap_or_else(PoisonError::into_inner).take() {
                 // The one who asked may have gone; the act happened all the same.
                 let _ = reply.send(result);
             }
@@ -110,16 +128,16 @@ impl Committer {
             })
         });
         let fail = Box::new(move |failure: Failure| send(&failed, Err(failure.into())));
-        self.queue.send(Message::Act(job, fail)).await.map_err(|_| CommitError::Stopping)?;
+        self.queue.send(Message::Act(job, fail)).await.map_err(|_| CommitError::Failed)?;
         Ok(Pending(answer))
     }
 
     /// Takes other settings for the zones.
     pub async fn configure(&self, settings: Settings) -> Result<(), String> {
         let (reply, answer) = oneshot::channel();
-        let stopping = || CommitError::Stopping.to_string();
-        self.queue.send(Message::Configure(Box::new(settings), reply)).await.map_err(|_| stopping())?;
-        answer.await.map_err(|_| stopping())?
+        let failed = || CommitError::Failed.to_string();
+        self.queue.send(Message::Configure(Box::new(settings), reply)).await.map_err(|_| failed())?;
+        answer.await.map_err(|_| failed())?
     }
 }
 
@@ -132,8 +150,8 @@ impl Committer {
     ) -> Result<Result<File, BackupError>, CommitError> {
         let (reply, answer) = oneshot::channel();
         let dump = Box::new(Dump { file, files, reply });
-        self.queue.send(Message::Dump(dump)).await.map_err(|_| CommitError::Stopping)?;
-        answer.await.map_err(|_| CommitError::Stopping)
+        self.queue.send(Message::Dump(dump)).await.map_err(|_| CommitError::Failed)?;
+        answer.await.map_err(|_| CommitError::Failed)
     }
 }
 
@@ -143,7 +161,7 @@ pub struct Pending<T>(oneshot::Receiver<Result<T, CommitError>>);
 impl<T> Pending<T> {
     /// What became of it: `Ok` when it is durable and visible.
     pub async fn done(self) -> Result<T, CommitError> {
-        self.0.await.map_err(|_| CommitError::Stopping)?
+        self.0.await.map_err(|_| CommitError::Failed)?
     }
 }
 
@@ -202,6 +220,8 @@ impl Writer {
                 self.commit(std::mem::take(group));
                 let _ = reply.send(self.configure(*settings));
             }
+            // Who asks may have gone.
+            Message::Ping(reply) => drop(reply.send(())),
             Message::Dump(dump) => {
                 self.commit(std::mem::take(group));
                 let Dump { file, files, reply } = *dump;
@@ -256,4 +276,60 @@ impl Writer {
 /// Seconds since 1970-01-01 UTC.
 pub fn now() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs() as i64)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use dnsbroker_federation::ZoneLabels;
+    use dnsbroker_store::Identity;
+    use dnsbroker_store::Note;
+    use dnsbroker_store::act::Witness;
+    use dnsbroker_store::engine::EngineKind;
+    use dnsbroker_zone::zones::{PublicZone, Timing};
+
+    use super::*;
+    use crate::ops::{health_of, readiness};
+
+    struct Fault;
+
+    impl Act for Fault {
+        type Done = ();
+
+        fn apply(self, _: &mut Transaction<'_>) -> Result<((), Option<Note>), Refusal> {
+            panic!("a fault that nobody foresaw")
+        }
+    }
+
+    fn witness() -> Witness {
+        Witness { act: "test", object: "nothing".to_owned(), detail: serde_json::Value::Null }
+    }
+
+    #[tokio::test]
+    async fn a_writer_that_panics_is_told_by_health_and_readiness_and_every_change_fails_at_once() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let engine = EngineKind::Redb.open(dir.path()).expect("an engine");
+        let name = |text: &str| text.parse().expect("a name");
+        let identity = Identity { federation: name("fed.example"), labels: ZoneLabels::default() };
+        let settings =
+            Settings { broker: name("broker.fed.example"), timing: Timing::default(), public: PublicZone::default() };
+        let store = Store::create(engine, identity, settings).expect("a store");
+        let shared = Shared::new(store.view());
+        let (committer, thread) = Committer::start(store, Arc::clone(&shared)).expect("a writer");
+        committer.commit(Actor::Broker, witness()).await.expect("taken");
+        assert!(readiness(&shared).0.is_success() && health_of(&shared).0.is_success());
+        let soon = Duration::from_secs(10);
+        let fault = tokio::time::timeout(soon, committer.commit(Actor::Broker, Fault)).await.expect("at once");
+        assert!(matches!(fault, Err(CommitError::Failed)));
+        for _ in 0..2 * QUEUE {
+            let later = tokio::time::timeout(soon, committer.commit(Actor::Broker, witness())).await.expect("at once");
+            assert!(matches!(later, Err(CommitError::Failed)));
+        }
+        assert!(committer.ping().await.is_err(), "the watchdog is told no more");
+        thread.join().expect("the thread itself ends in good order");
+        for (status, words) in [readiness(&shared), health_of(&shared)] {
+            assert!(status.is_server_error() && words.contains(WRITER_FAILED), "{status} {words}");
+        }
+    }
 }

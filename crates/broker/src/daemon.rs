@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
 use arc_swap::ArcSwap;
@@ -28,7 +28,7 @@ use crate::config::{Config, PkiConfig};
 use crate::control::Control;
 use crate::doh::{self, Doh};
 use crate::limits::TRANSFERS;
-use crate::listen::Places;
+use crate::listen::{Places, advice, bind_tcp};
 use crate::logging::Logging;
 use crate::moves::Moves;
 use crate::pki::{Pki, brought, server_names};
@@ -37,13 +37,15 @@ use crate::publication::Lists;
 use crate::seal::Sealer;
 use crate::shared::Shared;
 use crate::source::{self, Sources};
-use crate::tls::{Mutual, Service, TlsMaterial, TlsSwap};
+use crate::tls::{ClientTrust, Mutual, Service, TlsMaterial, TlsSwap};
 use crate::{api, dns, https, moves, ops, publication, zone_file};
 
 /// How often certificates are looked at.
 const RENEWAL_CHECK: Duration = Duration::from_secs(3_600);
 /// A stop takes this long at most for answers under way.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
+/// A writer that is at one group for so long hangs. The largest lists take some ten seconds.
+const WRITER_STALL: Duration = Duration::from_secs(300);
 /// The port that a URL need not name.
 const HTTPS: u16 = 443;
 /// The same of plain HTTP.
@@ -67,8 +69,19 @@ struct Certificates {
     xot: Arc<TlsSwap>,
     /// Certificate and key with which the broker is a client of primaries.
     client: Arc<ArcSwap<TlsMaterial>>,
-    /// The chains in use: that of DoH and API, and the CA's own.
-    chains: Mutex<[Vec<CertificateDer<'static>>; 2]>,
+    /// What is in use, to see whether there is something new.
+    shown: Mutex<Shown>,
+}
+
+/// The chains in use, that of DoH and API and the CA's own, and what clients are held against. Whole chains: an intermediate
+/// that was missing may have been added to the same certificate.
+#[derive(PartialEq)]
+struct Shown([Vec<CertificateDer<'static>>; 2], ClientTrust);
+
+impl Shown {
+    fn of(front: &TlsMaterial, own: &TlsMaterial) -> Self {
+        Self([front, own].map(|material| material.chain.clone()), own.clients.clone())
+    }
 }
 
 /// Sockets that are bound before anything is served.
@@ -115,12 +128,12 @@ impl Daemon {
         });
         publish(&app).await?;
         let Served { front, own } = certificates(&app).await?;
-        let chains = Mutex::new([&front, &own].map(|material| material.chain.clone()));
+        let shown = Mutex::new(Shown::of(&front, &own));
         let doh = with_mutual(&app, Service::Doh, |mutual| TlsSwap::mutual(&front, mutual))?;
         let xot = with_mutual(&app, Service::Xot, |mutual| TlsSwap::mutual(&own, mutual))?;
         let api = with_mutual(&app, Service::Api, |mutual| TlsSwap::mutual(&front, mutual))?;
         let client = Arc::new(ArcSwap::from_pointee(own));
-        let tls = Certificates { doh: Arc::new(doh), api: Arc::new(api), xot: Arc::new(xot), client, chains };
+        let tls = Certificates { doh: Arc::new(doh), api: Arc::new(api), xot: Arc::new(xot), client, shown };
         let daemon =
             Self { app, tls, tasks: TaskTracker::new(), stop: CancellationToken::new(), writer, file: file.to_owned() };
         publication::refresh(&daemon.app).await;
@@ -197,6 +210,9 @@ impl Daemon {
     pub async fn run(self, logging: &Logging) -> anyhow::Result<()> {
         let mut signals = Signals::new()?;
         tell_systemd(&[sd_notify::NotifyState::Ready]);
+        if let Some(period) = sd_notify::watchdog_enabled() {
+            tokio::spawn(watch(self.app.committer.clone(), period, self.stop.clone()));
+        }
         let mut renewal = tokio::time::interval(RENEWAL_CHECK);
         let mut authorities = self.app.pki.changes();
         loop {
@@ -270,17 +286,16 @@ impl Daemon {
     /// Takes other certificates if there are any: renewed by the CA, or brought by the administrator.
     async fn renew(&self) -> anyhow::Result<()> {
         let Served { front, own } = certificates(&self.app).await?;
-        // The whole chain: an intermediate that was missing may have been added to the same certificate.
-        let new = [&front, &own].map(|material| material.chain.clone());
-        if *self.tls.chains.lock().unwrap_or_else(std::sync::PoisonError::into_inner) == new {
+        let new = Shown::of(&front, &own);
+        if *self.tls.shown.lock().unwrap_or_else(std::sync::PoisonError::into_inner) == new {
             return Ok(());
         }
         with_mutual(&self.app, Service::Doh, |mutual| self.tls.doh.replace_mutual(&front, mutual))?;
         with_mutual(&self.app, Service::Xot, |mutual| self.tls.xot.replace_mutual(&own, mutual))?;
         with_mutual(&self.app, Service::Api, |mutual| self.tls.api.replace_mutual(&front, mutual))?;
         self.tls.client.store(Arc::new(own));
-        *self.tls.chains.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = new;
-        tracing::info!("the broker's certificate is a new one");
+        *self.tls.shown.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = new;
+        tracing::info!("the broker's certificate, or what clients' certificates are held against, is new");
         Ok(())
     }
 }
@@ -354,6 +369,31 @@ impl Signals {
     }
 }
 
+/// Tells systemd's watchdog that all is well, for as long as this task gets its turn and the writer answers.
+async fn watch(committer: Committer, period: Duration, stop: CancellationToken) {
+    let mut turn = tokio::time::interval(period / 3);
+    let mut asked = Instant::now();
+    let mut answer = Box::pin(committer.ping());
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = turn.tick() => {}
+            answered = &mut answer => {
+                if answered.is_err() {
+                    tracing::error!("the watchdog is told no more: the writer is gone");
+                    return;
+                }
+                turn.tick().await;
+                asked = Instant::now();
+                answer = Box::pin(committer.ping());
+            }
+        }
+        if asked.elapsed() < WRITER_STALL {
+            tell_systemd(&[sd_notify::NotifyState::Watchdog]);
+        }
+    }
+}
+
 /// Without systemd this does nothing.
 fn tell_systemd(states: &[sd_notify::NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
@@ -402,8 +442,7 @@ impl Bound {
     async fn new(config: &Config) -> anyhow::Result<Self> {
         let mut dns = Vec::new();
         for address in config.dns.iter().flat_map(|dns| &dns.listen) {
-            let sockets = dns::Sockets::bind(*address).await;
-            dns.push(sockets.with_context(|| format!("cannot listen for plain DNS on {address}"))?);
+            dns.push(dns::Sockets::bind(*address).map_err(|error| cannot_listen(error, "plain DNS", *address, "dns"))?);
         }
         let doh = config.doh.as_ref().map(|doh| doh.listen.as_slice()).unwrap_or_default();
         let api = config.api.as_ref().map(|api| api.listen.as_slice()).unwrap_or_default();
@@ -411,11 +450,11 @@ impl Bound {
         let pki = config.pki.as_ref().map(|pki| pki.listen.as_slice()).unwrap_or_default();
         Ok(Self {
             dns,
-            doh: bind("DoH", doh).await?,
-            xot: bind("XoT", config.xot.as_ref().map(|xot| xot.listen.as_slice()).unwrap_or_default()).await?,
-            api: bind("the API", api).await?,
-            metrics: bind("metrics", metrics).await?,
-            pki: bind("the CA's publications", pki).await?,
+            doh: bind("DoH", doh, "doh")?,
+            xot: bind("XoT", config.xot.as_ref().map(|xot| xot.listen.as_slice()).unwrap_or_default(), "xot")?,
+            api: bind("the API", api, "api")?,
+            metrics: bind("metrics", metrics, "metrics")?,
+            pki: bind("the CA's publications", pki, "pki")?,
             control: Control::bind(&config.control_socket()).await?,
         })
     }
@@ -443,13 +482,17 @@ impl Bound {
     }
 }
 
-async fn bind(what: &str, addresses: &[SocketAddr]) -> anyhow::Result<Vec<TcpListener>> {
-    let mut listeners = Vec::new();
-    for address in addresses {
-        let listener = TcpListener::bind(address).await;
-        listeners.push(listener.with_context(|| format!("cannot listen for {what} on {address}"))?);
-    }
-    Ok(listeners)
+fn bind(what: &str, addresses: &[SocketAddr], section: &str) -> anyhow::Result<Vec<TcpListener>> {
+    let bound = addresses
+        .iter()
+        .map(|address| bind_tcp(*address).map_err(|error| cannot_listen(error, what, *address, section)));
+    bound.collect()
+}
+
+/// Says what to do as well.
+fn cannot_listen(error: std::io::Error, what: &str, address: SocketAddr, section: &str) -> anyhow::Error {
+    let advice = advice(&error, address, section);
+    anyhow::Error::new(error).context(format!("cannot listen for {what} on {address} ({advice})"))
 }
 
 /// `https://<name>[:port]`, the name without its final dot, as certificates and browsers have it.
@@ -514,7 +557,7 @@ async fn certificates(app: &App) -> anyhow::Result<Served> {
     let paths = config.doh.as_ref().and_then(|doh| doh.certificate.as_ref().zip(doh.key.as_ref()));
     let front = match paths {
         Some((certificate, key)) => {
-            let brought = brought(&config.path(certificate), &config.path(key), app.pki.client_roots());
+            let brought = brought(&config.path(certificate), &config.path(key), app.pki.client_trust());
             let (front, end) = brought.context("cannot use the certificate that doh.certificate names")?;
             not_after = end;
             front

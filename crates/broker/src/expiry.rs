@@ -1,9 +1,9 @@
-//! What ends soon: certificates of the CAs, of the broker and of members, in metrics, log and status.
+//! What ends soon: certificates of the CAs, of the broker, and of members, their servers and gateways, and replicas; in
+//! metrics, log and status.
 
-use std::sync::PoisonError;
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError};
 
-use dnsbroker_ca::Principal;
-use dnsbroker_federation::MemberId;
 use dnsbroker_store::View;
 use dnsbroker_store::record::Certificate;
 
@@ -15,41 +15,65 @@ const DAY: i64 = 86_400;
 const CA_DAYS: i64 = 90;
 /// A server certificate that the administrator brought is warned about this long before its end, in days.
 const BROUGHT_DAYS: i64 = 14;
+/// The name of the root's list of revoked CAs among what ends.
+pub const ROOT_LIST: &str = "root CRL";
+/// What ended this long ago is forgotten, in days.
+const ENDED_DAYS: i64 = 30;
 
-/// Members and when the last of their certificates ends, for those that have or had one.
-pub fn members(view: &View) -> Vec<(MemberId, i64)> {
-    let now = now();
-    let end = |id: &MemberId| {
-        let holder = Principal::Member(id.clone());
-        if let Some(current) = view.current_certificate(&holder, now) {
-            return Some(current.not_after);
+/// Who has certificates, for people, and the one that ends last: members by their id, and replicas, servers and gateways by
+/// what they are. Members that left or are suspended do not count, nor does what is revoked or ended long ago.
+pub fn holders(view: &View, now: i64) -> BTreeMap<String, Arc<Certificate>> {
+    let mut holders: BTreeMap<String, Arc<Certificate>> = BTreeMap::new();
+    for certificate in view.certificates.values() {
+        let Some(holder) = holder(certificate) else { continue };
+        let active = match (&certificate.member, &certificate.replica) {
+            (Some(member), _) => view.members.get(member).is_some_and(|member| member.suspended.is_none()),
+            (None, Some(replica)) => view.replicas.contains_key(replica),
+            (None, None) => false,
+        };
+        if !active || certificate.revoked.is_some() || certificate.not_after < now - ENDED_DAYS * DAY {
+            continue;
         }
-        let own = view.certificates.values().filter(|known| known.revoked.is_none());
-        own.filter(|known| known.principal().as_ref() == Some(&holder)).map(|known| known.not_after).max()
-    };
-    view.members.keys().filter_map(|id| end(id).map(|end| (id.clone(), end))).collect()
+        let last = holders.entry(holder).or_insert_with(|| Arc::clone(certificate));
+        if last.not_after < certificate.not_after {
+            *last = Arc::clone(certificate);
+        }
+    }
+    holders
+}
+
+fn holder(certificate: &Certificate) -> Option<String> {
+    let Certificate { member, replica, gateway, names, .. } = certificate;
+    match (member, replica, gateway) {
+        (Some(member), _, Some(gateway)) => Some(format!("{member}, gateway {gateway}")),
+        (Some(member), ..) if !names.is_empty() => Some(format!("{member}, server {}", names.join(" "))),
+        (Some(member), ..) => Some(member.to_string()),
+        (None, Some(replica), _) => Some(format!("replica {replica}")),
+        (None, None, _) => None,
+    }
 }
 
 /// Whether a certificate should have been renewed by now: half of what comes after the time for it has passed.
-fn overdue(certificate: &Certificate, now: i64) -> bool {
+fn is_overdue(certificate: &Certificate, now: i64) -> bool {
     let renew_at = certificate.renew_at();
     now > renew_at + (certificate.not_after - renew_at) / 2
 }
 
-/// Members whose certificate ends soon and was not renewed, with when it ends.
-pub fn overdue_members(view: &View) -> Vec<(MemberId, i64)> {
+/// Who has not renewed in time, with when its last certificate ends or has ended.
+pub fn overdue(view: &View) -> Vec<(String, i64)> {
     let now = now();
-    let current = |id: &MemberId| view.current_certificate(&Principal::Member(id.clone()), now);
-    let active = view.members.values().filter(|member| member.suspended.is_none());
-    let late = active.filter_map(|member| Some((member.id.clone(), current(&member.id)?)));
-    late.filter(|(_, certificate)| overdue(certificate, now)).map(|(id, known)| (id, known.not_after)).collect()
+    let late = holders(view, now).into_iter().filter(|(_, certificate)| is_overdue(certificate, now));
+    late.map(|(holder, certificate)| (holder, certificate.not_after)).collect()
 }
 
 /// Says in the log what ends soon.
 pub fn warn(app: &App) {
     let now = now();
     for (name, not_after) in app.expiries.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-        let (days, ahead) = ((not_after - now) / DAY, if name.ends_with("CA") { CA_DAYS } else { BROUGHT_DAYS });
+        if name == ROOT_LIST {
+            continue;
+        }
+        let (days, ahead) = ((not_after - now) / DAY, if name.contains("CA") { CA_DAYS } else { BROUGHT_DAYS });
         if *not_after < now {
             tracing::error!("the {name} certificate has expired");
         } else if days < ahead {
@@ -64,8 +88,12 @@ pub fn warn(app: &App) {
             "the root's list of revoked CAs ends in {hours} hours: sign another with `dnsbroker ca sign-crl`"
         );
     }
-    for (member, not_after) in overdue_members(&app.view()) {
-        let hours = (not_after - now) / 3_600;
-        tracing::warn!(%member, "its certificate ends in {hours} hours and has not been renewed");
+    for (holder, not_after) in overdue(&app.view()) {
+        match (not_after - now) / 3_600 {
+            hours if not_after >= now => {
+                tracing::warn!(holder, "its certificate ends in {hours} hours and has not been renewed");
+            }
+            _ => tracing::warn!(holder, "its certificate has ended and was not renewed"),
+        }
     }
 }

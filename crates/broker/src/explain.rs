@@ -1,14 +1,23 @@
 //! A look-up with every step and rule that decided it: what to show when roaming does not work.
 
 use dnsbroker_api::message::Lookup;
-use dnsbroker_federation::{DevEui, MemberId};
+use dnsbroker_federation::{DevEui, MemberId, NetId};
 use dnsbroker_store::View;
 use dnsbroker_zone::answer::{Asker, answer};
 use hickory_proto::op::{Message, MessageType, OpCode, Query};
 use hickory_proto::rr::{Name, RecordType};
 
+/// How much is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Candour {
+    /// Everything: to administrators and auditors.
+    All,
+    /// Nothing that the answer itself does not tell: to members. What policy hides looks unregistered.
+    AsAnswered,
+}
+
 /// Resolves a device, as a member or, without one, as anybody on plain DNS would.
-pub fn explain(view: &View, deveui: DevEui, member: Option<MemberId>) -> Lookup {
+pub fn explain(view: &View, deveui: DevEui, member: Option<MemberId>, candour: Candour) -> Lookup {
     let zones = &view.zones;
     let name = zones.names().nibble_name(deveui);
     let mut steps = vec![format!("{deveui} is asked for as {name} (or {})", zones.names().flat_name(deveui))];
@@ -24,7 +33,11 @@ pub fn explain(view: &View, deveui: DevEui, member: Option<MemberId>) -> Lookup 
             },
         },
     }
-    match zones.devices().get(deveui) {
+    let hidden = |netid: &NetId| {
+        let ruling = member.as_ref().and_then(|id| zones.ruling(id, *netid));
+        candour == Candour::AsAnswered && !zones.policy().tell && ruling.is_some_and(|ruling| !ruling.is_seen())
+    };
+    match zones.devices().get(deveui).filter(|netid| !hidden(netid)) {
         None => steps.push("the device is not registered by any member: NXDOMAIN".to_owned()),
         Some(netid) => {
             steps.push(format!(

@@ -1,4 +1,4 @@
-//! Accepting connections, as many as there are places for.
+//! Binding sockets, and accepting connections, as many as there are places for.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -6,12 +6,74 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::net::{TcpListener, TcpStream};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, sockopt};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 /// Accepting pauses this long when the system has no more files or memory.
 const PAUSE: Duration = Duration::from_millis(50);
+
+/// Connections that the kernel holds for us until they are accepted.
+const BACKLOG: i32 = 1_024;
+
+/// A listener of connections. One of `[::]` takes IPv6 only, whatever the system's default is, so that it stands beside
+/// one of `0.0.0.0`, and an IPv4 peer has the address that configurations name.
+pub fn bind_tcp(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = socket(address, SocketType::STREAM, ipproto::TCP)?;
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    rustix::net::bind(&socket, &address)?;
+    rustix::net::listen(&socket, BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// The same of datagrams.
+pub fn bind_udp(address: SocketAddr) -> std::io::Result<UdpSocket> {
+    let socket = socket(address, SocketType::DGRAM, ipproto::UDP)?;
+    rustix::net::bind(&socket, &address)?;
+    UdpSocket::from_std(socket.into())
+}
+
+fn socket(
+    address: SocketAddr,
+    kind: SocketType,
+    protocol: rustix::net::Protocol,
+) -> std::io::Result<std::os::fd::OwnedFd> {
+    let family = if address.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET };
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(family, kind, flags, Some(protocol))?;
+    if address.is_ipv6() {
+        sockopt::set_ipv6_v6only(&socket, true)?;
+    }
+    Ok(socket)
+}
+
+/// Whether this machine has IPv6 at all.
+pub fn has_ipv6() -> bool {
+    bind_here((std::net::Ipv6Addr::UNSPECIFIED, 0).into()).is_ok()
+}
+
+fn bind_here(address: SocketAddr) -> std::io::Result<()> {
+    Ok(rustix::net::bind(&socket(address, SocketType::DGRAM, ipproto::UDP)?, &address)?)
+}
+
+/// What to do about a socket that cannot be bound; `section` is that of the configuration.
+pub fn advice(error: &std::io::Error, address: SocketAddr, section: &str) -> String {
+    let port = address.port();
+    let other = format!("or set another port under `listen` in the section [{section}]");
+    match error.kind() {
+        std::io::ErrorKind::AddrInUse => {
+            format!("another program has port {port}: `ss -lntup 'sport = :{port}'` names it; stop it, {other}")
+        }
+        std::io::ErrorKind::PermissionDenied => format!(
+            "ports below 1024 need CAP_NET_BIND_SERVICE, which the systemd unit gives: start it by that, {other}"
+        ),
+        std::io::ErrorKind::AddrNotAvailable => {
+            format!("this machine does not have {}: set one that it has under `listen` in [{section}]", address.ip())
+        }
+        _ => format!("look at `listen` in the section [{section}]"),
+    }
+}
 
 /// A listener with places.
 pub struct Listen {
@@ -129,6 +191,32 @@ impl<K: Hash + Eq> Drop for Place<K> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_port_that_is_taken_is_told_with_what_to_do_about_it() {
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = taken.local_addr().expect("an address");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().expect("a runtime");
+        let _entered = runtime.enter();
+        let error = bind_tcp(address).expect_err("is taken");
+        let advice = advice(&error, address, "doh");
+        assert!(advice.contains("ss -lntup") && advice.contains("[doh]"), "{advice}");
+        assert!(advice.contains(&address.port().to_string()), "{advice}");
+    }
+
+    #[test]
+    fn both_families_have_the_same_port() {
+        if !has_ipv6() {
+            eprintln!("SKIPPED: this machine has no IPv6");
+            return;
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().expect("a runtime");
+        let _entered = runtime.enter();
+        let four = bind_tcp("0.0.0.0:0".parse().expect("an address")).expect("a port");
+        let port = four.local_addr().expect("an address").port();
+        let six = bind_tcp(SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, port))).expect("the same port");
+        assert_eq!(six.local_addr().expect("an address").port(), port);
+    }
 
     #[test]
     fn each_has_places_of_its_own_and_gives_them_back() {

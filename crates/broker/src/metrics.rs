@@ -175,6 +175,10 @@ labels! {
     }
 }
 
+/// Why a record of a transfer in is not taken: its name is no DevEUI, another member holds the device, it is out of the
+/// member's ranges, another source of the member brings it.
+pub const REJECTED: [&str; 4] = ["no-deveui", "claimed", "outside", "filled"];
+
 /// Counters by label.
 struct By<L: Label>(Vec<Counter>, std::marker::PhantomData<L>);
 
@@ -229,6 +233,7 @@ pub struct Metrics {
     transfers: [By<TransferKind>; 2],
     transfer_failures: By<Direction>,
     transfer_records: By<Direction>,
+    transfer_rejected: [Counter; REJECTED.len()],
     transfer_octets: By<Direction>,
     transfer_microseconds: By<Direction>,
     updates: By<UpdateResult>,
@@ -282,6 +287,11 @@ impl Metrics {
         self.transfer_records.at(direction).add(records);
         self.transfer_octets.at(direction).add(octets);
         self.transfer_microseconds.at(direction).add(took.as_micros() as u64);
+    }
+
+    /// Counts what a transfer in brought that was not taken, in the order of [`REJECTED`].
+    pub fn rejected(&self, counts: [u64; REJECTED.len()]) {
+        self.transfer_rejected.iter().zip(counts).for_each(|(counter, count)| counter.add(count));
     }
 
     /// Counts an update.
@@ -364,6 +374,22 @@ impl Metrics {
         for (id, tally) in members {
             page.sample(&format!("member=\"{id}\""), tally.queries.load(Ordering::Relaxed));
         }
+        page.family(
+            "dnsbroker_member_unknown_total",
+            "counter",
+            "Names that nobody has registered, asked for by member.",
+        );
+        for (id, tally) in members {
+            page.sample(&format!("member=\"{id}\""), tally.unknown_total.load(Ordering::Relaxed));
+        }
+        page.family(
+            "dnsbroker_member_limited_total",
+            "counter",
+            "DoH queries refused for too many of those, by member.",
+        );
+        for (id, tally) in members {
+            page.sample(&format!("member=\"{id}\""), tally.limited.load(Ordering::Relaxed));
+        }
         page.one("dnsbroker_commits_total", "counter", "Durable group commits.", self.commits.get());
         page.one("dnsbroker_acts_total", "counter", "Changes taken by them, refused ones included.", self.acts.get());
         page.seconds(
@@ -402,6 +428,14 @@ impl Metrics {
             for direction in Direction::ALL {
                 page.sample(&format!("direction=\"{}\"", direction.text()), counters.at(*direction).get());
             }
+        }
+        page.family(
+            "dnsbroker_transfer_rejected_total",
+            "counter",
+            "Records of transfers in that were not taken, by reason.",
+        );
+        for (reason, counter) in REJECTED.iter().zip(&self.transfer_rejected) {
+            page.sample(&format!("reason=\"{reason}\""), counter.get());
         }
         page.family("dnsbroker_transfer_seconds_total", "counter", "Time spent in zone transfers.");
         for direction in Direction::ALL {

@@ -56,7 +56,10 @@ fn tell(due: &Due) {
     match due {
         Due::Nothing => {}
         Due::Prepared(id) => tracing::info!(id, "a planned move is near: its devices are cached for seconds only"),
-        Due::Done(id, moved) => tracing::info!(id, moved.moved, moved.stayed, "a planned move is done"),
+        Due::Done(id, moved) => {
+            let filled = moved.filled.len();
+            tracing::info!(id, moved.moved, moved.stayed, filled, "a planned move is done");
+        }
         Due::Failed(id, reason) => tracing::warn!(id, reason, "a planned move was not done, and is off"),
     }
 }

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
 use crate::committer::now;
+use crate::shared::Shared;
 
 /// The media type of the Prometheus text format.
 const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -44,12 +45,13 @@ async fn metrics(State(app): State<App>) -> Response {
         text.push_str(&format!("dnsbroker_certificate_expiry_seconds{{name=\"{name}\"}} {}\n", not_after - now()));
     }
     text.push_str(
-        "# HELP dnsbroker_member_certificate_expiry_seconds Time until the last certificate of a member ends.\n",
+        "# HELP dnsbroker_holder_certificate_expiry_seconds Time until the last certificate of a member, server, gateway or \
+         replica ends.\n",
     );
-    text.push_str("# TYPE dnsbroker_member_certificate_expiry_seconds gauge\n");
-    for (member, not_after) in crate::expiry::members(&app.view()) {
-        let left = not_after - now();
-        text.push_str(&format!("dnsbroker_member_certificate_expiry_seconds{{member=\"{member}\"}} {left}\n"));
+    text.push_str("# TYPE dnsbroker_holder_certificate_expiry_seconds gauge\n");
+    for (holder, certificate) in crate::expiry::holders(&app.view(), now()) {
+        let left = certificate.not_after - now();
+        text.push_str(&format!("dnsbroker_holder_certificate_expiry_seconds{{holder=\"{holder}\"}} {left}\n"));
     }
     let ready = u8::from(app.shared.trouble().is_none());
     text.push_str("# HELP dnsbroker_ready Whether zones are served and changes are taken.\n");
@@ -57,14 +59,27 @@ async fn metrics(State(app): State<App>) -> Response {
     ([(header::CONTENT_TYPE, HeaderValue::from_static(PROMETHEUS))], text).into_response()
 }
 
-/// The process is alive.
-async fn health() -> &'static str {
-    "ok\n"
+/// The process is alive, and no part of it has died.
+async fn health(State(app): State<App>) -> (StatusCode, String) {
+    health_of(&app.shared)
+}
+
+/// What `/health` says.
+pub fn health_of(shared: &Shared) -> (StatusCode, String) {
+    match shared.broken() {
+        None => (StatusCode::OK, "ok\n".to_owned()),
+        Some(broken) => (StatusCode::SERVICE_UNAVAILABLE, format!("not well: {broken}\n")),
+    }
 }
 
 /// Zones are served and changes are taken.
 async fn ready(State(app): State<App>) -> (StatusCode, String) {
-    match app.shared.trouble() {
+    readiness(&app.shared)
+}
+
+/// What `/ready` says.
+pub fn readiness(shared: &Shared) -> (StatusCode, String) {
+    match shared.trouble() {
         None => (StatusCode::OK, "ready\n".to_owned()),
         Some(trouble) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {trouble}\n")),
     }

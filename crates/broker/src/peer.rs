@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use dnsbroker_ca::identity::{FactsError, IdentityError};
-use dnsbroker_ca::{Facts, Principal, SerialNumber, principal};
+use dnsbroker_ca::{Facts, Principal, principal};
 use dnsbroker_federation::{DomainName, MemberId};
 use dnsbroker_store::{Denial, View};
 
@@ -12,10 +12,8 @@ use dnsbroker_store::{Denial, View};
 pub struct Identity {
     /// Whom it speaks for.
     pub principal: Principal,
-    /// Its serial number.
-    pub serial: SerialNumber,
-    /// First and last second of its life.
-    pub life: (i64, i64),
+    /// Its serial number, life and key.
+    pub facts: Facts,
 }
 
 /// Why a certificate speaks for nobody here.
@@ -36,13 +34,13 @@ impl Identity {
     /// Of a certificate in DER.
     pub fn of(certificate: &[u8], federation: &DomainName) -> Result<Self, PeerError> {
         let principal = principal(certificate, federation)?;
-        let Facts { serial, not_before, not_after, .. } = Facts::of(certificate)?;
-        Ok(Self { principal, serial, life: (not_before, not_after) })
+        Ok(Self { principal, facts: Facts::of(certificate)? })
     }
 
     /// Whether it is let in now.
     pub fn admit(&self, view: &View, now: i64) -> Result<(), PeerError> {
-        Ok(view.admit(&self.principal, &self.serial, now)?)
+        view.recognise(&self.facts)?;
+        Ok(view.admit(&self.principal, &self.facts.serial, now)?)
     }
 }
 
@@ -84,10 +82,10 @@ impl Peer {
 impl<W> Peer<W> {
     /// Whether it is still let in. Costs a comparison unless something changed.
     pub fn check(&self, view: &View, now: i64) -> Result<(), Denial> {
-        if self.admitted.load(Ordering::Relaxed) == view.generation && now <= self.identity.life.1 {
+        if self.admitted.load(Ordering::Relaxed) == view.generation && now <= self.identity.facts.not_after {
             return Ok(());
         }
-        view.admit(&self.identity.principal, &self.identity.serial, now)?;
+        view.admit(&self.identity.principal, &self.identity.facts.serial, now)?;
         self.admitted.store(view.generation, Ordering::Relaxed);
         Ok(())
     }

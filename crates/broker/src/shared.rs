@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -24,6 +24,8 @@ pub struct Shared {
     serial: watch::Sender<Serial>,
     /// Why changes are not taken.
     trouble: Mutex<Option<String>>,
+    /// Why they never will be, until a restart.
+    broken: OnceLock<&'static str>,
     members: Mutex<HashMap<MemberId, Arc<Tally>>>,
 }
 
@@ -38,6 +40,12 @@ pub struct Tally {
     minute: AtomicU64,
     /// Names asked for in that minute that are not there.
     unknown: AtomicU32,
+    /// The same since the start.
+    pub unknown_total: AtomicU64,
+    /// Queries refused because there were too many of those.
+    pub limited: AtomicU64,
+    /// The last minute in which that was logged.
+    told: AtomicU64,
 }
 
 impl Tally {
@@ -48,6 +56,14 @@ impl Tally {
             self.unknown.store(0, Ordering::Relaxed);
         }
         self.unknown.fetch_add(1, Ordering::Relaxed);
+        self.unknown_total.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a query that was refused for that; true once a minute, for the log.
+    pub fn count_limited(&self, now: i64) -> bool {
+        self.limited.fetch_add(1, Ordering::Relaxed);
+        let minute = (now / 60) as u64;
+        self.told.swap(minute, Ordering::Relaxed) != minute
     }
 
     /// Seconds until it may ask again, if it asked for too many names that are not there.
@@ -68,6 +84,7 @@ impl Shared {
             view: ArcSwap::new(view),
             metrics: Metrics::default(),
             trouble: Mutex::new(None),
+            broken: OnceLock::new(),
             members: Mutex::default(),
         })
     }
@@ -108,8 +125,22 @@ impl Shared {
         }
     }
 
+    /// The writer is gone for good.
+    pub fn writer_failed(&self, reason: &'static str) {
+        tracing::error!("{reason}; look-ups go on from memory");
+        let _ = self.broken.set(reason);
+    }
+
+    /// What only a restart cures.
+    pub fn broken(&self) -> Option<&'static str> {
+        self.broken.get().copied()
+    }
+
     /// Why changes are not taken, if they aren't.
     pub fn trouble(&self) -> Option<String> {
+        if let Some(broken) = self.broken() {
+            return Some(broken.to_owned());
+        }
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -140,6 +171,9 @@ mod tests {
         tally.count_unknown(now);
         tally.count_unknown(now);
         assert_eq!(tally.must_wait(2, now), Some(60 - now % 60));
+        assert!(tally.count_limited(now) && !tally.count_limited(now), "one line a minute");
+        assert!(tally.count_limited(now + 60));
+        assert_eq!((tally.unknown_total.load(Ordering::Relaxed), tally.limited.load(Ordering::Relaxed)), (2, 3));
         assert_eq!(tally.must_wait(0, now), None, "0 is no bound");
         assert_eq!(tally.must_wait(2, now + 60), None);
         tally.count_unknown(now + 60);

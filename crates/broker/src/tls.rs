@@ -19,7 +19,7 @@ use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, OtherError, RootCertStore, ServerConfig,
     SignatureScheme,
 };
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, UnixTime};
 
 use crate::committer::now;
 use crate::peer::{Identity, PeerError};
@@ -31,8 +31,18 @@ pub struct TlsMaterial {
     pub chain: Vec<CertificateDer<'static>>,
     /// The key.
     pub key: PrivateKeyDer<'static>,
-    /// Trust anchors of client certificates.
-    pub client_roots: Vec<CertificateDer<'static>>,
+    /// What client certificates are held against.
+    pub clients: ClientTrust,
+}
+
+/// What client certificates chain to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ClientTrust {
+    /// Trust anchors.
+    pub roots: Vec<CertificateDer<'static>>,
+    /// The root's list of revoked issuing CAs. Those that members are issued by are not on it, and are anchors themselves, so
+    /// that it costs a handshake nothing.
+    pub revoked: Option<CertificateRevocationListDer<'static>>,
 }
 
 impl TlsMaterial {
@@ -44,8 +54,8 @@ impl TlsMaterial {
 
     /// The same again: keys are not `Clone`, so that copies are made on purpose.
     pub fn duplicate(&self) -> Self {
-        let Self { chain, key, client_roots } = self;
-        Self { chain: chain.clone(), key: key.clone_key(), client_roots: client_roots.clone() }
+        let Self { chain, key, clients } = self;
+        Self { chain: chain.clone(), key: key.clone_key(), clients: clients.clone() }
     }
 }
 
@@ -110,10 +120,12 @@ fn provider() -> Arc<CryptoProvider> {
 
 fn mutual_config(material: &TlsMaterial, mutual: &Mutual<'_>) -> Result<ServerConfig, TlsError> {
     let mut roots = RootCertStore::empty();
-    for root in &material.client_roots {
+    for root in &material.clients.roots {
         roots.add(root.clone())?;
     }
     let chain = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider());
+    // Leaves are looked up in the register, which knows more than a list.
+    let chain = chain.with_crls(material.clients.revoked.clone()).allow_unknown_revocation_status();
     let chain = match mutual.service {
         // Browsers come here too, and ask their user for a certificate only if they have one of these CAs'.
         Service::Api => chain.allow_unauthenticated(),
@@ -235,8 +247,9 @@ impl PeerVerifier {
         let view = self.shared.view.load();
         if self.service == Service::Api {
             // Servers and gateways come to have theirs renewed, and so may one that has expired, where that is allowed.
-            let serial = Facts::of(certificate)?.serial;
-            view.admit_holder(&serial, now())?;
+            let facts = Facts::of(certificate)?;
+            view.recognise(&facts)?;
+            view.admit_holder(&facts.serial, now())?;
             return Ok(());
         }
         let identity = Identity::of(certificate, &self.federation)?;

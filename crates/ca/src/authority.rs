@@ -224,13 +224,6 @@ impl Root {
     pub fn id(&self) -> String {
         ca_id(self.0.signer.public_key())
     }
-
-    /// With what its CRLs say of where they are.
-    #[must_use]
-    pub fn with_pointers(mut self, pointers: Option<Pointers>) -> Self {
-        self.0.pointers = pointers;
-        self
-    }
 }
 
 impl Issuer {

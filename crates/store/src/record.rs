@@ -334,6 +334,12 @@ pub struct Progress {
     pub claimed: u64,
     /// The first of them.
     pub claims_shown: Vec<DevEui>,
+    /// Devices that another source of the member brings.
+    #[serde(default)]
+    pub filled: u64,
+    /// The first of them.
+    #[serde(default)]
+    pub filled_shown: Vec<DevEui>,
 }
 
 /// The row in the store: a certificate with its octets.

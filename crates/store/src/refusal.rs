@@ -88,10 +88,28 @@ pub enum Refusal {
         /// How many.
         devices: u64,
     },
+    /// A full list of which many rows do not read.
+    #[error(
+        "{rejected} of {rows} rows hold no DevEUI, more than {percent} %, and the list would remove {removed} devices of \
+         NetID {netid}, which those rows may mean; correct the rows, or if that is meant, repeat it with --allow-shrink"
+    )]
+    Unread {
+        /// The NetID.
+        netid: NetId,
+        /// How many devices would go.
+        removed: u64,
+        /// Rows that do not read.
+        rejected: u64,
+        /// Rows in all.
+        rows: u64,
+        /// The share that may be so unasked.
+        percent: u64,
+    },
     /// A full list that looks like a mistake.
     #[error(
-        "the list would drop {removed} of {held} devices of NetID {netid}, more than {percent} %; \
-         if that is meant, repeat it with --allow-shrink"
+        "the list would drop {removed} of {held} devices of NetID {netid}, {}; \
+         if that is meant, repeat it with --allow-shrink",
+        drop_in_words(*removed, *held, *percent)
     )]
     Shrink {
         /// The NetID.
@@ -287,6 +305,7 @@ impl Refusal {
             Self::NoAddress(_) | Self::TooManyAddresses { .. } | Self::BadAddress { .. } => "netid-address",
             Self::NetworkInUse { .. } => "netid-in-use",
             Self::Shrink { .. } => "list-shrinks",
+            Self::Unread { .. } => "list-unread",
             Self::TokenUnknown => "token-unknown",
             Self::TokenUsed => "token-used",
             Self::TokenExpired { .. } => "token-expired",
@@ -322,4 +341,9 @@ impl Refusal {
             Self::Engine(_) | Self::Row(_) => "store-failed",
         }
     }
+}
+
+/// How much a list that looks like a mistake would drop.
+fn drop_in_words(removed: u64, held: u64, percent: u64) -> String {
+    if removed == held { "which is all of them".to_owned() } else { format!("more than {percent} %") }
 }

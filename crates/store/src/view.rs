@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use dnsbroker_ca::{Fingerprint, Principal, ReplicaId, RevocationReason, Revoked, SerialNumber, TokenHash};
+use dnsbroker_ca::{Facts, Fingerprint, Principal, ReplicaId, RevocationReason, Revoked, SerialNumber, TokenHash};
 use dnsbroker_federation::{DomainName, MemberId, NetId};
 use dnsbroker_zone::zones::Zones;
 use imbl::{HashMap, OrdMap};
@@ -94,6 +94,15 @@ impl Denial {
 }
 
 impl View {
+    /// Whether a certificate that was shown is the one that was issued. Its signature alone does not say so where somebody
+    /// else has got the issuing key: a serial number from the register would be all they need.
+    pub fn recognise(&self, shown: &Facts) -> Result<(), Denial> {
+        match self.certificates.get(&shown.serial) {
+            Some(certificate) if certificate.key == shown.key => Ok(()),
+            _ => Err(Denial::NotRegistered(shown.serial)),
+        }
+    }
+
     /// Whether a certificate speaks for its holder now. Asked on each request, not only at the handshake.
     pub fn admit(&self, principal: &Principal, serial: &SerialNumber, now: Seconds) -> Result<(), Denial> {
         let certificate = self.certificates.get(serial).ok_or(Denial::NotRegistered(*serial))?;

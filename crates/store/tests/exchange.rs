@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 use dnsbroker_ca::Principal;
 use dnsbroker_federation::{DomainName, Serial};
 use dnsbroker_store::act::{
-    CreateKey, Imported, Mode, RemoveMember, RemoveNetwork, RemoveReplica, RemoveSource, RevokeKey, SetReplica,
-    SetSource, SuspendMember, TakeTransfer, Update, Withdraw,
+    CreateKey, DeviceChanges, Due, Imported, Mode, MoveDevices, RemoveMember, RemoveNetwork, RemoveReplica,
+    RemoveSource, RevokeKey, RunMove, SetReplica, SetSource, SuspendMember, TakeTransfer, Update, Withdraw,
 };
 use dnsbroker_store::engine::EngineKind;
 use dnsbroker_store::record::{OnExpiry, Permission};
@@ -19,7 +19,9 @@ use dnsbroker_zone::tsig::Algorithm;
 use dnsbroker_zone::update::{Change, Prerequisite, Update as Wanted};
 use dnsbroker_zone::wire::Rcode;
 use dnsbroker_zone::wire::message::Soa;
-use support::{NOW, act, add_member, create, device, engine, import, list, member, netid, open, picture, settle};
+use support::{
+    NOW, act, act_at, add_member, create, device, engine, import, list, member, netid, open, picture, settle,
+};
 
 fn name(text: &str) -> DomainName {
     text.parse().expect("a name")
@@ -192,6 +194,97 @@ fn a_source_proves_itself_and_alone_fills_its_netid() {
         assert!(store.view().sources[&netid("600013")].progress.is_none(), "the next transfer is a whole one");
         act(store, RemoveSource { netid: netid("600013") }).expect("removed");
         import(store, list("alpine", "600013", Mode::Add, [7]));
+    });
+}
+
+/// A second NetID of alpine's, and a source that has filled the first with devices 1 to 9.
+fn with_filled(test: impl FnOnce(&mut Store)) {
+    with_store(|store| {
+        act(store, support::network("alpine", "600014")).expect("a NetID");
+        act(store, key("own.example", holder("alpine"), &[Permission::Source])).expect("a key");
+        act(store, source(Some("own.example"))).expect("a source");
+        act(store, whole(1, 1..10)).expect("taken");
+        test(store);
+    });
+}
+
+fn held_at(store: &Store, value: u64) -> Option<String> {
+    store.view().zones.devices().get(device(value)).map(|netid| netid.to_string())
+}
+
+#[test]
+fn no_list_takes_a_device_out_of_what_a_source_fills() {
+    with_filled(|store| {
+        for mode in [Mode::Add, Mode::Full] {
+            let report = import(store, list("alpine", "600014", mode, [1, 2, 20]));
+            assert_eq!((report.filled, report.moved), (2, 0), "{mode:?}");
+            assert_eq!(report.filled_shown, [device(1), device(2)], "{mode:?} names them");
+        }
+        let changes = |add: &[u64]| DeviceChanges {
+            member: member("alpine"),
+            netid: netid("600014"),
+            add: add.iter().copied().map(device).collect(),
+            remove: vec![device(3)],
+            allow_shrink: true,
+            dry_run: false,
+        };
+        let report = act(store, changes(&[4, 21])).expect("done");
+        assert_eq!((report.filled, report.added, report.absent, report.moved), (1, 1, 1, 0));
+        for value in 1..10 {
+            assert_eq!(held_at(store, value).as_deref(), Some("600013"), "device {value}");
+        }
+        // What no source fills moves as ever.
+        act(store, support::network("alpine", "600015")).expect("a NetID");
+        assert_eq!(import(store, list("alpine", "600015", Mode::Add, [20])).moved, 1);
+    });
+}
+
+#[test]
+fn no_move_takes_a_device_out_of_what_a_source_fills_for_the_same_member() {
+    with_filled(|store| {
+        let order = |values: &[u64], to: &str, at| MoveDevices {
+            devices: values.iter().copied().map(device).collect(),
+            to: netid(to),
+            at,
+            before: None,
+            reason: "sold".to_owned(),
+        };
+        assert_eq!(code(act(store, order(&[1, 2], "600014", None))), "netid-filled");
+        import(store, list("alpine", "600014", Mode::Add, [20]));
+        act(store, support::network("alpine", "600015")).expect("a NetID");
+        let moved = act(store, order(&[1, 20], "600015", None)).expect("what may move moves");
+        assert_eq!((moved.moved, moved.stayed, moved.filled), (1, 1, vec![device(1)]));
+        act(store, order(&[2, 20], "600014", Some(NOW + 60))).expect("planned");
+        let Due::Prepared(_) = act_at(store, NOW + 59, RunMove).expect("runs") else { panic!("is near") };
+        let Due::Done(_, moved) = act_at(store, NOW + 60, RunMove).expect("runs") else { panic!("is due") };
+        assert_eq!((moved.moved, moved.stayed, moved.filled), (1, 1, vec![device(2)]));
+        // To another member it goes: the next transfer makes a claim of it.
+        act(store, order(&[3], "60002d", None)).expect("moved");
+        assert_eq!(act(store, whole(2, 1..10)).expect("taken").claimed, 1);
+        assert_eq!(held_at(store, 3).as_deref(), Some("60002d"));
+    });
+}
+
+#[test]
+fn two_sources_of_one_member_do_not_take_devices_from_each_other() {
+    with_filled(|store| {
+        let second = SetSource { netid: netid("600014"), ..source(Some("own.example")) };
+        act(store, second).expect("a second source");
+        let of_second =
+            |serial, devices: std::ops::Range<u64>| TakeTransfer { netid: netid("600014"), ..whole(serial, devices) };
+        let report = act(store, of_second(1, 5..15)).expect("taken");
+        assert_eq!((report.added, report.filled, report.moved), (5, 5, 0));
+        let progress = store.view().sources[&netid("600014")].progress.clone().expect("progress");
+        assert_eq!((progress.filled, progress.filled_shown.len()), (5, 5), "counted and named in `source show`");
+        let difference = received(2, Content::Difference { came: vec![device(4)], gone: vec![device(5)] });
+        let report = act(store, TakeTransfer { netid: netid("600014"), ..difference }).expect("taken");
+        assert_eq!((report.filled, report.removed, report.absent), (1, 0, 1));
+        assert_eq!(store.view().zones.devices().count(netid("600013")), 9);
+        // Once the first lets go, a whole zone of the second has them.
+        act(store, TakeTransfer { allow_shrink: true, ..whole(2, 1..4) }).expect("taken");
+        assert_eq!(act(store, of_second(3, 5..15)).expect("taken").added, 5);
+        let progress = store.view().sources[&netid("600014")].progress.clone().expect("progress");
+        assert_eq!(progress.filled, 0);
     });
 }
 

@@ -19,6 +19,7 @@ use dnsbroker_federation::{DevEui, MemberId, NetId, Owner, Zone};
 
 use crate::delta::Network;
 use crate::policy::Sight;
+use crate::wire::message::Message;
 use crate::wire::{ExtendedError, HEADER, Header, Malformed, Query, Rcode, RecordType, Response, Section, rdata};
 use crate::zones::Zones;
 
@@ -108,9 +109,9 @@ pub fn answer(zones: &Zones, asker: Asker<'_>, message: &[u8], out: &mut Vec<u8>
         Ok(query) => query,
         Err(Malformed::Ignore(why)) => return Err(NoResponse(why)),
         Err(Malformed::Opcode(header)) => {
-            return Ok(without_question(out, &header, opcode_rcode(asker, header.opcode)));
+            return Ok(without_question(out, &header, opcode_rcode(asker, header.opcode), message));
         }
-        Err(Malformed::Format(header, _)) => return Ok(without_question(out, &header, Rcode::FORMERR)),
+        Err(Malformed::Format(header, _)) => return Ok(without_question(out, &header, Rcode::FORMERR, message)),
     };
     let owner = zones.names().owner(query.name.as_slice());
     if let Some((rcode, error)) = refusal(asker, &query, owner, zones) {
@@ -145,10 +146,10 @@ fn opcode_rcode(asker: Asker<'_>, opcode: u8) -> Rcode {
     }
 }
 
-fn without_question(out: &mut Vec<u8>, header: &Header, rcode: Rcode) -> Answered {
+fn without_question(out: &mut Vec<u8>, header: &Header, rcode: Rcode, message: &[u8]) -> Answered {
     let mut response = Response::new(out, header, &[], false);
     response.set_rcode(rcode);
-    response.finish(None, None);
+    response.finish(Message::new(message).ok().and_then(|message| message.edns_so_far()), None);
     let outcome = if rcode == Rcode::REFUSED { Outcome::Refused } else { Outcome::Rejected };
     Answered { rcode, outcome, ttl: None }
 }

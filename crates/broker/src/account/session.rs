@@ -1,7 +1,7 @@
 //! Sessions of administrators: in memory, so that a restart ends them all.
 //!
 //! The browser keeps a cookie that no script sees (`__Host-`, Secure, HttpOnly, SameSite=Strict), and the page a token that no
-//! other site knows, which comes back in a header with each change (CSRF). Only hashes of both are kept. A session ends
+//! other site knows, which comes back in a header with each change (CSRF). Only the cookie's hash is kept. A session ends
 //! when nobody uses it, after a working day, at logout, and when its administrator's password changes or they may no longer
 //! log in: that is looked at on each request.
 
@@ -42,10 +42,14 @@ fn hash(text: &str) -> Hash {
     digest(&SHA256, text.as_bytes()).as_ref().try_into().unwrap_or_default()
 }
 
+/// The token that a page sends back: it follows from the cookie, which no script and no other site can read.
+pub fn csrf_of(cookie: &str) -> String {
+    BASE64_URL_SAFE_NO_PAD.encode(hash(&format!("csrf of {cookie}")))
+}
+
 /// One session.
 struct Session {
     name: String,
-    csrf: Hash,
     /// The password's hash as it was at the login.
     password: String,
     began: i64,
@@ -88,10 +92,9 @@ impl Sessions {
     /// Opens one for an administrator whose password and code were right.
     pub fn open(&self, administrator: &Administrator, address: &str, now: i64) -> Result<Opened, KeyError> {
         let cookie = Zeroizing::new(BASE64_URL_SAFE_NO_PAD.encode(entropy::<32>()?));
-        let csrf = BASE64_URL_SAFE_NO_PAD.encode(entropy::<32>()?);
+        let csrf = csrf_of(&cookie);
         let session = Session {
             name: administrator.name.clone(),
-            csrf: hash(&csrf),
             password: administrator.password.clone(),
             began: now,
             used: now,
@@ -122,20 +125,12 @@ impl Sessions {
             return Err(SessionError::Over);
         };
         if let Some(csrf) = csrf
-            && verify_slices_are_equal(&hash(csrf), &session.csrf).is_err()
+            && verify_slices_are_equal(csrf.as_bytes(), csrf_of(cookie).as_bytes()).is_err()
         {
             return Err(SessionError::Csrf);
         }
         session.used = now;
         Ok(Known { name: session.name.clone(), role: administrator.role, expires: session.began + LIFE })
-    }
-
-    /// Another CSRF token for a page that was loaded again.
-    pub fn renew_csrf(&self, cookie: &str) -> Option<String> {
-        let csrf = BASE64_URL_SAFE_NO_PAD.encode(entropy::<32>().ok()?);
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.get_mut(&hash(cookie))?.csrf = hash(&csrf);
-        Some(csrf)
     }
 
     /// Ends one.

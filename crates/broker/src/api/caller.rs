@@ -8,10 +8,12 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::body::{Body, HttpBody, to_bytes};
+use axum::body::{Body, Bytes, HttpBody, to_bytes};
 use axum::extract::{RawPathParams, Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::Next;
@@ -20,8 +22,10 @@ use dnsbroker_ca::{Principal, SerialNumber, TokenSecret};
 use dnsbroker_federation::MemberId;
 use dnsbroker_store::record::{self, Certificate, Scope, TokenOwner};
 use dnsbroker_store::{Actor, Denial, View};
+use hyper::body::{Frame, SizeHint};
 
 use super::ApiError;
+use super::quota::Left;
 use crate::account::session::{CSRF, SessionError, cookie};
 use crate::app::App;
 use crate::committer::now;
@@ -291,44 +295,62 @@ pub async fn permit(
     parameters: RawPathParams,
     mut request: Request,
     next: Next,
-) -> Result<Response, ApiError> {
-    let caller = request.extensions().get::<Caller>().cloned();
-    // Each listener says who calls; without that nobody does.
-    let caller = caller.unwrap_or(Caller::Nobody(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED)));
-    if comes_from_elsewhere(&request) {
-        let detail = "this request comes from a page of another site, which may change nothing here";
-        return Err(ApiError::new(StatusCode::FORBIDDEN, "cross-site", detail));
-    }
-    let who = Who::of(&app, &caller, request.method(), request.headers())?;
-    let limits = app.config.load().limits.clone();
-    let limit = match who.role {
-        Role::Nobody => Some(limits.api_requests_per_minute_anonymous),
-        _ if matches!(caller, Caller::Local(_)) => None,
-        _ => Some(limits.api_requests_per_minute),
-    };
-    let left = limit.map(|limit| app.quotas.count(&who.identity(), limit, now()));
-    if let Some(left) = left.filter(|left| left.exceeded) {
-        let mut response = ApiError::too_many("too many requests", left.reset).into_response();
-        left.tell(response.headers_mut());
-        return Ok(response);
-    }
-    let reads = request.method() == Method::GET;
-    let named = parameters.iter().find_map(|(name, value)| (name == "id").then_some(value));
-    let permitted = gate.need.met(&who, named, reads && !gate.secret).and_then(|()| scoped(&who, gate, reads));
+) -> Response {
+    let (left, permitted) = decide(gate, &app, &parameters, &request);
     let mut response = match permitted {
-        Ok(()) => {
+        Ok(who) => {
             request.extensions_mut().insert(who);
-            next.run(request).await
+            let (parts, body) = request.into_parts();
+            let lent = Lent::of(body);
+            let response = next.run(Request::from_parts(parts, Body::new(lent.clone()))).await;
+            if response.status().is_client_error() {
+                discard(Body::new(lent)).await;
+            }
+            response
         }
-        Err(error) => {
+        Err(refused) => {
             discard(request.into_body()).await;
-            error.into_response()
+            refused.into_response()
         }
     };
     if let Some(left) = left {
         left.tell(response.headers_mut());
     }
-    Ok(response)
+    response
+}
+
+/// Who calls, if they may; and what is left of the requests they may make.
+fn decide(
+    gate: Gate,
+    app: &App,
+    parameters: &RawPathParams,
+    request: &Request,
+) -> (Option<Left>, Result<Who, ApiError>) {
+    let caller = request.extensions().get::<Caller>().cloned();
+    // Each listener says who calls; without that nobody does.
+    let caller = caller.unwrap_or(Caller::Nobody(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED)));
+    if comes_from_elsewhere(request) {
+        let detail = "this request comes from a page of another site, which may change nothing here";
+        return (None, Err(ApiError::new(StatusCode::FORBIDDEN, "cross-site", detail)));
+    }
+    let who = match Who::of(app, &caller, request.method(), request.headers()) {
+        Ok(who) => who,
+        Err(refused) => return (None, Err(refused)),
+    };
+    let config = app.config.load();
+    let limit = match who.role {
+        Role::Nobody => Some(config.limits.api_requests_per_minute_anonymous),
+        _ if matches!(caller, Caller::Local(_)) => None,
+        _ => Some(config.limits.api_requests_per_minute),
+    };
+    let left = limit.map(|limit| app.quotas.count(&who.identity(), limit, now()));
+    if let Some(left) = left.filter(|left| left.exceeded) {
+        return (Some(left), Err(ApiError::too_many("too many requests", left.reset)));
+    }
+    let reads = request.method() == Method::GET;
+    let named = parameters.iter().find_map(|(name, value)| (name == "id").then_some(value));
+    let met = gate.need.met(&who, named, reads && !gate.secret).and_then(|()| scoped(&who, gate, reads));
+    (left, met.map(|()| who))
 }
 
 /// Whether a page of another site wants to change something. A browser shows a client certificate for whoever asks it to, so
@@ -362,9 +384,40 @@ fn scoped(who: &Who, gate: Gate, reads: bool) -> Result<(), ApiError> {
     Err(ApiError::new(StatusCode::FORBIDDEN, "scope-lacking", detail))
 }
 
+/// A body that is lent to a handler: what it leaves unread can be read afterwards.
+#[derive(Clone)]
+struct Lent(Arc<Mutex<Body>>);
+
+impl Lent {
+    fn of(body: Body) -> Self {
+        Self(Arc::new(Mutex::new(body)))
+    }
+
+    fn body(&self) -> MutexGuard<'_, Body> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl HttpBody for Lent {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut *self.body()).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body().is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body().size_hint()
+    }
+}
+
 /// Reads a short body that nobody wants: left unread it would cost the client the connection, and perhaps the answer.
 async fn discard(body: Body) {
-    if body.size_hint().lower() <= DISCARDED as u64 {
+    if !body.is_end_stream() && body.size_hint().lower() <= DISCARDED as u64 {
         // Longer than announced, too slow or broken off: the connection ends then, which is what it deserves.
         let _ = tokio::time::timeout(DISCARD_WITHIN, to_bytes(body, DISCARDED)).await;
     }

@@ -384,6 +384,14 @@ pub async fn install_root_crl(
     app.committer.commit(call.actor(), witness).await?;
     let parts = app.clone();
     blocking(move || parts.pki.install_root_crl(&octets)).await?;
+    // What a revoked CA has signed is worth nothing any more, on connections that are open too.
+    for ca in app.pki.revoked_authorities() {
+        let which = Which::Issuer(ca);
+        match app.committer.commit(call.actor(), act::RevokeAll { which, reason: RevocationReason::Superseded }).await {
+            Ok(_) | Err(CommitError::Refused(Refusal::NothingToRevoke(_))) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
     let id = app.pki.root_id();
     let url = app.pki.base().map(|base| format!("{base}/crl/{id}.crl")).unwrap_or_default();
     let (this_update, next_update) = (Timestamp(this_update), Timestamp(next_update));

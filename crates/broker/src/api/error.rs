@@ -76,7 +76,7 @@ impl From<CommitError> for ApiError {
             CommitError::Refused(refusal) => (status(refusal), refusal.code()),
             CommitError::Store { full: true, .. } => (StatusCode::INSUFFICIENT_STORAGE, "store-full"),
             CommitError::Store { .. } => (StatusCode::SERVICE_UNAVAILABLE, "store-failed"),
-            CommitError::Stopping => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
+            CommitError::Failed => (StatusCode::SERVICE_UNAVAILABLE, "writer-failed"),
         };
         Self::new(status, code, chain(&error))
     }
@@ -106,6 +106,7 @@ fn status(refusal: &Refusal) -> StatusCode {
         | Refusal::NetworkHeld { .. }
         | Refusal::NetworkInUse { .. }
         | Refusal::Shrink { .. }
+        | Refusal::Unread { .. }
         | Refusal::KeyExists(_)
         | Refusal::ReplicaHolder { .. }
         | Refusal::Filled { .. }

@@ -259,16 +259,15 @@ pub async fn refresh_source(
 
 pub async fn accept_source(State(app): State<App>, call: Call, At(netid): At<NetId>) -> Result<Json<Source>, ApiError> {
     let shown = shown(&app, netid)?;
-    match app.sources.accept(netid) {
-        Some(held) => {
-            tracing::info!(actor = %call.actor(), %netid, serial = %held.serial, "a held transfer is accepted");
-            Ok(Json(shown))
-        }
-        None => {
-            let detail = format!("no transfer of NetID {netid} is held back");
-            Err(ApiError::new(StatusCode::CONFLICT, "source-not-held", detail))
-        }
-    }
+    let Some(held) = app.sources.status(netid).and_then(|status| status.held) else {
+        let detail = format!("no transfer of NetID {netid} is held back");
+        return Err(ApiError::new(StatusCode::CONFLICT, "source-not-held", detail));
+    };
+    let detail = serde_json::json!({ "serial": held.serial, "reason": held.reason });
+    let witness = act::Witness { act: "source.accept", object: netid.to_string(), detail };
+    app.committer.commit(call.actor(), witness).await?;
+    app.sources.accept(netid, held.serial);
+    Ok(Json(shown))
 }
 
 fn shown_source(app: &App, view: &View, source: &record::Source) -> Source {
@@ -316,5 +315,7 @@ fn last_transfer(progress: &record::Progress) -> LastTransfer {
         mismatches_shown: progress.mismatches_shown.clone(),
         claimed: progress.claimed,
         claims_shown: progress.claims_shown.clone(),
+        filled: progress.filled,
+        filled_shown: progress.filled_shown.clone(),
     }
 }

@@ -20,17 +20,16 @@ pub async fn serve() -> Response {
 }
 
 /// Answers that any request may get, and what they mean.
-const ALWAYS: [(&str, &str); 7] = [
+const ALWAYS: [(&str, &str); 8] = [
     ("400", "A parameter, header or body does not read: `parameter-invalid`, `body-unreadable` and others."),
     ("401", "Nobody is known to be calling: `no-certificate`, `session-over`, `token-unknown`."),
     ("403", "The caller may not do this, or its certificate is no longer good."),
+    ("404", "There is no such thing, or none that is the caller's business."),
     ("413", "The body is too long."),
     ("415", "The body is of another media type."),
     ("429", "Too many requests; see `Retry-After`."),
     ("503", "The broker takes no changes now: it is stopping, or its store has failed."),
 ];
-/// Answers of those that name something.
-const NAMED: [(&str, &str); 1] = [("404", "There is no such thing, or none that is the caller's business.")];
 /// Answers of those that change something.
 const CHANGING: [(&str, &str); 4] = [
     ("409", "It is not as it would have to be: held by another, in use, or there already."),
@@ -113,8 +112,7 @@ fn operation(endpoint: &Endpoint, need: Need, generator: &mut SchemaGenerator) -
         Content::Octets(types) => json!({ "description": "Done.", "content": octets(types) }),
     };
     responses.insert(endpoint.status.to_string(), success);
-    let named = NAMED.iter().filter(|_| !endpoint.parameters.is_empty() || changes);
-    for (status, about) in ALWAYS.iter().chain(named).chain(CHANGING.iter().filter(|_| changes)) {
+    for (status, about) in ALWAYS.iter().chain(CHANGING.iter().filter(|_| changes)) {
         let problem = json!({
             "description": about,
             "content": { MEDIA_TYPE: { "schema": { "$ref": "#/components/schemas/Problem" } } },

@@ -25,10 +25,13 @@ use super::devices::report;
 use super::paging::{limit, page};
 use super::{ApiError, At, Who};
 use crate::app::App;
+use crate::committer::now;
 
 type Body<T> = Result<Json<T>, JsonRejection>;
 type Asked<T> = Result<Query<T>, QueryRejection>;
 
+/// Changes of the policy that one member makes in a minute.
+const POLICY_CHANGES: u32 = 10;
 /// Devices of a move that are named in a list of moves.
 const SHOWN: usize = 100;
 
@@ -158,8 +161,8 @@ fn shown_move(planned: &record::Move) -> Move {
 }
 
 fn moved(moved: &act::Moved) -> Moved {
-    let act::Moved { waits, moved, stayed, serial } = moved.clone();
-    Moved { waits, moved, stayed, serial }
+    let act::Moved { waits, moved, stayed, filled, serial } = moved.clone();
+    Moved { waits, moved, stayed, filled, serial }
 }
 
 pub async fn create_move(State(app): State<App>, call: Call, body: Body<NewMove>) -> Result<Response, ApiError> {
@@ -320,6 +323,13 @@ pub async fn change_policy(State(app): State<App>, call: Call, body: Body<Policy
     let Json(change) = body?;
     let change = the_one(change)?;
     let member = call.who.own().cloned();
+    // Each change makes every secondary fetch the zones as a whole.
+    if let Some(own) = &member {
+        let left = app.quotas.count(&format!("policy:{own}"), POLICY_CHANGES, now());
+        if left.exceeded {
+            return Err(ApiError::too_many("a member changes the policy a few times a minute", left.reset));
+        }
+    }
     call.change(&app, Object::Policy, act::ChangePolicy { change, member }).await?;
     policy(State(app), Extension(call.who)).await
 }

@@ -24,7 +24,7 @@ use super::caller::Role;
 use super::paging::page;
 use super::{ApiError, At, Who};
 use crate::account::password::{self, PasswordError};
-use crate::account::session::{Opened, Seen, clear_cookie, set_cookie};
+use crate::account::session::{Opened, Seen, clear_cookie, csrf_of, set_cookie};
 use crate::account::totp::OneTime;
 use crate::app::App;
 use crate::committer::now;
@@ -124,7 +124,7 @@ fn role(text: &str) -> Result<record::Role, ApiError> {
     }
 }
 
-/// Who is calling; for a session with a new CSRF token, so that a page that was loaded again can go on.
+/// Who is calling; for a session with its CSRF token, so that a page that was loaded again can go on.
 pub async fn show(State(app): State<App>, Extension(who): Extension<Who>) -> Result<Json<Session>, ApiError> {
     let (view, now) = (app.view(), now());
     if let Some(cookie) = &who.session {
@@ -134,7 +134,7 @@ pub async fn show(State(app): State<App>, Extension(who): Extension<Who>) -> Res
         return Ok(Json(Session {
             name: known.name.clone(),
             role: role_name(known.role).to_owned(),
-            csrf: app.sessions.renew_csrf(cookie),
+            csrf: Some(csrf_of(cookie)),
             expires: Some(Timestamp(known.expires)),
             totp: administrator.is_some_and(|known| known.totp.is_some()),
         }));

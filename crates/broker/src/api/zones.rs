@@ -46,9 +46,9 @@ pub async fn status(State(app): State<App>) -> Json<Status> {
             .into_iter()
             .map(|(name, not_after)| Expiry { name, not_after: Timestamp(not_after) })
             .collect(),
-        overdue: crate::expiry::overdue_members(&view)
+        overdue: crate::expiry::overdue(&view)
             .into_iter()
-            .map(|(member, not_after)| Expiry { name: member.to_string(), not_after: Timestamp(not_after) })
+            .map(|(name, not_after)| Expiry { name, not_after: Timestamp(not_after) })
             .collect(),
         audit: AuditHead { number: view.audit.number, hash: view.audit.hash.clone() },
     })

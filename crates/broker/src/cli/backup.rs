@@ -16,6 +16,7 @@ use dnsbroker_api::problem::chain;
 use dnsbroker_ca::read_crl;
 use dnsbroker_store::act::{Published, Recall, Recalled, Replaced};
 use dnsbroker_store::audit::{self, Head};
+use dnsbroker_store::engine::{Engine, EngineError};
 use dnsbroker_store::{Actor, Identity, Store, View, backup};
 use dnsbroker_zone::zones::PublicZone;
 use serde::Serialize;
@@ -117,7 +118,7 @@ struct Restored {
 #[derive(Default)]
 struct Known {
     replaced: Option<Replaced>,
-    head: Option<Head>,
+    engine: Option<Arc<dyn Engine>>,
 }
 
 impl Restore {
@@ -170,26 +171,27 @@ impl Restore {
     }
 
     /// The chain of the backup is whole, and part of what was published or is in the store that it replaces.
-    fn check_audit(
-        &self,
-        engine: &dyn dnsbroker_store::engine::Engine,
-        view: &View,
-        known: &Known,
-    ) -> anyhow::Result<()> {
+    fn check_audit(&self, engine: &dyn Engine, view: &View, known: &Known) -> anyhow::Result<()> {
         let verdict = audit::verify(engine, &view.audit)?;
         if let Some(broken) = verdict.broken {
             bail!("the audit of the backup was tampered with or damaged: {broken}");
         }
-        for (head, whose) in [(&self.head, "that was published"), (&known.head, "of the store that is there")] {
-            let Some(head) = head else { continue };
-            if head.number <= view.audit.number {
-                let hash = audit::hash_of(engine, head.number)?;
-                ensure!(
-                    head.number == 0 || hash.as_deref() == Some(&head.hash),
-                    "the backup is of another history: row {} of its audit is not the one {whose}",
-                    head.number
-                );
-            }
+        if let Some(head) = self.head.as_ref().filter(|head| 0 < head.number && head.number <= view.audit.number) {
+            let hash = audit::hash_of(engine, head.number)?;
+            ensure!(
+                hash.as_deref() == Some(&head.hash),
+                "the backup is of another history: row {} of its audit is not the one that was published",
+                head.number
+            );
+        }
+        if let (Some(replaced), Some(other)) = (&known.replaced, &known.engine) {
+            // The last row that both must have.
+            let number = view.audit.number.min(replaced.view.audit.number);
+            ensure!(
+                number == 0 || audit::hash_of(engine, number)? == audit::hash_of(&**other, number)?,
+                "the backup is of another history: row {number} of its audit is not the one of the store that is there; move \
+                 that away if it is to be given up"
+            );
         }
         Ok(())
     }
@@ -216,7 +218,8 @@ impl Restore {
             );
         }
         let detail = serde_json::json!({ "file": self.file, "lists": self.crl, "store": replaced.is_some() });
-        Ok(Recall { replaced, lists, detail })
+        let authorities = authorities(config)?.into_iter().map(|(id, _)| id).collect();
+        Ok(Recall { replaced, lists, authorities, detail })
     }
 }
 
@@ -255,7 +258,7 @@ fn known(config: &Config, data: &Path, notes: &mut Vec<String>) -> anyhow::Resul
     }
     let engine = match config.engine()?.open(data) {
         Ok(engine) => engine,
-        Err(error @ dnsbroker_store::engine::EngineError::InUse { .. }) => return Err(error.into()),
+        Err(error @ EngineError::InUse { .. }) => return Err(error.into()),
         Err(error) => {
             notes.push(format!(
                 "the store that is there does not open, and nothing is taken from it: {}",
@@ -268,7 +271,7 @@ fn known(config: &Config, data: &Path, notes: &mut Vec<String>) -> anyhow::Resul
     match Store::open(Arc::clone(&engine), identity, settings(config, PublicZone::default())?) {
         Ok(store) => {
             let replaced = Replaced::read(store.view(), &*engine)?;
-            Ok(Known { head: Some(replaced.view.audit.clone()), replaced: Some(replaced) })
+            Ok(Known { replaced: Some(replaced), engine: Some(engine) })
         }
         Err(error) => {
             notes.push(format!(
@@ -280,21 +283,25 @@ fn known(config: &Config, data: &Path, notes: &mut Vec<String>) -> anyhow::Resul
     }
 }
 
-/// CA, number and entries of a list that one of the issuing CAs has signed.
-fn published(config: &Config, list: &[u8]) -> anyhow::Result<Published> {
+/// The issuing CAs whose files are there, by id, with their certificates.
+fn authorities(config: &Config) -> anyhow::Result<Vec<(String, Vec<u8>)>> {
     let ca = config.path(&config.ca.dir);
     let mut files = vec![ca.join("issuing.pem")];
     if let Ok(entries) = std::fs::read_dir(ca.join("previous")) {
-        files.extend(
-            entries
-                .filter_map(|entry| Some(entry.ok()?.path()))
-                .filter(|path| path.extension().is_some_and(|e| e == "pem")),
-        );
+        let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
+        files.extend(paths.filter(|path| path.extension().is_some_and(|extension| extension == "pem")));
     }
-    for file in files {
+    let read = |file: PathBuf| {
         let certificate = read_certificate(&file)?;
+        Ok((dnsbroker_ca::ca_id(&dnsbroker_ca::certified_key(&certificate)?), certificate))
+    };
+    files.into_iter().map(read).collect()
+}
+
+/// A list that one of the issuing CAs has signed.
+fn published(config: &Config, list: &[u8]) -> anyhow::Result<Published> {
+    for (ca, certificate) in authorities(config)? {
         if let Ok((number, revoked)) = read_crl(list, &certificate) {
-            let ca = dnsbroker_ca::ca_id(&dnsbroker_ca::certified_key(&certificate)?);
             return Ok(Published { ca, number, revoked });
         }
     }

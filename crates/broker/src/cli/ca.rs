@@ -97,9 +97,6 @@ pub(super) struct SignCrl {
     /// Why
     #[arg(long, default_value = "superseded")]
     reason: RevocationReason,
-    /// Below which the list is published, as `pki.url` in the configuration
-    #[arg(long)]
-    pki_url: Option<String>,
     /// Days until the next list is there at the latest
     #[arg(long, default_value_t = ROOT_CRL_DAYS)]
     days: i64,
@@ -187,10 +184,10 @@ impl Sign {
 
 impl SignCrl {
     fn run(self, output: Output) -> anyhow::Result<()> {
-        let Self { root, last, revoke, reason, pki_url, days, out } = self;
+        let Self { root, last, revoke, reason, days, out } = self;
         let last = std::fs::read(&last).with_context(|| format!("cannot read {}", last.display()))?;
         let revoke = revoke.iter().map(|file| read_certificate(file)).collect::<Result<Vec<_>, _>>()?;
-        let list = root.key(pki_url.as_deref())?.sign_list(Some(&last), &revoke, reason, days, now())?;
+        let list = root.key(None)?.sign_list(Some(&last), &revoke, reason, days, now())?;
         write_whole(&out, &list, 0o644)?;
         output.print(&serde_json::json!({ "list": out }), |_| {
             format!("{} is to be taken by the daemon:\n  dnsbroker ca install --crl {0}\n", out.display())

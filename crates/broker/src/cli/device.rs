@@ -192,7 +192,13 @@ async fn import(Context { client, output }: &Context, args: ImportArgs) -> anyho
     };
     output.print(&report, report_text);
     name_trouble(*output, &report);
-    let took = report.added + report.moved + report.removed + report.unchanged + report.absent + report.claimed;
+    let took = report.added
+        + report.moved
+        + report.removed
+        + report.unchanged
+        + report.absent
+        + report.claimed
+        + report.filled;
     if took == 0 && report.rejected > 0 {
         bail!("no row of the list names a device: is it of another format? see --format");
     }
@@ -231,6 +237,7 @@ pub(super) fn report_text(report: &ImportReport) -> String {
         (repeated, "repeated in the list"),
         (claimed, "held by another member"),
         (&report.outside, "outside the member's ranges"),
+        (&report.filled, "on a NetID that a source fills"),
         (rejected, "rows refused"),
     ] {
         if *count > 0 {
@@ -255,6 +262,13 @@ pub(super) fn name_trouble(output: Output, report: &ImportReport) {
     }
     for deveui in &report.outsiders {
         output.note(&format!("{deveui}: outside the ranges that the member may register; it was left out"));
+    }
+    for deveui in &report.filled_shown {
+        output.note(&format!("{deveui}: the member's own name server has it, for another NetID; it was left there"));
+    }
+    let unnamed = report.filled.saturating_sub(report.filled_shown.len() as u64);
+    if unnamed > 0 {
+        output.note(&format!("and {unnamed} more devices of the member's own name server"));
     }
     let unnamed = report.claimed.saturating_sub(report.claims.len() as u64);
     if unnamed > 0 {

@@ -417,6 +417,10 @@ fn source_text(source: &Source) -> String {
                 &format!("{} devices are held by another member: {}", last.claimed, devices(&last.claims_shown)),
             );
         }
+        if last.filled > 0 {
+            let names = devices(&last.filled_shown);
+            line("warning", &format!("{} devices come from another source of the member: {names}", last.filled));
+        }
     }
     text
 }

@@ -1,7 +1,7 @@
 //! `init`: a federation in a directory.
 
 use std::fmt::Write as _;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
@@ -22,6 +22,7 @@ use crate::committer::now;
 use crate::config::Config;
 use crate::daemon::{http_url, settings};
 use crate::key::{entropy, write_secret, write_whole};
+use crate::listen::has_ipv6;
 use crate::pki::{ceremony, new_passphrase, private_dir};
 
 /// Ports of a broker in service.
@@ -44,7 +45,7 @@ pub(super) struct Init {
     /// Labels of the private zones, as in --labels deveui,netid for those of the IoTRoam tutorial
     #[arg(long, value_name = "DEVEUIS,NETIDS", default_value = "deveuis,netids", value_parser = labels)]
     pub(super) labels: (String, String),
-    /// Address to listen on; may be given several times [default: 0.0.0.0, with --port-base 127.0.0.1]
+    /// Address to listen on; may be given several times [default: 0.0.0.0 and, where there is IPv6, ::; with --port-base 127.0.0.1]
     #[arg(long)]
     pub(super) listen: Vec<IpAddr>,
     /// Address under which members reach the broker; may be given several times
@@ -168,10 +169,11 @@ impl Init {
 
     fn configuration(&self) -> anyhow::Result<String> {
         let (ports, default) = match self.port_base {
-            Some(base) => (Ports::from_base(base)?, IpAddr::V4(Ipv4Addr::LOCALHOST)),
-            None => (PORTS, IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
+            Some(base) => (Ports::from_base(base)?, vec![IpAddr::V4(Ipv4Addr::LOCALHOST)]),
+            None if has_ipv6() => (PORTS, vec![Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()]),
+            None => (PORTS, vec![Ipv4Addr::UNSPECIFIED.into()]),
         };
-        let addresses = if self.listen.is_empty() { vec![default] } else { self.listen.clone() };
+        let addresses = if self.listen.is_empty() { default } else { self.listen.clone() };
         let listen = |port| {
             let sockets: Vec<String> =
                 addresses.iter().map(|ip| format!("{:?}", SocketAddr::new(*ip, port).to_string())).collect();

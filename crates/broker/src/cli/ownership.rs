@@ -224,7 +224,11 @@ fn settled_text(settled: &Settled) -> String {
 fn moved_text(moved: &Moved) -> String {
     match moved.waits {
         Some(id) => format!("transfer {id} waits for its time or its receiver\n"),
-        None => format!("{} moved, {} stayed where they are; serial {}\n", moved.moved, moved.stayed, moved.serial),
+        None => {
+            let Moved { moved, stayed, filled, serial, .. } = moved;
+            let filled = filled.iter().map(|deveui| format!("{deveui} stays: the receiver's own name server has it\n"));
+            format!("{moved} moved, {stayed} stayed where they are; serial {serial}\n") + &filled.collect::<String>()
+        }
     }
 }
 

@@ -79,7 +79,7 @@ fn check(config: &Config) -> anyhow::Result<Checked> {
     }
     if let Some((certificate, key)) = config.doh.as_ref().and_then(|doh| doh.certificate.as_ref().zip(doh.key.as_ref()))
     {
-        let roots = opened.map(|pki| pki.client_roots()).unwrap_or_default();
+        let roots = opened.map(|pki| pki.client_trust()).unwrap_or_default();
         match brought(&config.path(certificate), &config.path(key), roots) {
             Err(error) => errors.push(dnsbroker_api::problem::chain(&error)),
             Ok((_, not_after)) if not_after < crate::committer::now() => {

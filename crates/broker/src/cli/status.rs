@@ -50,7 +50,7 @@ fn text(status: &Status) -> String {
         text.push_str(&format!("certificate {name}: until {not_after}\n"));
     }
     for Expiry { name, not_after } in &status.overdue {
-        text.push_str(&format!("MEMBER {name} HAS NOT RENEWED its certificate, which ends {not_after}\n"));
+        text.push_str(&format!("NOT RENEWED: the certificate of {name}, until {not_after}\n"));
     }
     text
 }

@@ -10,6 +10,7 @@ use dnsbroker_federation::{DomainName, MemberId, Namespace, NetId, ZoneLabels};
 
 use super::Context;
 use super::output::{Output, table};
+use crate::config::Config;
 use crate::zone_file::{self, DeviceFile};
 
 #[derive(Subcommand)]
@@ -31,6 +32,9 @@ pub(super) enum ZoneCommand {
         /// Read the file as the public zone of this federation, not as a member's devices
         #[arg(long, value_name = "FEDERATION", requires = "file")]
         public: Option<DomainName>,
+        /// The same, with the federation, labels and broker's name of this configuration
+        #[arg(long, requires = "file", conflicts_with_all = ["public", "origin"])]
+        config: Option<PathBuf>,
         /// The name that relative names stand below, where the file has no $ORIGIN
         #[arg(long)]
         origin: Option<DomainName>,
@@ -94,11 +98,12 @@ impl ZoneCommand {
                 let path = format!("/api/v1/zones/{}/export?names={}", super::escape(&zone), names.text());
                 client.download(&path, |octets| output.octets(octets)).await?;
             }
-            Self::Check { file: Some(file), public, origin } => {
+            Self::Check { file: Some(file), public, config, origin } => {
                 let text = read(&file)?;
-                let checked = match public {
-                    Some(federation) => checked_public(&text, federation)?,
-                    None => checked_devices(&zone_file::devices(&text, origin.as_ref())?),
+                let checked = match (public, config) {
+                    (Some(federation), _) => checked_public(&text, &default_names(federation)?)?,
+                    (None, Some(config)) => checked_public(&text, &Config::read(&config)?.namespace()?)?,
+                    (None, None) => checked_devices(&zone_file::devices(&text, origin.as_ref())?),
                 };
                 output.print(&checked, |checked| format!("{}\n", checked["summary"].as_str().unwrap_or_default()));
             }
@@ -127,10 +132,14 @@ fn checked_devices(found: &DeviceFile) -> serde_json::Value {
     serde_json::json!({ "devices": devices.len(), "strangers": strangers, "shown": shown, "summary": summary })
 }
 
-fn checked_public(text: &str, federation: DomainName) -> anyhow::Result<serde_json::Value> {
+/// The names of a federation that has chosen none of its own.
+fn default_names(federation: DomainName) -> anyhow::Result<Namespace> {
     let broker = federation.child("broker")?;
-    let names = Namespace::new(federation, broker, &ZoneLabels::default())?;
-    let records = zone_file::public(text, &names)?.len();
+    Ok(Namespace::new(federation, broker, &ZoneLabels::default())?)
+}
+
+fn checked_public(text: &str, names: &Namespace) -> anyhow::Result<serde_json::Value> {
+    let records = zone_file::public(text, names)?.len();
     Ok(serde_json::json!({ "records": records, "summary": format!("{records} records can be served") }))
 }
 

@@ -212,6 +212,7 @@ impl Desk {
         };
         let transfer = Transfer {
             _place: place,
+            shared: Arc::clone(&self.shared),
             view: Arc::clone(view),
             engine: Arc::clone(&self.engine),
             replica: Arc::clone(replica),

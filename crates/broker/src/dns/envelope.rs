@@ -19,7 +19,7 @@ pub(super) struct Envelope {
 impl Envelope {
     pub(super) fn new(message: Message<'_>) -> Self {
         let question = message.question().ok().flatten().map_or_else(Vec::new, |question| question.octets.to_vec());
-        Self { header: message.header(), question, edns: message.edns().ok().flatten(), chain: None }
+        Self { header: message.header(), question, edns: message.edns_so_far(), chain: None }
     }
 
     /// A response without records, signed.

@@ -28,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::committer::Committer;
 use crate::limits::Limits;
-use crate::listen::Places;
+use crate::listen::{Places, bind_tcp, bind_udp};
 use crate::seal::Sealer;
 use crate::shared::Shared;
 use crate::source::Sources;
@@ -62,18 +62,18 @@ pub struct Sockets {
 
 impl Sockets {
     /// Binds UDP and TCP to the same port.
-    pub async fn bind(address: SocketAddr) -> std::io::Result<Self> {
+    pub fn bind(address: SocketAddr) -> std::io::Result<Self> {
         for _ in 1..BIND_TRIES {
-            let tcp = TcpListener::bind(address).await?;
-            match UdpSocket::bind(tcp.local_addr()?).await {
+            let tcp = bind_tcp(address)?;
+            match bind_udp(tcp.local_addr()?) {
                 Ok(udp) => return Ok(Self { udp, tcp }),
                 // Any free TCP port was asked for, and its UDP twin is taken: try another.
                 Err(error) if address.port() == 0 && error.kind() == std::io::ErrorKind::AddrInUse => {}
                 Err(error) => return Err(error),
             }
         }
-        let tcp = TcpListener::bind(address).await?;
-        Ok(Self { udp: UdpSocket::bind(tcp.local_addr()?).await?, tcp })
+        let tcp = bind_tcp(address)?;
+        Ok(Self { udp: bind_udp(tcp.local_addr()?)?, tcp })
     }
 
     /// The bound address.

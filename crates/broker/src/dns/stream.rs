@@ -32,6 +32,8 @@ const TCP_IDLE: Duration = Duration::from_secs(10);
 const XOT_IDLE: Duration = Duration::from_secs(60);
 /// A peer that takes nothing for this long is cut, so that it does not hold a snapshot for ever.
 const WRITE_STALL: Duration = Duration::from_secs(30);
+/// How often a connection looks whether its certificate has ended.
+const LOOK: Duration = Duration::from_millis(500);
 /// Messages that wait to be written.
 const QUEUE: usize = 16;
 /// Octets that are written at once, at most.
@@ -99,16 +101,22 @@ impl Connection {
         };
         tokio::pin!(reading);
         tokio::pin!(writer);
-        // The writer ends when it fails, or when nobody can write to it any more.
+        let served = async {
+            // The writer ends when it fails, or when nobody can write to it any more.
+            tokio::select! {
+                () = &mut reading => drop(tokio::time::timeout(WRITE_STALL, writer).await),
+                () = &mut writer => {}
+            }
+        };
+        // Who is no longer let in gets nothing more: not what is queued, nor the rest of a transfer that it stalls.
         tokio::select! {
-            () = &mut reading => drop(tokio::time::timeout(WRITE_STALL, writer).await),
-            () = &mut writer => {}
+            () = served => {}
+            () = self.denied() => {}
         }
     }
 
     /// Reads messages. True when the peer ended the connection in good order.
     async fn read<R: AsyncRead + Unpin>(&self, mut reader: R, tasks: &mut Tasks, stop: CancellationToken) -> bool {
-        let mut admissions = self.desk.shared.admissions();
         let idle = if self.peer.is_some() { XOT_IDLE } else { TCP_IDLE };
         let mut message = Vec::new();
         loop {
@@ -117,7 +125,6 @@ impl Connection {
             let whole = loop {
                 tokio::select! {
                     () = stop.cancelled() => return false,
-                    _ = admissions.changed() => if !self.admitted() { return false },
                     read = tokio::time::timeout(idle, &mut read) => match read {
                         Ok(Ok(whole)) => break whole,
                         Ok(Err(_)) => return false,
@@ -135,6 +142,18 @@ impl Connection {
                 return false;
             }
             while tasks.running.try_join_next().is_some() {}
+        }
+    }
+
+    /// Returns when the peer is no longer let in: revoked, suspended, or its certificate has ended.
+    async fn denied(&self) {
+        if self.peer.is_none() {
+            return std::future::pending().await;
+        }
+        let mut admissions = self.desk.shared.admissions();
+        while self.admitted() {
+            // Its certificate may end without anything having changed.
+            let _ = tokio::time::timeout(LOOK, admissions.changed()).await;
         }
     }
 
@@ -162,11 +181,10 @@ impl Connection {
             Reply::Message(response) => tasks.out.send(response).await.is_ok(),
             Reply::Update(update) => tasks.updates.send((*update, Busy::new(&tasks.busy))).await.is_ok(),
             Reply::Transfer(transfer) => {
-                let desk = Arc::clone(&self.desk);
                 let (out, busy) = (tasks.out.clone(), Busy::new(&tasks.busy));
                 tasks.running.spawn(async move {
                     let _busy = busy;
-                    send(*transfer, &desk, &out).await;
+                    send(*transfer, &out).await;
                 });
                 true
             }
@@ -215,16 +233,16 @@ impl Drop for Busy {
     }
 }
 
-async fn send(transfer: Transfer, desk: &Desk, out: &mpsc::Sender<Vec<u8>>) {
+async fn send(transfer: Transfer, out: &mpsc::Sender<Vec<u8>>) {
     let Ok(mut sending) = tokio::task::spawn_blocking(|| transfer.start()).await else { return };
-    let failure = messages(&mut sending, desk, out).await.err();
-    sending.ended(&desk.shared.metrics, failure);
+    let end = messages(&mut sending, out).await;
+    sending.ended(end);
 }
 
-async fn messages(sending: &mut Sending, desk: &Desk, out: &mpsc::Sender<Vec<u8>>) -> Result<(), &'static str> {
+async fn messages(sending: &mut Sending, out: &mpsc::Sender<Vec<u8>>) -> Result<(), &'static str> {
     loop {
         let mut message = Vec::with_capacity(17 * 1024);
-        if !sending.next(&desk.shared, &mut message)? {
+        if !sending.next(&mut message)? {
             return Ok(());
         }
         out.send(message).await.map_err(|_| "the peer went away, or took nothing for too long")?;

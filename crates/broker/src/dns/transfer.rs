@@ -15,11 +15,14 @@ use dnsbroker_zone::wire::{RecordType, Section};
 
 use super::envelope::Envelope;
 use crate::listen::Place;
-use crate::metrics::{Direction, Metrics, TransferKind};
+use crate::metrics::{Direction, TransferKind};
 use crate::shared::Shared;
 
 /// Changes that are put together for one IXFR at most; more is sent as AXFR.
 const MAX_CHANGES: usize = 200_000;
+
+/// What a transfer ended of whose connection ended first.
+const GONE: &str = "the connection ended";
 
 /// What is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +53,7 @@ impl Asked {
 /// A transfer that is allowed.
 pub(super) struct Transfer {
     pub(super) _place: Place<ReplicaId>,
+    pub(super) shared: Arc<Shared>,
     pub(super) view: Arc<View>,
     pub(super) engine: Arc<dyn Engine>,
     pub(super) replica: Arc<Replica>,
@@ -71,6 +75,8 @@ pub(super) struct Sending {
     started: Instant,
     messages: u64,
     octets: u64,
+    /// How it ended; nobody has said so if its connection went first.
+    end: Result<(), &'static str>,
 }
 
 impl Transfer {
@@ -92,7 +98,7 @@ impl Transfer {
         let started = Instant::now();
         let (outgoing, kind) = self.content();
         let generation = self.view.generation;
-        Sending { transfer: self, outgoing, kind, generation, started, messages: 0, octets: 0 }
+        Sending { transfer: self, outgoing, kind, generation, started, messages: 0, octets: 0, end: Err(GONE) }
     }
 
     fn content(&self) -> (Outgoing, TransferKind) {
@@ -126,8 +132,8 @@ impl Transfer {
 
 impl Sending {
     /// Writes the next message; none when there is no more, an error when it is no longer allowed.
-    pub(super) fn next(&mut self, shared: &Shared, out: &mut Vec<u8>) -> Result<bool, &'static str> {
-        self.check(shared)?;
+    pub(super) fn next(&mut self, out: &mut Vec<u8>) -> Result<bool, &'static str> {
+        self.check()?;
         let Transfer { envelope, .. } = &mut self.transfer;
         if !self.outgoing.next(&envelope.header, &envelope.question, out) {
             return Ok(false);
@@ -139,8 +145,8 @@ impl Sending {
     }
 
     /// Suspension and revocation bite on transfers under way.
-    fn check(&mut self, shared: &Shared) -> Result<(), &'static str> {
-        let view = shared.view.load();
+    fn check(&mut self) -> Result<(), &'static str> {
+        let view = self.transfer.shared.view.load();
         if view.generation == self.generation {
             return Ok(());
         }
@@ -157,11 +163,17 @@ impl Sending {
         Ok(())
     }
 
+    /// It is over, well or not.
+    pub(super) fn ended(mut self, end: Result<(), &'static str>) {
+        self.end = end;
+    }
+
     /// One log line and the counters.
-    pub(super) fn ended(&self, metrics: &Metrics, failure: Option<&str>) {
+    fn report(&self, failure: Option<&str>) {
         let Transfer { replica, zone, client, .. } = &self.transfer;
         let seconds = self.started.elapsed().as_secs_f64();
         let (records, messages, octets) = (self.outgoing.records, self.messages, self.octets);
+        let metrics = &self.transfer.shared.metrics;
         metrics.transferred(Direction::Out, self.kind, failure.is_none(), records, octets, self.started.elapsed());
         let (kind, serial) = (self.kind.label(), self.outgoing.serial());
         let zone = match zone {
@@ -178,5 +190,12 @@ impl Sending {
                 "transfer out broken off"
             ),
         }
+    }
+}
+
+/// However a transfer ends, it is told: also when its connection is cut and its task with it.
+impl Drop for Sending {
+    fn drop(&mut self) {
+        self.report(self.end.err());
     }
 }

@@ -252,6 +252,10 @@ fn resolve(asking: &Asking, message: &[u8]) -> Result<Reply, Refused> {
         return Err(Refused::new(StatusCode::FORBIDDEN, denial.to_string()));
     }
     if let Some(seconds) = place.tally.must_wait(doh.limits.nxdomain_per_minute, now) {
+        if place.tally.count_limited(now) {
+            let (member, limit) = (peer.member(), doh.limits.nxdomain_per_minute);
+            tracing::warn!(%member, limit, seconds, "a member asks for too many names that nobody has registered");
+        }
         let words = format!("too many names that are not registered were asked for: wait {seconds} seconds");
         return Err(Refused::new(StatusCode::TOO_MANY_REQUESTS, words));
     }

@@ -41,7 +41,7 @@ impl RootKey<'_> {
         let key = SoftwareKey::read_encrypted(&self.dir.join("root.key"), passphrase.trim_ascii_end())?;
         let root = Root::new(self.certificate, Box::new(key))?;
         let pointers = self.base.map(|base| Pointers::below(base, &root.id()).offline());
-        Ok((root.with_pointers(pointers.clone()), pointers))
+        Ok((root, pointers))
     }
 
     /// Signs the request (PEM or DER) of an issuing CA: its certificate, DER.
@@ -160,7 +160,8 @@ mod tests {
         let first = std::fs::read(ca.join("root.crl")).expect("there");
         let issuing = read_certificate(&ca.join("issuing.pem")).expect("there");
         let reason = RevocationReason::KeyCompromise;
-        let second = root().sign_list(Some(&first), &[issuing.clone()], reason, 30, NOW + 60).expect("signed");
+        let second =
+            root().sign_list(Some(&first), std::slice::from_ref(&issuing), reason, 30, NOW + 60).expect("signed");
         let third = root().sign_list(Some(&second), &[issuing], reason, 30, NOW - 60).expect("signed");
         let read = |list: &[u8]| read_crl(list, &certificate).expect("reads");
         let ((first, none), (second, one), (third, same)) = (read(&first), read(&second), read(&third));

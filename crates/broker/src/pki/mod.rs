@@ -28,13 +28,13 @@ use dnsbroker_ca::{
 use dnsbroker_federation::DomainName;
 use dnsbroker_store::Actor;
 use dnsbroker_store::act::Issue;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 use tokio::sync::watch;
 
 use crate::committer::{CommitError, Committer};
 use crate::config::Config;
 use crate::key::{KeyError, SoftwareKey, entropy, read_secret, write_secret, write_whole};
-use crate::tls::TlsMaterial;
+use crate::tls::{ClientTrust, TlsMaterial};
 pub use files::{new_passphrase, read_certificate};
 use files::{passphrase, read, read_certificates, read_key, read_profiles};
 
@@ -250,11 +250,23 @@ impl Pki {
     }
 
     /// What client certificates may chain to. The issuing CAs are anchors too, so that clients may send their
-    /// certificate alone.
-    pub fn client_roots(&self) -> Vec<CertificateDer<'static>> {
+    /// certificate alone; but not those that the root has revoked.
+    pub fn client_trust(&self) -> ClientTrust {
+        let (authorities, list) = (self.authorities.load(), self.root_crl());
+        let revoked = self.revoked_authorities();
+        let issuing = authorities.all().filter(|issuer| !revoked.contains(&issuer.id()));
+        let issuing = issuing.map(|issuer| CertificateDer::from(issuer.certificate().to_vec()));
+        let roots = std::iter::once(CertificateDer::from(self.root.clone())).chain(issuing).collect();
+        ClientTrust { roots, revoked: list.map(CertificateRevocationListDer::from) }
+    }
+
+    /// Issuing CAs whose certificate the root has revoked, by id.
+    pub fn revoked_authorities(&self) -> Vec<String> {
+        let read = self.root_crl().and_then(|list| dnsbroker_ca::read_crl(&list, &self.root).ok());
+        let (_, revoked) = read.unwrap_or_default();
         let authorities = self.authorities.load();
-        let issuing = authorities.all().map(|issuer| CertificateDer::from(issuer.certificate().to_vec()));
-        std::iter::once(CertificateDer::from(self.root.clone())).chain(issuing).collect()
+        let is_revoked = |issuer: &&Arc<Issuer>| revoked.iter().any(|entry| entry.serial == issuer.facts().serial);
+        authorities.all().filter(is_revoked).map(|issuer| issuer.id()).collect()
     }
 
     /// The root's list of revoked CAs, DER, if it has signed one.
@@ -276,6 +288,12 @@ impl Pki {
         if let Some((last, _)) = last.filter(|(last, _)| *last > number) {
             let reason = format!("list {number} is older than list {last}, which is in place");
             return Err(PkiError::Request { reason });
+        }
+        let in_use = self.issuer().facts().serial;
+        if revoked.iter().any(|entry| entry.serial == in_use) {
+            let reason = "the list revokes the issuing CA in use: have another one in its place first, with `dnsbroker ca \
+                          request` and `install`, or `rotate`";
+            return Err(PkiError::Request { reason: reason.to_owned() });
         }
         Ok((number, this_update, next_update, revoked.len() as u64))
     }
@@ -320,7 +338,7 @@ impl Pki {
         if !next.exists() {
             return Err(PkiError::NoRequest);
         }
-        let key = SoftwareKey::read_encrypted(&next, &*passphrase(config)?)?;
+        let key = SoftwareKey::read_encrypted(&next, &passphrase(config)?)?;
         Ok(check_issuing(certificate, &self.root, key.public_key())?)
     }
 
@@ -358,7 +376,7 @@ impl Pki {
         now: i64,
     ) -> Result<(TlsMaterial, i64), PkiError> {
         if let Some((chain, key, not_after)) = self.stored_server(names, now)? {
-            return Ok((TlsMaterial { chain, key, client_roots: self.client_roots() }, not_after));
+            return Ok((TlsMaterial { chain, key, clients: self.client_trust() }, not_after));
         }
         let (key, issuer) = (SoftwareKey::generate()?, self.issuer());
         let issue = Issue {
@@ -377,7 +395,7 @@ impl Pki {
         let chain = [issued.der, issuer.certificate().to_vec()].into_iter().map(CertificateDer::from).collect();
         let key = PrivateKeyDer::Pkcs8(key.to_pkcs8()?.to_vec().into());
         let not_after = issued.certificate.not_after;
-        Ok((TlsMaterial { chain, key, client_roots: self.client_roots() }, not_after))
+        Ok((TlsMaterial { chain, key, clients: self.client_trust() }, not_after))
     }
 
     /// The stored certificate, if it has these names, chains to today's issuing CA and is not yet due for renewal.
@@ -411,17 +429,15 @@ impl Pki {
             ("root CA".to_owned(), end(&self.root)),
             ("issuing CA".to_owned(), authorities.issuer.facts().not_after),
         ];
+        let list = self.root_crl().and_then(|list| dnsbroker_ca::crl_times(&list).ok());
+        ends.extend(list.map(|(_, next)| (crate::expiry::ROOT_LIST.to_owned(), next)));
         ends.extend(authorities.previous.iter().map(|old| (format!("issuing CA {}", old.id()), old.facts().not_after)));
         ends
     }
 }
 
 /// A certificate chain and key that the administrator brought.
-pub fn brought(
-    certificate: &Path,
-    key: &Path,
-    client_roots: Vec<CertificateDer<'static>>,
-) -> Result<(TlsMaterial, i64), PkiError> {
+pub fn brought(certificate: &Path, key: &Path, clients: ClientTrust) -> Result<(TlsMaterial, i64), PkiError> {
     let chain = read_certificates(certificate)?;
     let not_after = match chain.first().map(|leaf| Facts::of(leaf)) {
         Some(Ok(facts)) => facts.not_after,
@@ -434,7 +450,7 @@ pub fn brought(
         }
     };
     let chain = chain.into_iter().map(CertificateDer::from).collect();
-    Ok((TlsMaterial { chain, key: read_key(key)?, client_roots }, not_after))
+    Ok((TlsMaterial { chain, key: read_key(key)?, clients }, not_after))
 }
 
 /// The names a server certificate needs: the broker's, and the addresses it is published under.

@@ -237,7 +237,7 @@ fn tls_config(
         SourceTls::Ca { name, ca } => {
             let mut roots = RootCertStore::empty();
             if ca.is_empty() {
-                roots.add_parsable_certificates(material.client_roots.iter().cloned());
+                roots.add_parsable_certificates(material.clients.roots.iter().cloned());
             } else {
                 let anchors: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(ca.as_bytes()).collect();
                 roots.add_parsable_certificates(anchors.map_err(|error| format!("its CA cannot be read: {error}"))?);

@@ -184,13 +184,12 @@ impl Sources {
         }
     }
 
-    /// An administrator says yes to what is held; tells to what.
-    pub fn accept(&self, netid: NetId) -> Option<Held> {
-        let desk = self.of(netid)?;
-        let held = desk.status().held?;
-        *desk.accepted.lock().unwrap_or_else(PoisonError::into_inner) = Some(held.serial);
-        desk.wake.notify_one();
-        Some(held)
+    /// An administrator says yes to what is held under this serial.
+    pub fn accept(&self, netid: NetId, serial: Serial) {
+        if let Some(desk) = self.of(netid) {
+            *desk.accepted.lock().unwrap_or_else(PoisonError::into_inner) = Some(serial);
+            desk.wake.notify_one();
+        }
     }
 
     fn of(&self, netid: NetId) -> Option<Arc<Desk>> {

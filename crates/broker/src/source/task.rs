@@ -23,7 +23,7 @@ const RETRY: (u32, u32) = (2, 3_600);
 const FIRST_RETRY: u32 = 5;
 /// The interval doubles with each failure, at most this many times.
 const DOUBLINGS: u32 = 6;
-/// Devices that others hold may be released without the primary knowing: then the whole zone is fetched this often.
+/// Devices that others hold, or that another source brings, may be released without the primary knowing: then the whole zone is fetched this often.
 const CLAIMS_AGAIN: Duration = Duration::from_secs(3_600);
 /// A source expires after this many seconds at least.
 const EXPIRE_LEAST: u32 = 60;
@@ -104,7 +104,9 @@ impl Task {
         }
         let asked = match &source.progress {
             None => Asked::Whole,
-            Some(progress) if progress.claimed > 0 && self.whole_at.elapsed() > CLAIMS_AGAIN => Asked::Whole,
+            Some(progress) if progress.claimed + progress.filled > 0 && self.whole_at.elapsed() > CLAIMS_AGAIN => {
+                Asked::Whole
+            }
             Some(progress) if progress.serial == theirs => return Outcome::Current(theirs),
             Some(progress) if progress.serial > theirs => {
                 let ours = progress.serial;
@@ -142,9 +144,11 @@ impl Task {
         let received = match received {
             Ok(received) => received,
             Err(reason) => {
+                let (serial, seconds) = (self.desk.status().theirs, took.as_secs_f64());
+                let serial = serial.map(tracing::field::display);
                 tracing::warn!(
-                    netid = %self.netid, %primary, %zone, records, octets = tally.octets, cause = reason,
-                    "transfer in failed; what was there is served on"
+                    netid = %self.netid, %primary, %zone, kind = kind.label(), serial, messages = tally.messages, records,
+                    octets = tally.octets, seconds, cause = reason, "transfer in failed; what was there is served on"
                 );
                 return Outcome::Failed(reason);
             }
@@ -159,11 +163,12 @@ impl Task {
         let allow_shrink = accepted == Some(serial);
         let act = TakeTransfer { netid: self.netid, zone: source.zone.clone(), received, allow_shrink };
         match self.means.committer.commit(Actor::Source(self.netid), act).await {
-            Ok(Imported { added, moved, removed, claimed, .. }) => {
+            Ok(Imported { added, moved, removed, claimed, outside, filled, .. }) => {
+                metrics.rejected([tally.strangers, claimed, outside, filled]);
                 tracing::info!(
                     netid = %self.netid, member = %source.member, %primary, %zone, kind = kind.label(), %serial,
                     messages = tally.messages, records, octets = tally.octets, strangers = tally.strangers,
-                    mismatches = tally.mismatches, added, moved, removed, claimed,
+                    mismatches = tally.mismatches, added, moved, removed, claimed, outside, filled,
                     seconds = started.elapsed().as_secs_f64(), "transfer in"
                 );
                 (self.withdrawn, self.fruitless) = (false, 0);
@@ -173,7 +178,12 @@ impl Task {
                 let reason = format!("{shrink}");
                 let reason = reason.split(';').next().unwrap_or_default();
                 let reason = format!("{reason}; if that is meant: `dnsbroker source accept {}`", self.netid);
-                tracing::warn!(netid = %self.netid, %primary, %serial, cause = reason, "transfer in is held back");
+                let seconds = started.elapsed().as_secs_f64();
+                let kind = kind.label();
+                tracing::warn!(
+                    netid = %self.netid, %primary, kind, %serial, records, seconds, cause = reason,
+                    "transfer in is held back"
+                );
                 Outcome::Held(Held { serial, reason })
             }
             Err(error) => Outcome::Failed(chain(&error)),

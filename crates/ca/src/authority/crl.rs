@@ -98,9 +98,13 @@ impl Authority {
             this_update: moment(this_update)?,
             next_update: moment(next_update)?,
             crl_number: number.into(),
-            issuing_distribution_point: self.pointers.as_ref().map(|pointers| CrlIssuingDistributionPoint {
-                distribution_point: CrlDistributionPoint { uris: vec![pointers.crl.clone()] },
-                scope: Some(if self.self_issued { CrlScope::CaCertsOnly } else { CrlScope::UserCertsOnly }),
+            // The root's is for all of its certificates, itself among them, and the root names no place: with one in the list
+            // OpenSSL finds none for the root (-crl_check_all).
+            issuing_distribution_point: self.pointers.as_ref().filter(|_| !self.self_issued).map(|pointers| {
+                CrlIssuingDistributionPoint {
+                    distribution_point: CrlDistributionPoint { uris: vec![pointers.crl.clone()] },
+                    scope: Some(CrlScope::UserCertsOnly),
+                }
             }),
             revoked_certs: revoked.into_iter().map(entry).collect::<Result<_, _>>()?,
             key_identifier_method: KeyIdMethod::PreSpecified(self.key_identifier.clone()),

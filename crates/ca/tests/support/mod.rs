@@ -65,7 +65,6 @@ impl Federation {
         let root = create_root(&request, &root_key).expect("a root");
         let root = Root::new(root, Box::new(root_key)).expect("a root");
         let published = pointers(&root.id()).offline();
-        let root = root.with_pointers(Some(published.clone()));
         let issuing_key = MemorySigner::new(algorithm);
         let request = CaRequest { pointers: Some(published), ..ca_request("issuing 1", 2, now, 365) };
         let issuing = create_issuing(&root, &request, issuing_key.public_key()).expect("an issuing CA");

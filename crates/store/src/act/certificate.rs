@@ -230,6 +230,8 @@ pub enum Which {
     Member(MemberId),
     /// All of a replica.
     Replica(ReplicaId),
+    /// All that an issuing CA has signed, by its id.
+    Issuer(String),
 }
 
 impl fmt::Display for Which {
@@ -239,6 +241,7 @@ impl fmt::Display for Which {
             Self::Lineage(serial) => write!(f, "lineage of {serial}"),
             Self::Member(member) => write!(f, "member {member}"),
             Self::Replica(replica) => write!(f, "replica {replica}"),
+            Self::Issuer(ca) => write!(f, "issuing CA {ca}"),
         }
     }
 }
@@ -271,6 +274,7 @@ impl Act for RevokeAll {
                 transaction.replica(replica)?;
                 transaction.revoke_all(&Principal::Replica(replica.clone()), reason)?
             }
+            Which::Issuer(ca) => transaction.revoke_where(reason, |known| known.ca == *ca)?,
         };
         if revoked.is_empty() {
             return Err(Refusal::NothingToRevoke(format!("of {which}")));

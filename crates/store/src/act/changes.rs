@@ -57,7 +57,7 @@ impl Act for DeviceChanges {
         }
         let detail = json!({
             "member": self.member, "added": report.added, "moved": report.moved, "removed": report.removed,
-            "claimed": report.claimed, "outside": report.outside,
+            "claimed": report.claimed, "outside": report.outside, "filled": report.filled,
         });
         Ok((report, Some(Note::new("devices.change", self.netid, detail))))
     }

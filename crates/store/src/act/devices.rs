@@ -1,8 +1,9 @@
 //! Devices: a member's list for one of its NetIDs becomes a delta.
 //!
 //! A DevEUI that another member holds is a *claim*: it is counted, recorded and reported to the one who sent it, without
-//! saying who holds it, and nothing is overwritten. A DevEUI of the member's own other NetID moves. One outside the
-//! ranges that the member may register is counted and named, and the rest of the list is taken.
+//! saying who holds it, and nothing is overwritten. A DevEUI of the member's own other NetID moves, unless a source fills
+//! that one: the next transfer would undo it, so the device stays, counted and named. So is one outside the ranges that the
+//! member may register; the rest of the list is taken.
 
 use dnsbroker_federation::{DevEui, MemberId, NetId, Serial};
 use dnsbroker_zone::delta::DeviceChange;
@@ -20,9 +21,11 @@ use crate::view::View;
 
 /// A full list that drops more than this share of the devices held is taken for a mistake until it is confirmed.
 pub const SHRINK_PERCENT: u64 = 50;
-/// Lists held below this number may shrink as they like.
+/// Lists held below this number may shrink as they like, though not to nothing.
 const SHRINK_FLOOR: u64 = 20;
-/// Claims, and devices out of range, that are named one by one in a report; all are counted.
+/// A full list with a larger share of rows that hold no DevEUI removes nothing until it is confirmed.
+pub const REJECTED_PERCENT: u64 = 1;
+/// Claims, devices out of range and devices of a source that are named one by one in a report; all are counted.
 pub const CLAIMS_SHOWN: usize = 1_000;
 
 /// What a list means.
@@ -47,6 +50,8 @@ pub struct Import {
     pub mode: Mode,
     /// The devices, in any order, repeats allowed.
     pub devices: Vec<DevEui>,
+    /// Rows of the list that hold no DevEUI: each may stand for a device that is there.
+    pub rejected: u64,
     /// Whether a full list may drop most devices.
     pub allow_shrink: bool,
     /// Only say what would happen.
@@ -76,6 +81,10 @@ pub struct Imported {
     pub outside: u64,
     /// The first of those.
     pub outsiders: Vec<DevEui>,
+    /// On another NetID of the member that a source fills, so left there.
+    pub filled: u64,
+    /// The first of those.
+    pub filled_shown: Vec<DevEui>,
     /// Claims that were not on record before.
     pub claims_opened: u64,
     /// Claims that this list no longer upholds.
@@ -104,6 +113,7 @@ impl Act for Import {
             mode => devices.iter().for_each(|&device| planner.apply(mode, device)),
         }
         if self.mode == Mode::Full && !self.allow_shrink {
+            planner.check_rejected(self.rejected, listed as u64)?;
             planner.check_shrink()?;
         }
         planner.check_quota()?;
@@ -119,7 +129,7 @@ impl Act for Import {
         }
         let detail = json!({
             "member": self.member, "mode": self.mode, "added": report.added, "moved": report.moved,
-            "removed": report.removed, "claimed": report.claimed, "outside": report.outside,
+            "removed": report.removed, "claimed": report.claimed, "outside": report.outside, "filled": report.filled,
         });
         Ok((report, Some(Note::new("devices.import", self.netid, detail))))
     }
@@ -156,11 +166,23 @@ impl<'a> Planner<'a> {
         Self { view, member, netid, limits, changes, report, disputed, withdrawn }
     }
 
-    /// A full list that drops most devices looks like a mistake.
+    /// A full list that drops most devices looks like a mistake, and so does one that leaves nothing, however few there
+    /// were.
     pub(super) fn check_shrink(&self) -> Result<(), Refusal> {
-        let (held, removed) = (self.view.zones.devices().count(self.netid), self.report.removed);
-        if held >= SHRINK_FLOOR && removed * 100 > held * SHRINK_PERCENT {
+        let Imported { added, moved, removed, .. } = self.report;
+        let held = self.view.zones.devices().count(self.netid);
+        let empties = removed > 0 && removed == held && added + moved == 0;
+        if empties || held >= SHRINK_FLOOR && removed * 100 > held * SHRINK_PERCENT {
             return Err(Refusal::Shrink { netid: self.netid, removed, held, percent: SHRINK_PERCENT });
+        }
+        Ok(())
+    }
+
+    /// A full list of which many rows do not read would remove the devices that these rows mean.
+    fn check_rejected(&self, rejected: u64, listed: u64) -> Result<(), Refusal> {
+        let (netid, removed, rows) = (self.netid, self.report.removed, listed + rejected);
+        if removed > 0 && rejected * 100 > rows * REJECTED_PERCENT {
+            return Err(Refusal::Unread { netid, removed, rejected, rows, percent: REJECTED_PERCENT });
         }
         Ok(())
     }
@@ -194,15 +216,17 @@ impl<'a> Planner<'a> {
     fn place(&mut self, device: DevEui, held: Option<NetId>) {
         match held {
             Some(netid) if netid == self.netid => self.report.unchanged += 1,
+            Some(netid) if self.is_own(netid) && self.view.sources.contains_key(&netid) => {
+                self.report.filled += 1;
+                name_one(&mut self.report.filled_shown, device);
+            }
             Some(netid) if self.is_own(netid) => {
                 self.report.moved += 1;
                 self.change(device, Some(netid), Some(self.netid));
             }
             _ if self.limits.is_some_and(|limits| !limits.has(device)) => {
                 self.report.outside += 1;
-                if self.report.outsiders.len() < CLAIMS_SHOWN {
-                    self.report.outsiders.push(device);
-                }
+                name_one(&mut self.report.outsiders, device);
             }
             None => {
                 self.report.added += 1;
@@ -213,9 +237,7 @@ impl<'a> Planner<'a> {
                 if self.disputed.len() < MAX_CLAIMS {
                     self.disputed.push(device);
                 }
-                if self.report.claims.len() < CLAIMS_SHOWN {
-                    self.report.claims.push(device);
-                }
+                name_one(&mut self.report.claims, device);
             }
         }
     }
@@ -257,6 +279,13 @@ impl<'a> Planner<'a> {
 
     fn is_own(&self, netid: NetId) -> bool {
         self.view.zones.network(netid).is_some_and(|network| &network.member == self.member)
+    }
+}
+
+/// Names a device among those that are named one by one.
+fn name_one(shown: &mut Vec<DevEui>, device: DevEui) {
+    if shown.len() < CLAIMS_SHOWN {
+        shown.push(device);
     }
 }
 

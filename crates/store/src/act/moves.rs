@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::claim::checked;
+use super::devices::CLAIMS_SHOWN;
 use super::{Act, check_text};
 use crate::engine::Table;
 use crate::record::{Move, Seconds};
@@ -43,8 +44,11 @@ pub struct Moved {
     pub waits: Option<u64>,
     /// Devices that went.
     pub moved: u64,
-    /// Devices that stayed: not registered, not the giver's any more, or there already.
+    /// Devices that stayed: not registered, not the giver's any more, there already, or brought by a source.
     pub stayed: u64,
+    /// The first of those that stayed because a source of the receiver fills the NetID that they are on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub filled: Vec<DevEui>,
     /// The serial of the private zones afterwards.
     pub serial: Serial,
 }
@@ -76,11 +80,12 @@ impl Act for MoveDevices {
             let detail = json!({ "devices": devices.len(), "to": receiver, "reason": self.reason });
             let note = Note::new("devices.move", self.to, detail);
             let moved = transaction.move_now(&devices, None, &receiver, self.to)?;
-            return if moved.moved == 0 {
-                Err(OwnershipRefusal::NothingMoves(self.to).into())
-            } else {
-                Ok((moved, Some(note)))
-            };
+            if moved.moved == 0 {
+                let filled = moved.filled.first().and_then(|device| transaction.view.zones.devices().get(*device));
+                filled.map_or(Ok(()), |netid| transaction.check_not_filled(netid))?;
+                return Err(OwnershipRefusal::NothingMoves(self.to).into());
+            }
+            return Ok((moved, Some(note)));
         };
         let planned = Move {
             id: transaction.next_number(),
@@ -177,7 +182,7 @@ impl Act for AcceptMove {
             let note = Note::new("move.accept", self.id, json!({ "netid": self.netid, "at": accepted.at }));
             transaction.write_move(accepted)?;
             let serial = transaction.view.zones.serial();
-            return Ok((Moved { waits: Some(self.id), moved: 0, stayed: 0, serial }, Some(note)));
+            return Ok((Moved { waits: Some(self.id), moved: 0, stayed: 0, filled: vec![], serial }, Some(note)));
         }
         let moved = transaction.move_now(&offered.devices, offered.from.as_ref(), &self.receiver, self.netid)?;
         transaction.forget_move(self.id);
@@ -316,7 +321,7 @@ impl Transaction<'_> {
             "reason": planned.reason,
         });
         self.write_move(planned)?;
-        let moved = Moved { waits: Some(id), moved: 0, stayed: 0, serial: self.view.zones.serial() };
+        let moved = Moved { waits: Some(id), moved: 0, stayed: 0, filled: vec![], serial: self.view.zones.serial() };
         Ok((moved, Some(Note::new(act, id, detail))))
     }
 
@@ -345,7 +350,8 @@ impl Transaction<'_> {
         ids.into_iter().for_each(|id| self.forget_move(id));
     }
 
-    /// Moves what is still the giver's, in one serial.
+    /// Moves what is still the giver's, in one serial. What a source of the receiver's own brings stays: the next transfer
+    /// would undo it.
     fn move_now(
         &mut self,
         devices: &[DevEui],
@@ -357,9 +363,15 @@ impl Transaction<'_> {
             let holder = self.view.holder(*device);
             holder.is_some() && from.is_none_or(|from| holder == Some(from))
         };
-        let targets: Vec<_> = devices.iter().copied().filter(goes).map(|device| (device, netid)).collect();
+        let filled = |device: &DevEui| {
+            let held = self.view.zones.devices().get(*device).filter(|held| *held != netid);
+            held.is_some_and(|held| self.view.sources.get(&held).is_some_and(|source| source.member == *to))
+        };
+        let (filled, free): (Vec<_>, Vec<_>) = devices.iter().copied().filter(goes).partition(filled);
+        let targets: Vec<_> = free.into_iter().map(|device| (device, netid)).collect();
         let settled = self.hand_over(&targets, to)?;
         let stayed = devices.len() as u64 - settled.moved;
-        Ok(Moved { waits: None, moved: settled.moved, stayed, serial: settled.serial })
+        let filled = filled.into_iter().take(CLAIMS_SHOWN).collect();
+        Ok(Moved { waits: None, moved: settled.moved, stayed, filled, serial: settled.serial })
     }
 }

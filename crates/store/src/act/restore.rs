@@ -53,6 +53,8 @@ pub struct Recall {
     pub replaced: Option<Replaced>,
     /// Lists that were published.
     pub lists: Vec<Published>,
+    /// All issuing CAs, by id.
+    pub authorities: Vec<String>,
     /// What was restored, for the audit.
     pub detail: serde_json::Value,
 }
@@ -72,6 +74,9 @@ pub struct Recalled {
 
 /// How far the serial of restored zones jumps where the last one served is not known: half of what RFC 1982 allows.
 const SERIAL_JUMP: u32 = 1 << 30;
+/// How far ahead of the clock list numbers go where the last one is not known. They follow the clock and are at most one a
+/// second, so that those of a day are more than were lost.
+const NUMBER_JUMP: u64 = 86_400;
 /// A certificate that nothing but a list knows is listed on as if it had the longest life of all profiles, in seconds.
 const LONGEST_LIFE: Seconds = 398 * 86_400;
 
@@ -92,6 +97,11 @@ impl Act for Recall {
                 transaction.recall_number(&crl.ca, crl.number)?;
             }
             last_served = Some(view.zones.serial());
+        } else {
+            let number = u64::try_from(transaction.now()).unwrap_or_default() + NUMBER_JUMP;
+            for ca in &self.authorities {
+                transaction.recall_number(ca, number)?;
+            }
         }
         for Published { ca, number, revoked } in self.lists {
             for entry in revoked {

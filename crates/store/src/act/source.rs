@@ -130,7 +130,7 @@ impl Act for TakeTransfer {
         let (report, _) = transaction.carry_out(&source.member, self.netid, plan, !incremental)?;
         let before = source.progress.as_ref();
         // A difference tells of new claims only; the old ones still stand.
-        let earlier = if incremental { before.map_or(0, |before| before.claimed) } else { 0 };
+        let earlier = before.filter(|_| incremental);
         let Tally { records, strangers, strangers_shown, mismatches, mismatches_shown, several, .. } = tally;
         let progress = Progress {
             serial: dnsbroker_federation::Serial::new(soa.serial),
@@ -145,12 +145,15 @@ impl Act for TakeTransfer {
             strangers_shown,
             mismatches,
             mismatches_shown,
-            claimed: earlier + report.claimed,
+            claimed: earlier.map_or(0, |before| before.claimed) + report.claimed,
             claims_shown: report.claims.iter().take(CLAIMS_KEPT).copied().collect(),
+            filled: earlier.map_or(0, |before| before.filled) + report.filled,
+            filled_shown: report.filled_shown.iter().take(CLAIMS_KEPT).copied().collect(),
         };
         let detail = json!({
             "member": source.member, "zone": source.zone, "theirs": soa.serial, "incremental": incremental,
             "added": report.added, "moved": report.moved, "removed": report.removed, "claimed": report.claimed, "outside": report.outside,
+            "filled": report.filled,
         });
         transaction.write_source(Source { progress: Some(progress), ..Source::clone(&source) })?;
         Ok((report, Some(Note::new("source.transfer", self.netid, detail))))

@@ -94,6 +94,7 @@ pub fn list(id: &str, text: &str, mode: Mode, devices: impl IntoIterator<Item = 
         netid: netid(text),
         mode,
         devices: devices.into_iter().map(device).collect(),
+        rejected: 0,
         allow_shrink: false,
         dry_run: false,
     }

@@ -2,7 +2,7 @@
 //!
 //! Counts in the header are hints: nothing is reserved for them, and a message ends where its octets do.
 
-use super::{Edns, HEADER, Header, NameBuf, Rcode, RecordType, Section, expand_name, read_name};
+use super::{Edns, HEADER, Header, NameBuf, Rcode, RecordType, Section, expand_name, read_name, skip_name};
 
 /// Why a message cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -115,13 +115,23 @@ impl<'a> Message<'a> {
     /// What EDNS says in it, if there is any. Options are not looked at.
     pub fn edns(&self) -> Result<Option<Edns>, MessageError> {
         for record in self.records()? {
-            let record = record?;
-            if record.rtype == RecordType::OPT && record.section == Section::Additional {
-                let [_, version, flags, _] = record.ttl.to_be_bytes();
-                return Ok(Some(Edns { version, dnssec_ok: flags & 0x80 != 0, payload: record.class, padded: false }));
+            if let Some(edns) = record?.edns() {
+                return Ok(Some(edns));
             }
         }
         Ok(None)
+    }
+
+    /// What EDNS says in it, as far as it can be read: who is told that a message is malformed is to be told in EDNS if
+    /// it asked in EDNS (RFC 6891, section 7).
+    pub fn edns_so_far(&self) -> Option<Edns> {
+        let mut at = HEADER;
+        for _ in 0..self.count(0) {
+            at = skip_name(self.octets, at)?.1 + 4;
+        }
+        let left = [self.count(1), self.count(2), self.count(3)];
+        let records = Records { message: self.octets, at, left, failed: false };
+        records.map_while(Result::ok).find_map(|record| record.edns())
     }
 
     /// Its records, section by section. Octets after the last are an error.
@@ -200,6 +210,13 @@ pub struct Soa {
 }
 
 impl Record<'_> {
+    /// What it says as an OPT record, if it is one. Options are not looked at.
+    fn edns(&self) -> Option<Edns> {
+        let [_, version, flags, _] = self.ttl.to_be_bytes();
+        let opt = self.rtype == RecordType::OPT && self.section == Section::Additional;
+        opt.then_some(Edns { version, dnssec_ok: flags & 0x80 != 0, payload: self.class, padded: false })
+    }
+
     /// The name that is the whole of the RDATA, lower case: CNAME, NS.
     pub fn target(&self) -> Option<NameBuf> {
         let (name, end) = expand_name(self.message, self.rdata_at)?;
@@ -240,6 +257,21 @@ mod tests {
         assert_eq!(record.owner.as_slice(), b"\x01a\x07example\x00");
         assert_eq!(record.target().expect("a name").as_slice(), b"\x01b\x07example\x00");
         assert_eq!((record.rtype, record.ttl), (RecordType::CNAME, 60));
+    }
+
+    #[test]
+    fn edns_is_found_in_what_is_malformed_as_far_as_it_can_be_read() {
+        const OPT: &[u8] = b"\x00\x00\x29\x04\xd0\x00\x00\x80\x00\x00\x00";
+        let found = |counts, body: &[&[u8]]| {
+            Message::new(&message(counts, &body.concat())).expect("a header").edns_so_far().map(|edns| edns.payload)
+        };
+        assert_eq!(found([1, 0, 0, 1], &[QUESTION, OPT]), Some(1_232));
+        assert_eq!(found([2, 0, 0, 1], &[QUESTION, QUESTION, OPT]), Some(1_232), "two questions");
+        assert_eq!(found([1, 0, 0, 1], &[QUESTION, OPT, b"junk"]), Some(1_232), "octets behind it");
+        assert_eq!(found([1, 0, 0, 2], &[QUESTION, OPT, b"\xc0"]), Some(1_232), "a broken record behind it");
+        assert_eq!(found([1, 0, 0, 2], &[QUESTION, b"\xc0", OPT]), None, "a broken record before it");
+        assert_eq!(found([1, 0, 1, 0], &[QUESTION, OPT]), None, "in the wrong section");
+        assert_eq!(found([u16::MAX; 4], &[QUESTION, OPT]), None, "forged counts");
     }
 
     #[test]

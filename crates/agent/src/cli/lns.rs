@@ -1,0 +1,80 @@
+//! `lns-config`: what a network server needs to roam with all members.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::{Args, Subcommand};
+use dnsbroker_api::client::ClientError;
+use http::Method;
+use serde::Serialize;
+
+use super::Context;
+use crate::daemon::Agent;
+use crate::{directory, hook, lns};
+
+/// How often members are looked at with --watch.
+const LOOK: Duration = Duration::from_secs(30);
+
+#[derive(Subcommand)]
+pub(super) enum LnsCommand {
+    /// ChirpStack v4: [roaming] with a server for each member, [[join_server.servers]], [backend_interfaces]
+    Chirpstack(Chirpstack),
+}
+
+#[derive(Args)]
+pub(super) struct Chirpstack {
+    /// Write this file, and again whenever members change; its hook is `[lns] hook`
+    #[arg(long, value_name = "FILE")]
+    watch: Option<PathBuf>,
+}
+
+#[derive(Serialize)]
+struct Stanzas {
+    chirpstack: String,
+}
+
+impl LnsCommand {
+    pub(super) async fn run(self, context: &Context) -> anyhow::Result<bool> {
+        let Self::Chirpstack(Chirpstack { watch }) = self;
+        match watch {
+            None => {
+                let text = stanzas(context).await?;
+                context.output.print(&Stanzas { chirpstack: text }, |stanzas| stanzas.chirpstack.clone());
+            }
+            Some(file) => follow(context, file).await?,
+        }
+        Ok(true)
+    }
+}
+
+/// From the running agent, or made here.
+async fn stanzas(context: &Context) -> anyhow::Result<String> {
+    match context.client().json(Method::GET, "/v1/lns-config/chirpstack", None::<&()>).await {
+        Err(ClientError::Unreachable { .. }) => {
+            let agent = Agent::open(&context.config)?;
+            for federation in agent.federations() {
+                if let Err(reason) = directory::fetch(federation).await {
+                    context.output.note(&format!("warning: {}: {reason}; what is known is used", federation.name()));
+                }
+            }
+            Ok(lns::chirpstack(&agent.ends, agent.federations()))
+        }
+        answered => Ok(answered?),
+    }
+}
+
+/// Until it is stopped.
+async fn follow(context: &Context, file: PathBuf) -> anyhow::Result<()> {
+    loop {
+        let text = stanzas(context).await?;
+        if lns::write(&file, &text).with_context(|| format!("cannot write {}", file.display()))? {
+            context.output.note(&format!("{} was written", file.display()));
+            hook::run(&context.config.lns.hook, "lns-config", "", &context.config.dir).await;
+        }
+        tokio::select! {
+            _ = tokio::signal::ctrl_c() => return Ok(()),
+            () = tokio::time::sleep(LOOK) => {}
+        }
+    }
+}

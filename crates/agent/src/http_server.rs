@@ -1,0 +1,96 @@
+//! Serving HTTP/1.1 to what runs on the same machine: network servers (TS002), monitoring, our own commands.
+
+use std::sync::Arc;
+
+use axum::Router;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::limits::{CONNECTIONS, HEADERS, IDLE};
+
+/// Where connections come from.
+pub enum Door {
+    /// TCP, plain or with TLS.
+    Tcp(TcpListener, Option<TlsAcceptor>),
+    /// A Unix socket.
+    Unix(UnixListener),
+}
+
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
+impl Door {
+    async fn accept(&self) -> std::io::Result<Box<dyn Stream>> {
+        match self {
+            Self::Tcp(listener, _) => {
+                let (stream, _) = listener.accept().await?;
+                stream.set_nodelay(true)?;
+                Ok(Box::new(stream))
+            }
+            Self::Unix(listener) => Ok(Box::new(listener.accept().await?.0)),
+        }
+    }
+}
+
+/// Serves until told to stop; requests under way are finished.
+pub async fn serve(door: Door, what: &'static str, routes: Router, stop: CancellationToken) {
+    let (connections, slots) = (TaskTracker::new(), Arc::new(Semaphore::new(CONNECTIONS)));
+    loop {
+        let accepted = tokio::select! {
+            () = stop.cancelled() => break,
+            accepted = door.accept() => accepted,
+        };
+        let stream = match accepted {
+            Ok(stream) => stream,
+            Err(error) => {
+                tracing::error!(%error, "{what} accepts nobody for a moment");
+                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else {
+            tracing::warn!("too many connections of {what}: closed at once");
+            continue;
+        };
+        let tls = if let Door::Tcp(_, tls) = &door { tls.clone() } else { None };
+        let (routes, stop) = (routes.clone(), stop.clone());
+        connections.spawn(async move {
+            let _slot = slot;
+            match tls {
+                None => connection(stream, what, routes, stop).await,
+                Some(tls) => match tokio::time::timeout(HEADERS, tls.accept(stream)).await {
+                    Ok(Ok(stream)) => connection(stream, what, routes, stop).await,
+                    Ok(Err(error)) => tracing::info!(%error, "a handshake of {what} failed"),
+                    Err(_) => tracing::info!("a handshake of {what} took too long"),
+                },
+            }
+        });
+    }
+    connections.close();
+    connections.wait().await;
+}
+
+async fn connection(stream: impl Stream + 'static, what: &str, routes: Router, stop: CancellationToken) {
+    let service = TowerToHyperService::new(routes);
+    let mut http = hyper::server::conn::http1::Builder::new();
+    // The time-out of headers is that of an idle connection too: network servers keep theirs open.
+    http.timer(TokioTimer::new()).header_read_timeout(IDLE).max_buf_size(32 * 1024);
+    let connection = http.serve_connection(TokioIo::new(stream), service);
+    tokio::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            tokio::time::timeout(HEADERS, connection).await.unwrap_or(Ok(()))
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a connection of {what} broke");
+    }
+}

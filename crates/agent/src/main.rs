@@ -1,0 +1,54 @@
+//! `dnsbroker-agent`: the member's side of a LoRaWAN federation.
+//!
+//! One process beside a network server: a resolver and a TS002 endpoint that look devices up in all federations, certificates
+//! that renew themselves, and device lists that follow the network server's own. See `cli` for the commands and `daemon` for
+//! what runs.
+
+mod answer;
+mod api;
+mod cache;
+mod cli;
+mod clock;
+mod config;
+mod daemon;
+mod directory;
+mod dns;
+mod enroll;
+mod files;
+mod hook;
+mod http_client;
+mod http_server;
+mod identity;
+mod limits;
+mod lns;
+mod logging;
+mod lookup;
+mod metrics;
+mod ops;
+mod renew;
+mod resolver;
+mod route;
+mod status;
+mod sync;
+mod tls;
+mod ts002;
+mod upstream;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// Steadier memory than the system's allocator.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let cli = cli::Cli::parse();
+    match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(cli::run(cli)),
+        Err(error) => {
+            eprintln!("error: cannot start: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! Renewal at two thirds of a certificate's life, with jitter so that members do not all come at once, and again until it
+//! works. A certificate that somebody else puts in place (`enroll` with a new token) is taken over without a restart.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use dnsbroker_api::message::Issued;
+use dnsbroker_api::operator::Renew;
+use tokio_util::sync::CancellationToken;
+
+use crate::api::Call;
+use crate::clock::now;
+use crate::files;
+use crate::hook;
+use crate::identity::{Identity, renew_at, request};
+use crate::upstream::federation::Federation;
+
+/// How often the files are looked at.
+const LOOK: Duration = Duration::from_secs(2);
+/// Seconds until a failed renewal is tried again, at least and at most.
+const AGAIN: (i64, i64) = (2, 3_600);
+
+/// What is counted.
+#[derive(Default)]
+pub struct Counts {
+    /// Certificates renewed.
+    pub renewed: AtomicU64,
+    /// Attempts that failed.
+    pub failed: AtomicU64,
+}
+
+/// Renews the certificate of a federation until told to stop.
+pub struct Renewal {
+    /// Whose.
+    pub federation: Arc<Federation>,
+    /// Whether to renew, or only to follow the files.
+    pub renew: bool,
+    /// The operator's command.
+    pub hook: Vec<String>,
+    /// Who else may read the key.
+    pub key_group: Option<String>,
+    /// What is counted.
+    pub counts: Arc<Counts>,
+}
+
+impl Renewal {
+    /// Runs.
+    pub async fn run(self, stop: CancellationToken) {
+        let (mut due, mut failures, mut serial) = (i64::MAX, 0_u32, String::new());
+        self.share_key();
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(LOOK) => {}
+            }
+            self.take_over().await;
+            let Some(identity) = self.federation.identity() else { continue };
+            if identity.serial != serial {
+                serial.clone_from(&identity.serial);
+                (due, failures) = (self.due(&identity), 0);
+            }
+            if !self.renew || now() < due {
+                continue;
+            }
+            match self.attempt(&identity).await {
+                Ok(()) => self.renewed().await,
+                Err(reason) => {
+                    self.counts.failed.fetch_add(1, Ordering::Relaxed);
+                    let pause = pause(identity.life, now(), failures);
+                    failures += 1;
+                    due = now() + pause;
+                    self.complain(&identity, &reason, pause);
+                }
+            }
+        }
+    }
+
+    /// Two thirds of the life and a little more.
+    fn due(&self, identity: &Identity) -> i64 {
+        let at = renew_at(identity.life);
+        let spread = (identity.life.1 - at) / 10;
+        at + if spread > 0 { i64::from(random()) % spread } else { 0 }
+    }
+
+    async fn attempt(&self, identity: &Identity) -> Result<(), String> {
+        if now() > identity.life.1 {
+            return Err("it has expired: ask the federation's administrator for a token and enrol again".to_owned());
+        }
+        let home = &self.federation.home;
+        let words = |error: &dyn std::error::Error| dnsbroker_api::problem::chain(error);
+        let key = home.pending_key().map_err(|error| words(&error))?;
+        let csr = request(&key).map_err(|error| words(&error))?;
+        let renew = Call::Post(Call::json(&Renew { csr }));
+        let issued: Issued = self.federation.api("/api/v1/renew", &renew).await?;
+        home.install(&issued).map_err(|error| words(&error))
+    }
+
+    async fn renewed(&self) {
+        self.counts.renewed.fetch_add(1, Ordering::Relaxed);
+        self.take_over().await;
+    }
+
+    /// Takes over what stands in the files, if that is another certificate than ours.
+    async fn take_over(&self) {
+        let home = &self.federation.home;
+        let ours = self.federation.identity().map(|identity| identity.serial.clone());
+        let live = std::fs::read_link(home.file("live")).ok();
+        let there = live.as_deref().and_then(|live| live.to_str()).and_then(|live| live.strip_prefix("issued-"));
+        if there.is_none() || there == ours.as_deref() {
+            return;
+        }
+        match home.identity() {
+            Ok(identity) => {
+                let (name, serial) = (self.federation.name(), identity.serial.clone());
+                let until = dnsbroker_api::Timestamp(identity.life.1);
+                tracing::info!(federation = name, serial, %until, "a new certificate is in use");
+                self.federation.take_identity(identity).await;
+                self.share_key();
+                hook::run(&self.hook, "certificate", &name, home.path()).await;
+            }
+            Err(error) => {
+                let error = dnsbroker_api::problem::chain(&error);
+                tracing::error!(federation = self.federation.name(), error, "the new certificate cannot be used");
+            }
+        }
+    }
+
+    fn share_key(&self) {
+        let Some(group) = &self.key_group else { return };
+        if let Err(error) = files::share_with(&self.federation.home.file("client.key"), group) {
+            let error = dnsbroker_api::problem::chain(&error);
+            tracing::error!(federation = self.federation.name(), error, "the network server cannot read the key");
+        }
+    }
+
+    fn complain(&self, identity: &Identity, reason: &str, pause: i64) {
+        let (from, to) = identity.life;
+        let (federation, left) = (self.federation.name(), to - now());
+        if left < (to - from) / 6 {
+            tracing::error!(federation, reason, left, "the certificate is not renewed and ends soon (seconds)");
+        } else {
+            tracing::warn!(federation, reason, again_in = pause, "the certificate could not be renewed yet");
+        }
+    }
+}
+
+/// Seconds until the next attempt: a share of what is left, doubled with each failure.
+fn pause((_, to): (i64, i64), now: i64, failures: u32) -> i64 {
+    let first = ((to - now) / 60).clamp(AGAIN.0, 60);
+    (first << failures.min(8)).min(((to - now) / 8).max(AGAIN.0)).clamp(AGAIN.0, AGAIN.1)
+}
+
+fn random() -> u32 {
+    use aws_lc_rs::rand::{SecureRandom, SystemRandom};
+    let mut octets = [0; 4];
+    // Without entropy there is no jitter, and no certificate either.
+    let _ = SystemRandom::new().fill(&mut octets);
+    u32::from_be_bytes(octets) >> 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attempts_come_often_enough_to_succeed_before_the_end() {
+        let week = (0, 7 * 86_400);
+        for life in [week, (0, 60), (0, 3_600)] {
+            let (mut at, mut attempts) = (renew_at(life), 0);
+            while at < life.1 {
+                at += pause(life, at, attempts);
+                attempts += 1;
+                assert!(attempts < 500, "{life:?}: not a flood");
+            }
+            assert!(attempts >= 4, "{life:?}: only {attempts}");
+        }
+        assert_eq!(pause(week, renew_at(week), 0), 60);
+        assert_eq!(pause(week, week.1 + 100, 3), AGAIN.0.max(2), "after the end the files are looked at");
+    }
+}
