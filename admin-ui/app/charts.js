@@ -113,7 +113,7 @@ export function Bars({ items, rest, colour = 1 }) {
     ${rest > 0 && html`<p class="soft small">and ${count(rest)} more</p>`}`;
 }
 
-/** When certificates end, on a line from today. `items`: `{label, at, own}`. */
+/** When certificates end, on a line from today. `items`: `{label, at, renew}`; what is due for renewal stands out. */
 export function Timeline({ items, days = 90 }) {
   const [place, wide] = useWidth();
   const high = 96;
@@ -137,7 +137,8 @@ export function Timeline({ items, days = 90 }) {
     ${[...groups.values()].map((group) => {
       const at = x(group[0].at);
       const left = daysLeft(group[0].at);
-      const tone = left <= 7 ? "f5" : left <= 30 ? "f3" : "f1";
+      const due = group.some((item) => (item.renew ? new Date(item.renew) < Date.now() : daysLeft(item.at) <= 30));
+      const tone = left <= 3 ? "f5" : due ? "f3" : "f1";
       return html`<g><title>${group.map((item) => `${item.label}: ${day(item.at)}`).join("\n")}</title><circle class=${tone} cx=${at} cy="66" r=${Math.min(5 + Math.sqrt(group.length) * 1.6, 15)} />${group.length > 1 && html`<text x=${at} y=${60 - Math.min(5 + Math.sqrt(group.length) * 1.6, 15)} text-anchor="middle">${group.length}</text>`}</g>`;
     })}
   </svg></div>`;

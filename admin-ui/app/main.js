@@ -32,7 +32,7 @@ function Search() {
     else if (text.trim()) location.hash = `#/search?q=${encodeURIComponent(text.trim())}`;
     set("");
   };
-  return html`<form role="search" onSubmit=${search}><${Icon} name="search" /><label class="hidden" for="find">Find a device, member or NetID</label><input id="find" type="search" placeholder="Find a device, member or NetID" autocomplete="off" spellcheck=${false} value=${text} onInput=${(event) => set(event.currentTarget.value)} /></form>`;
+  return html`<form role="search" aria-label="Everything" onSubmit=${search}><${Icon} name="search" /><label class="hidden" for="find">Find a device, member or NetID</label><input id="find" type="search" placeholder="Find a device, member or NetID" autocomplete="off" spellcheck=${false} value=${text} onInput=${(event) => set(event.currentTarget.value)} /></form>`;
 }
 
 function Theme() {

@@ -51,7 +51,7 @@ export const Tile = ({ label, value, note, tone = "", href }) =>
 export const Badge = ({ tone = "", children }) => html`<span class=${`badge ${tone}`}>${children}</span>`;
 
 export function Empty({ icon, title, children, action }) {
-  return html`<div class="empty">${icon && html`<${Icon} name=${icon} />`}<h3>${title}</h3>${children && html`<p>${children}</p>`}${action}</div>`;
+  return html`<div class="empty">${icon && html`<${Icon} name=${icon} />`}<p class="title">${title}</p>${children && html`<p>${children}</p>`}${action}</div>`;
 }
 
 export const Note = ({ tone = "", title, children, live }) => html`<div class=${`callout ${tone}`} role=${live}>${title && html`<strong>${title}</strong>`}${children}</div>`;
@@ -78,7 +78,7 @@ export function Got({ from, children }) {
 export function Table({ caption, columns, rows, keyOf, empty }) {
   if (!rows.length) return empty ?? html`<${Empty} title="Nothing here">There is nothing to show.<//>`;
   const shown = columns.filter((column) => column && !column.hide);
-  return html`<div class="scroll" tabindex="0" role="region" aria-label=${caption}>
+  return html`<div class="scroll" tabindex="0" role="group" aria-label=${caption}>
     <table class="cards" role="table">
       <caption class="hidden">${caption}</caption>
       <thead role="rowgroup"><tr role="row">${shown.map((column) => html`<th scope="col" role="columnheader" class=${column.num ? "num" : ""}>${column.label || html`<span class="hidden">Actions</span>`}</th>`)}</tr></thead>

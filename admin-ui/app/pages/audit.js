@@ -21,7 +21,7 @@ export function Audit({ query }) {
   return html`<${Page} title="Audit" lead="Every change of the federation: who made it, when, and to what. Each row carries the hash of the one before.">
     <div class="stack"><${Verify} />
     <${Card} flush>
-      <form class="filters" role="search" onSubmit=${search}>
+      <form class="filters" role="search" aria-label="The audit" onSubmit=${search}>
         <${Field} label="What" as="select" value=${query.act ?? ""} options=${KINDS.some(([value]) => value === (query.act ?? "")) ? KINDS : [...KINDS, [query.act, query.act]]} onChange=${(event) => requery({ ...query, act: event.currentTarget.value })} />
         ${field("actor", "By", "administrator:admin")}${field("object", "To what", "alpine-lora")}
         <${Field} label="Order" as="select" value=${query.order ?? "desc"} options=${[["desc", "Newest first"], ["asc", "Oldest first"]]} onChange=${(event) => requery({ ...query, order: event.currentTarget.value })} />

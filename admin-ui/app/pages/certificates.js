@@ -25,7 +25,7 @@ function All({ query }) {
   const values = { limit: 100, order: "desc", state: query.state, profile: query.profile, member: query.member };
   return html`<${Page} title="Certificates" lead=${who.member ? "Yours, your servers' and your gateways'." : "All that the federation's CA has issued, the newest first."} actions=${html`${(who.change || who.member) && html`<button class="primary" onClick=${() => issue(who)}>Issue for a request</button>`}${who.change && html`<button class="danger" onClick=${several}>Revoke several</button>`}`}>
     <div class="stack">
-      <${Card} title="When they end"><${Got} from=${valid}>${(list) => (list.length ? html`<${Timeline} items=${list.map((one) => ({ label: subject(one), at: one.not_after }))} />` : html`<p class="soft">No certificate is valid now.</p>`)}<//><//>
+      <${Card} title="When they end"><${Got} from=${valid}>${(list) => (list.length ? html`<${Timeline} items=${list.map((one) => ({ label: subject(one), at: one.not_after, renew: one.renew_at }))} />` : html`<p class="soft">No certificate is valid now.</p>`)}<//><//>
       <${Card} flush>
         <div class="filters">
           <${Field} label="State" as="select" value=${query.state ?? ""} options=${[["", "All"], ["valid", "Valid"], ["suspended", "Suspended"], ["expired", "Expired"], ["revoked", "Revoked"]]} onChange=${(event) => requery({ ...query, state: event.currentTarget.value })} />

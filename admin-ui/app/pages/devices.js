@@ -35,7 +35,7 @@ function All({ query }) {
   const filtered = query.prefix || query.netid || query.member;
   return html`<${Page} title="Devices" lead=${sum === undefined ? "" : query.member || query.netid ? `${plural(sum, "device")} of ${query.netid ? `NetID ${query.netid}` : query.member}.` : `${plural(sum, "device")} ${who.member ? "of yours" : "in the federation"}.`} actions=${(who.change || who.member) && importing}>
     <${Card} flush>
-      <form class="filters" role="search" onSubmit=${search}>
+      <form class="filters" role="search" aria-label="Devices" onSubmit=${search}>
         <${Field} label="DevEUI" type="search" value=${text} onInput=${type} placeholder="0004a30b001c0530" wrong=${text && known.wrong && `This ${known.wrong}.`} hint="Any form: 00-04-A3-…, 0x…, a DNS name, or the first digits." />
         <${Field} label="NetID" as="select" value=${query.netid ?? ""} options=${[["", "All"], ...(networks.data ?? []).map((network) => [network.netid, `${network.netid} · ${network.member}`])]} onChange=${(event) => requery({ ...query, netid: event.currentTarget.value })} />
         ${query.member && html`<button type="button" onClick=${() => requery({ ...query, member: undefined })}>Only <bdi>${query.member}</bdi> ✕</button>`}

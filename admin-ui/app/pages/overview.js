@@ -92,7 +92,7 @@ function Todo({ status, figures, members }) {
   if (without.length) add("without", "info", "to enrol", html`${plural(without.length, "member")} without a certificate: ${without.slice(0, 3).map((member, place) => html`${place > 0 && ", "}<${Member} id=${member.id} name=${member.name} />`)}${without.length > 3 && " …"}`);
   const suspended = members?.filter((member) => member.suspended) ?? [];
   if (suspended.length) add("suspended", "warn", "suspended", html`${plural(suspended.length, "member")}: ${suspended.slice(0, 3).map((member, place) => html`${place > 0 && ", "}<${Member} id=${member.id} name=${member.name} />`)}`);
-  const ends = (valid.data ?? []).map((one) => ({ label: one.member ?? one.replica ?? one.names[0] ?? one.serial, at: one.not_after }));
+  const ends = (valid.data ?? []).map((one) => ({ label: one.member ?? one.replica ?? one.names[0] ?? one.serial, at: one.not_after, renew: one.renew_at }));
   return html`<${Card} title="Waiting for you">
       ${lines.length ? html`<ul class="todo">${lines}</ul>` : html`<p class="soft">Nothing waits. Claims, sources in trouble and certificates about to end appear here.</p>`}
     <//>
