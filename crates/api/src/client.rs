@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::IpAddr;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -160,6 +161,23 @@ impl Client {
         while let Some(frame) = body.frame().await {
             if let Ok(data) = frame?.into_data() {
                 sink(&data);
+            }
+        }
+        Ok(())
+    }
+
+    /// `GET` of a stream without an end; `sink` gets it piece by piece until it breaks.
+    pub async fn follow(
+        &self,
+        path: &str,
+        mut sink: impl FnMut(&[u8]) -> ControlFlow<()>,
+    ) -> Result<(), ClientError> {
+        let mut body = self.send(Method::GET, path, None, whole(Bytes::new())).await?.1;
+        while let Some(frame) = body.frame().await {
+            if let Ok(data) = frame?.into_data()
+                && sink(&data).is_break()
+            {
+                break;
             }
         }
         Ok(())

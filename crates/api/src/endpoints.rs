@@ -9,6 +9,7 @@ use crate::account::{
 };
 use crate::client::{Client, ClientError};
 use crate::endpoint::{Content, Endpoint, endpoints, fill, query_of, schema_of};
+use crate::event::ListenEvents;
 use crate::exchange::{Key, NewKey, Replica, SetReplica, SetSource, Source};
 use crate::listed::{
     ChangeOptions, ExportOptions, ImportOptions, ListAdministrators, ListApiTokens, ListAudit, ListCertificates,
@@ -21,6 +22,8 @@ use crate::ownership::{
     AcceptMove, CancelMove, Claim, DecideClaims, DeviceEvent, Limits, Move, Moved, NewMove, Policy, PolicyChange,
     ReleaseDevices, Settled, WithdrawClaims,
 };
+use crate::standby::{Follow, Standing, StandbyCertificate, TakenOver};
+use crate::statistics::Statistics;
 
 endpoints! {
     /// A certificate for the bearer of a one-time token.
@@ -190,6 +193,16 @@ endpoints! {
     /// Takes a transfer that was held back.
     source_accept(netid: NetId) -> Source = 200 POST "/api/v1/sources/{netid}/accept", Some("source accept");
 
+    /// What this broker is in its federation: the primary, a standby, or one that was replaced.
+    standby() -> Standing = 200 GET "/api/v1/standby", Some("standby status");
+    /// A standby takes the place of the primary.
+    standby_promote() -> Standing = 200 POST "/api/v1/standby/promote", Some("standby promote");
+    /// A certificate for the server of the standby that asks.
+    replication_certificate() body(StandbyCertificate) -> Issued = 201 POST "/api/v1/replication/certificate", None;
+    /// A standby has become the primary: this broker steps down.
+    replication_fence() body(TakenOver) -> () = 204 POST "/api/v1/replication/fence", None;
+    /// What the broker does and has, in figures; a member sees its own share.
+    statistics() -> Statistics = 200 GET "/api/v1/statistics", Some("statistics");
     /// The zones with serials and sizes.
     zone_list() -> Page<ZoneInfo> = 200 GET "/api/v1/zones", Some("zone list");
     /// Looks for mistakes in the zones as they are served.
@@ -265,6 +278,30 @@ pub const STREAMS: &[Endpoint] = &[
         query: None,
         takes: Content::Nothing,
         gives: Content::Octets(&["application/octet-stream"]),
+        status: 200,
+    },
+    Endpoint {
+        name: "replication",
+        method: "GET",
+        path: "/api/v1/replication",
+        about: "Everything that is committed, for a standby: frames without an end, after a copy where that is needed.",
+        verb: None,
+        parameters: &[],
+        query: Some(schema_of::<Follow>),
+        takes: Content::Nothing,
+        gives: Content::Octets(&["application/octet-stream"]),
+        status: 200,
+    },
+    Endpoint {
+        name: "events",
+        method: "GET",
+        path: "/api/v1/events",
+        about: "What happens, as it happens (server-sent events); `Last-Event-ID` or `after` resumes. A member hears of its own.",
+        verb: Some("events"),
+        parameters: &[],
+        query: Some(schema_of::<ListenEvents>),
+        takes: Content::Nothing,
+        gives: Content::Octets(&["text/event-stream"]),
         status: 200,
     },
 ];

@@ -14,6 +14,8 @@ pub mod message;
 pub mod operator;
 pub mod ownership;
 pub mod problem;
+pub mod standby;
+pub mod statistics;
 mod timestamp;
 
 pub use timestamp::Timestamp;

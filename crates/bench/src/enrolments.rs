@@ -12,7 +12,7 @@ use anyhow::{Context, ensure};
 use bytes::Bytes;
 use clap::Args;
 use dnsbroker_api::client::Client;
-use dnsbroker_api::message::{Enroll, Issued, Member, NewMember, NewToken, Token};
+use dnsbroker_api::message::{Enroll, Issued, NewMember, NewToken};
 use dnsbroker_federation::MemberId;
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt, Full};
@@ -129,7 +129,7 @@ impl Enrolments {
 async fn orders(federation: &Federation, count: usize) -> anyhow::Result<Vec<Bytes>> {
     let client = Client::control(federation.file("control.sock"));
     let member: MemberId = "a".parse()?;
-    let _: Member = client.post("/api/v1/members", &NewMember { id: member.clone(), name: None }).await?;
+    client.member_add(&NewMember { id: member.clone(), name: None }).await?;
     let mut orders = Vec::with_capacity(count);
     let mut making = JoinSet::new();
     for made in 0..count {
@@ -139,7 +139,7 @@ async fn orders(federation: &Federation, count: usize) -> anyhow::Result<Vec<Byt
         let (client, member) = (client.clone(), member.clone());
         making.spawn(async move {
             let order = NewToken { member, ttl: TOKEN_LIFE, key_pin: None };
-            let token: Token = client.post("/api/v1/tokens", &order).await?;
+            let token = client.token_create(&order).await?;
             let key = KeyPair::generate()?;
             let mut parameters = CertificateParams::default();
             parameters.distinguished_name = DistinguishedName::new();

@@ -133,6 +133,17 @@ impl Sessions {
         Ok(Known { name: session.name.clone(), role: administrator.role, expires: session.began + LIFE })
     }
 
+    /// Whether a session that was open still is. To look is no use of it: a page that only shows what happens ends with the
+    /// person who has left it.
+    pub fn lives(&self, cookie: &str, view: &View, now: i64) -> bool {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.get(&hash(cookie)).is_some_and(|session| {
+            let administrator = view.accounts.administrators.get(&session.name);
+            let same = |known: &std::sync::Arc<Administrator>| known.disabled.is_none() && known.password == session.password;
+            session.lives(now) && administrator.is_some_and(same)
+        })
+    }
+
     /// Ends one.
     pub fn close(&self, cookie: &str) {
         self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&hash(cookie));

@@ -333,6 +333,10 @@ fn decide(
         let detail = "this request comes from a page of another site, which may change nothing here";
         return (None, Err(ApiError::new(StatusCode::FORBIDDEN, "cross-site", detail)));
     }
+    if matches!(caller, Caller::Certificate(..)) && app.shared.standing.is_stale(now()) {
+        let detail = app.shared.standing.trouble(now()).unwrap_or_default();
+        return (None, Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "standby-stale", detail)));
+    }
     let who = match Who::of(app, &caller, request.method(), request.headers()) {
         Ok(who) => who,
         Err(refused) => return (None, Err(refused)),

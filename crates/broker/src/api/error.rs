@@ -9,6 +9,7 @@ use dnsbroker_store::engine::EngineError;
 use dnsbroker_store::{AccountRefusal, OwnershipRefusal, Refusal};
 
 use crate::committer::CommitError;
+use crate::standby::Elsewhere;
 
 /// An error on its way to the caller.
 #[derive(Debug)]
@@ -76,6 +77,8 @@ impl From<CommitError> for ApiError {
             CommitError::Refused(refusal) => (status(refusal), refusal.code()),
             CommitError::Store { full: true, .. } => (StatusCode::INSUFFICIENT_STORAGE, "store-full"),
             CommitError::Store { .. } => (StatusCode::SERVICE_UNAVAILABLE, "store-failed"),
+            CommitError::Elsewhere(Elsewhere::Standby { .. }) => (StatusCode::SERVICE_UNAVAILABLE, "standby"),
+            CommitError::Elsewhere(Elsewhere::Fenced(_)) => (StatusCode::SERVICE_UNAVAILABLE, "fenced"),
             CommitError::Failed => (StatusCode::SERVICE_UNAVAILABLE, "writer-failed"),
         };
         Self::new(status, code, chain(&error))

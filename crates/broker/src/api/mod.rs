@@ -11,6 +11,7 @@ mod certificates;
 mod devices;
 mod error;
 mod est;
+mod events;
 mod exchange;
 mod members;
 mod openapi;
@@ -19,8 +20,11 @@ mod ownership;
 mod paging;
 mod path;
 pub mod quota;
+mod replication;
 mod request_id;
 mod sessions;
+mod standby;
+mod statistics;
 mod zones;
 
 use axum::Router;
@@ -39,6 +43,7 @@ pub use caller::{Caller, Gate, Need, Who};
 use caller::{permit, scope_of};
 use dnsbroker_store::record::Scope;
 pub use error::ApiError;
+pub use events::Streams;
 pub use path::At;
 pub use zones::ZONES;
 
@@ -161,6 +166,13 @@ pub fn table() -> Vec<Route> {
         route("audit_list", Look, zones::audit),
         route("audit_verify", Look, zones::verify_audit),
         route("backup", Administrator, zones::backup),
+        route("events", Member, events::listen),
+        route("statistics", Member, statistics::show),
+        route("replication", Certificate, replication::follow),
+        route("replication_certificate", Certificate, replication::certificate),
+        route("replication_fence", Certificate, replication::fence),
+        route("standby", Administrator, standby::show),
+        route("standby_promote", Administrator, standby::promote),
     ];
     routes.into_iter().flatten().collect()
 }

@@ -10,6 +10,7 @@ mod ca;
 mod certificate;
 mod device;
 mod doh_client;
+mod events;
 mod exchange;
 mod init;
 mod member;
@@ -18,6 +19,7 @@ mod ownership;
 mod policy;
 mod quickstart;
 mod serve;
+mod standby;
 mod status;
 mod zone;
 
@@ -107,6 +109,13 @@ enum Command {
     /// TSIG keys of transfers and updates
     #[command(subcommand)]
     Key(exchange::KeyCommand),
+    /// A second broker that follows the first and can take its place
+    #[command(subcommand)]
+    Standby(standby::StandbyCommand),
+    /// What happens, as it happens
+    Events(events::Events),
+    /// Look-ups a second, latencies, devices by member and OUI, what ends or fails, transfers
+    Statistics,
     /// The record of every change, chained by hashes
     #[command(subcommand)]
     Audit(audit::AuditCommand),
@@ -146,6 +155,9 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Replica(command) => command.run(&context()).await,
         Command::Key(command) => command.run(&context()).await,
         Command::Audit(command) => command.run(&context()).await,
+        Command::Standby(command) => command.run(&context()).await,
+        Command::Events(command) => command.run(&context()).await,
+        Command::Statistics => events::statistics(&context()).await,
         Command::Backup(command) => command.run(&context()).await,
         Command::Restore(command) => command.run(output),
     };
