@@ -40,10 +40,10 @@ function ceiling(value) {
 const sum = (answers) => RESULTS.reduce((all, [name]) => all + (answers[name] ?? 0), 0);
 export const total = sum;
 
-function Axes({ wide, top, show, first, last }) {
-  const lines = [0, 0.5, 1];
+/** Lines across, each at a part of the height with its words. */
+function Axes({ wide, ticks, first, last }) {
   const y = (part) => HIGH - LOW - part * (HIGH - LOW - 10);
-  return html`${lines.map((part) => html`<line class="rule" x1=${LEFT} x2=${wide} y1=${y(part)} y2=${y(part)} /><text x=${LEFT - 6} y=${y(part) + 4} text-anchor="end">${show(part * top)}</text>`)}
+  return html`${ticks.map(([part, words]) => html`<line class="rule" x1=${LEFT} x2=${wide} y1=${y(part)} y2=${y(part)} /><text x=${LEFT - 6} y=${y(part) + 4} text-anchor="end">${words}</text>`)}
     <text x=${LEFT} y=${HIGH - 5}>${first}</text><text x=${wide} y=${HIGH - 5} text-anchor="end">${last}</text>`;
 }
 
@@ -65,7 +65,7 @@ export function RateChart({ pulses }) {
   });
   const words = `Look-ups a second over the last ${Math.round(pulses.length / 60) || 1} minutes. Now ${rate(sum(now.answers))}, at most ${rate(Math.max(...pulses.map((pulse) => sum(pulse.answers))))}.`;
   return html`<div ref=${place}><svg class="chart" viewBox=${`0 0 ${wide} ${HIGH}`} role="img" aria-label=${words}>
-      ${areas}<${Axes} wide=${wide} top=${top} show=${compact} first=${clock(pulses[0].at)} last=${clock(now.at)} />
+      ${areas}<${Axes} wide=${wide} ticks=${[0, 0.5, 1].map((part) => [part, compact(part * top)])} first=${clock(pulses[0].at)} last=${clock(now.at)} />
     </svg></div>
     <ul class="legend">${RESULTS.map(([name, label, colour]) => html`<li><i class=${`b${colour}`}></i>${label} <b data-rate=${name}>${rate(now.answers[name] ?? 0)}/s</b></li>`)}</ul>`;
 }
@@ -76,7 +76,11 @@ export function LatencyChart({ pulses }) {
   const lines = [["p50", "Half", 1], ["p90", "9 of 10", 2], ["p99", "99 of 100", 3]];
   const timed = pulses.filter((pulse) => pulse.latency);
   if (!timed.length) return html`<div ref=${place}><p class="soft">No look-up was answered in these minutes, so there is nothing to time. Percentiles appear with the first one.</p></div>`;
-  const top = ceiling(Math.max(...timed.map((pulse) => pulse.latency.p99)));
+  // Powers of ten: one slow second among quick ones would flatten all others.
+  const low = Math.floor(Math.log10(Math.max(Math.min(...timed.map((pulse) => pulse.latency.p50)), 1)));
+  const high = Math.max(Math.ceil(Math.log10(Math.max(...timed.map((pulse) => pulse.latency.p99), 10))), low + 1);
+  const part = (value) => Math.min(Math.max((Math.log10(Math.max(value, 1)) - low) / (high - low), 0), 1);
+  const ticks = Array.from({ length: high - low + 1 }, (_, step) => [step / (high - low), micros(10 ** (low + step))]);
   const now = timed.at(-1).latency;
   const path = (name) => {
     let pen = "M";
@@ -85,7 +89,7 @@ export function LatencyChart({ pulses }) {
         pen = "M";
         return "";
       }
-      const point = `${pen}${across(at, pulses.length, wide).toFixed(1)},${upwards(Math.min(pulse.latency[name], top), top).toFixed(1)}`;
+      const point = `${pen}${across(at, pulses.length, wide).toFixed(1)},${upwards(part(pulse.latency[name]), 1).toFixed(1)}`;
       pen = "L";
       // A lone second is a dot.
       return pulses[at - 1]?.latency || pulses[at + 1]?.latency ? point : `${point}h1.5`;
@@ -93,7 +97,7 @@ export function LatencyChart({ pulses }) {
   };
   const words = `Time to answer a look-up. Last: half within ${micros(now.p50)}, 99 of 100 within ${micros(now.p99)}.`;
   return html`<div ref=${place}><svg class="chart" viewBox=${`0 0 ${wide} ${HIGH}`} role="img" aria-label=${words}>
-      <${Axes} wide=${wide} top=${top} show=${micros} first=${clock(pulses[0].at)} last=${clock(pulses.at(-1).at)} />
+      <${Axes} wide=${wide} ticks=${ticks} first=${clock(pulses[0].at)} last=${clock(pulses.at(-1).at)} />
       ${lines.map(([name, , colour]) => html`<path class=${`line s${colour}`} d=${path(name)} />`)}
     </svg></div>
     <ul class="legend">${lines.map(([name, label, colour]) => html`<li><i class=${`b${colour}`}></i>${label} within <b>${micros(now[name])}</b></li>`)}</ul>`;

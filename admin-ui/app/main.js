@@ -73,6 +73,7 @@ function Shell({ logout, relogin }) {
   const who = useWho();
   const [open, set] = useState(false);
   const status = live.useData(() => (who.member ? null : api.get("/status")), [], ["store.", "private.", "standby."]);
+  const standing = live.useData(() => (who.role === "admin" ? api.get("/standby").catch(() => null) : null), [], ["standby.", "store."]);
   const claims = live.useGet("/claims", { limit: 100 }, ["claim.", "devices.", "move."]);
   const waiting = claims.data?.items.filter((claim) => !claim.rejected && (!who.member || claim.claimant !== who.member)).length ?? 0;
   const [name = "", ...rest] = route.parts;
@@ -95,7 +96,7 @@ function Shell({ logout, relogin }) {
       <div class="right">
         <${Top} toggle=${() => set(!open)} menuOpen=${open} logout=${logout} relogin=${relogin} />
         ${status.data && !status.data.ready && html`<div class="banner bad" role="alert">The broker takes no changes: ${status.data.trouble}. Look-ups are answered.</div>`}
-        ${status.data?.standby && html`<div class="banner" role="status">This is a standby: it answers look-ups and takes no changes until it is promoted.</div>`}
+        ${standing.data && standing.data.role !== "primary" && html`<div class="banner" role="status">${standing.data.role === "standby" ? "This is a standby: it answers look-ups, and takes no changes until it is promoted." : "Another broker has taken this one's place: it takes no changes."} <a href="#/settings">Settings</a></div>`}
         ${who.role === "admin" && who.expires && !who.totp && name !== "settings" && html`<div class="banner" role="status">Your account has no second factor yet. <a href="#/settings">Set it up</a> – it takes a minute.</div>`}
         <main class="main" id="main"><${Safe} route=${route} key=${name}>${Shown
           ? html`<${Shown} parts=${rest} query=${route.query} key=${rest.join("/")} />`

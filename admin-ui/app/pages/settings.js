@@ -13,7 +13,7 @@ export function Settings() {
   return html`<${Page} title="Settings" lead=${who.member ? "How these pages look in this browser." : "Your account, this broker, its zones, and the backup."}>
     <div class="grid">
       <div class="half stack">${who.expires && html`<${Second} /><${Password} /><${Sessions} />`}<${Looks} /></div>
-      <div class="half stack">${!who.member && html`<${Broker} /><${Zones} />${who.change && html`<${Backup} />`}`}</div>
+      <div class="half stack">${!who.member && html`<${Broker} />${who.change && html`<${Standbys} />`}<${Zones} />${who.change && html`<${Backup} />`}`}</div>
     </div>
   <//>`;
 }
@@ -102,6 +102,18 @@ function Broker() {
       <dt>Revocation lists</dt><dd><span class="mono small">${status.listeners.pki_url || "not published"}</span></dd>
       <dt>Plain DNS</dt><dd>${at(status.listeners.dns)}</dd><dt>Transfers (TLS)</dt><dd>${at(status.listeners.xot)}</dd><dt>Metrics</dt><dd>${at(status.listeners.metrics)}</dd>
     </dl><p class="soft small"><br />These are set in <code>dnsbroker.toml</code> on the broker's machine; <code>dnsbroker config check</code> says what a change would do. The API is described at <a href="/api/v1/openapi.json">/api/v1/openapi.json</a>.</p>`}<//><//>`;
+}
+
+/** The primary and its standbys; on a standby, how it follows. */
+function Standbys() {
+  const known = useData(() => api.get("/standby").catch((problem) => (problem.status === 404 ? null : Promise.reject(problem))), [], ["standby.", "replica."]);
+  const promote = (standing) => confirm({ title: "Take the primary's place?", name: host(standing.name), verb: "Promote", text: "This broker takes changes from then on. What the primary has acknowledged and not sent yet would be lost: do it when the primary is gone for good, or stopped.", act: () => api.post("/standby/promote"), done: "This broker is the primary now." });
+  return html`<${Got} from=${known}>${(standing) => standing && html`<${Card} title="Standbys" actions=${html`<${Badge} tone=${standing.role === "primary" ? "ok" : "warn"}>this one: ${standing.role}<//>`}>
+    ${standing.standbys?.length > 0 && html`<ul class="todo">${standing.standbys.map((one) => html`<li><${Badge} tone=${one.connected ? "ok" : "bad"}>${one.connected ? "connected" : "away"}<//> <span><bdi>${host(one.name)}</bdi> <span class="soft small">${one.act != null ? `has act ${count(one.act)} of ${count(standing.act)}` : ""}</span></span></li>`)}</ul>`}
+    ${standing.following && html`<dl class="facts"><dt>Follows</dt><dd class="mono small">${standing.following.url}</dd><dt>Connected</dt><dd>${standing.following.connected ? "yes" : html`no: <bdi>${standing.following.error ?? ""}</bdi>`}</dd><dt>Behind</dt><dd>${count(standing.following.behind)} acts</dd><dt>Look-ups</dt><dd>${standing.following.answers ? "are answered" : "are refused: it has heard nothing for too long"}</dd></dl><p><button class="danger" onClick=${() => promote(standing)}>Promote</button></p>`}
+    ${(standing.notes ?? []).map((note) => html`<p class="small"><bdi>${note}</bdi></p>`)}
+    ${standing.role === "primary" && !standing.standbys?.length && html`<p class="soft">None. A second broker can follow this one, commit by commit, and take its place by one command.</p>`}
+  <//>`}<//>`;
 }
 
 function Zones() {
