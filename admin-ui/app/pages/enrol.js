@@ -4,20 +4,22 @@ import * as api from "../api.js";
 import { useData } from "../live.js";
 import { Page, Card, Field, Form, Note, Copy, items, Member, Badge } from "../parts.js";
 import { Link } from "../route.js";
-import { moment } from "../text.js";
+import { host, moment } from "../text.js";
+import { useWho } from "../who.js";
 
 const STEPS = ["Who", "NetID", "Token", "Done"];
 /** What the operator runs; the agent asks, and keeps what it gets in this directory. */
 const DIR = "/var/lib/dnsbroker-agent";
 
-export const command = (token) => `dnsbroker-agent enroll --url ${token.instructions.url} --token ${token.token} --ca-pin ${token.instructions.ca_pin} --dir ${DIR}`;
+const command = (token, federation) => `dnsbroker-agent enroll --url ${token.instructions.url} --token ${token.token} --ca-pin ${token.instructions.ca_pin} --dir ${DIR}/${host(federation)}`;
 
 /** The token as a command to paste, with whether it was used. */
 export function TokenCommand({ token }) {
+  const who = useWho();
   const known = useData(() => api.get("/tokens", { member: token.member, limit: 50, order: "desc" }).then((page) => page.items.find((one) => one.id === token.id)), [token.id], ["token.", "certificate."]);
   const used = known.data?.certificate;
   return html`<p>Send this to the operator, on a channel you both trust. It works once, until ${moment(token.expires)}, and is shown only now.</p>
-    <${Copy} text=${command(token)} label="Copy the command" />
+    <${Copy} text=${command(token, who.federation)} label="Copy the command" />
     <p class="soft small">Without the agent: any client of EST (RFC 7030), or <code>openssl</code> and <code>curl</code> as the README says.</p>
     <div role="status">${used
       ? html`<${Note} tone="ok" title="Enrolled">The operator has its certificate: <${Link} parts=${["certificates", used]}><span class="mono">${used}</span><//>.<//>`
@@ -36,7 +38,7 @@ export function Enrol() {
   return html`<${Page} title="Enrol a member" crumb=${crumb} lead="Three questions, and one command for the operator to run.">
     <ol class="wizard" aria-label="Steps">${STEPS.map((words, place) => html`<li class=${place < step ? "done" : ""} aria-current=${place === step ? "step" : undefined}><b aria-hidden="true">${place < step ? "✓" : place + 1}</b>${words}</li>`)}</ol>
     <${Card} className="wizard-body narrow" key=${step}>
-      ${step === 0 && html`<${Who} next=${next} />`}
+      ${step === 0 && html`<${Name} next=${next} />`}
       ${step === 1 && html`<${Where} id=${made.id} next=${next} />`}
       ${step === 2 && html`<${Token} id=${made.id} next=${next} />`}
       ${step === 3 && html`<h2>The operator's turn</h2><br /><${TokenCommand} token=${made.token} /><div class="form-end"><${Link} parts=${["imports"]} class="button">Import its devices<//><${Link} parts=${["members", made.id]} class="button primary">To the member's page<//></div>`}
@@ -44,7 +46,7 @@ export function Enrol() {
   <//>`;
 }
 
-function Who({ next }) {
+function Name({ next }) {
   const act = async ({ id, name }) => {
     await api.create("/members", { id: id.trim(), ...(name.trim() ? { name: name.trim() } : {}) });
     next({ id: id.trim() });
