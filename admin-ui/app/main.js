@@ -156,6 +156,7 @@ function App() {
   const logout = async () => {
     live.end();
     await api.logout();
+    location.hash = "#/";
     because(null);
     first();
   };

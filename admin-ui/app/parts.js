@@ -105,22 +105,28 @@ export function More({ list, shown }) {
   return html`<div class="more"><button onClick=${more} disabled=${busy}>${busy ? "Loading…" : "Show more"}</button> <span class="soft small">${shown} shown, there are more</span><${Trouble} error=${error} /></div>`;
 }
 
-/** A field: label, input, hint. Whatever is not named here goes to the input. */
-export function Field({ label, hint, wrong, as = "input", options, children, ...input }) {
+/**
+ * A field: label, input, hint. Whatever is not named here goes to the input. Who does not listen to it gives a value to begin
+ * with: what was typed stays, whatever is drawn again around it.
+ */
+export function Field({ label, hint, wrong, as = "input", options, children, value, ...input }) {
   const id = useId();
+  const heard = input.onInput || input.onChange;
+  if (value !== undefined) input[heard ? "value" : "defaultValue"] = value;
   const about = [hint && `${id}-hint`, wrong && `${id}-wrong`].filter(Boolean).join(" ") || undefined;
   const common = { id, "aria-describedby": about, "aria-invalid": wrong ? "true" : undefined, ...input };
   const control =
     as === "select"
-      ? html`<select ...${common}>${options.map(([value, words]) => html`<option value=${value} selected=${input.value === value}>${words}</option>`)}</select>`
+      ? html`<select ...${{ ...common, defaultValue: undefined }}>${options.map(([one, words]) => html`<option key=${one} value=${one} selected=${value === one}>${words}</option>`)}</select>`
       : as === "textarea"
         ? html`<textarea ...${common}></textarea>`
         : html`<input autocomplete="off" spellcheck=${false} ...${common} />`;
   return html`<div class="field"><label for=${id}>${label}</label>${control}${children}${wrong && html`<div class="wrong" id=${`${id}-wrong`}>${wrong}</div>`}${hint && html`<div class="hint" id=${`${id}-hint`}>${hint}</div>`}</div>`;
 }
 
-export function Check({ label, hint, ...input }) {
+export function Check({ label, hint, checked, ...input }) {
   const id = useId();
+  if (checked !== undefined) input[input.onChange ? "checked" : "defaultChecked"] = checked;
   return html`<div class="check"><input type="checkbox" id=${id} ...${input} /><label for=${id}>${label}${hint && html`<br /><span class="soft small">${hint}</span>`}</label></div>`;
 }
 
