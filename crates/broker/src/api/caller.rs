@@ -468,7 +468,7 @@ mod tests {
     #[test]
     fn a_page_of_another_site_changes_nothing() {
         let asks = |method: Method, headers: &[(&str, &str)]| {
-            let mut request = axum::http::Request::builder().method(method).uri("/api/v1/members");
+            let mut request = http::Request::builder().method(method).uri("/api/v1/members");
             for (name, value) in headers {
                 request = request.header(*name, *value);
             }
