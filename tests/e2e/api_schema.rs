@@ -30,7 +30,7 @@ fn schemathesis(broker: &Broker, role: &str, options: &[String]) -> anyhow::Resu
         "--suppress-health-check",
         "all",
     ]);
-    // A backup is no document, and takes long; the other two have no end.
+    // A backup is no document, and takes long; streams have no end.
     if !options.iter().any(|option| option.starts_with("--include")) {
         for name in ["backup", "events", "replication"] {
             command.args(["--exclude-operation-id", name]);

@@ -215,7 +215,7 @@ fn nobody_but_a_registered_standby_follows() -> anyhow::Result<()> {
             .arg(primary.path().join("control.sock"))
             .arg("http://x/api/v1/replication?after=0&hash=0&epoch=9"),
     )?;
-    ensure!(local.stdout.contains("no-certificate"), "{}", local.stdout);
+    ensure!(local.stdout.contains("no-certificate"), "an administrator is not a standby either: {}", local.stdout);
     Ok(())
 }
 

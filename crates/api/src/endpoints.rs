@@ -4,8 +4,8 @@ use dnsbroker_federation::{DevEui, DomainName, MemberId, NetId};
 use http::Method;
 
 use crate::account::{
-    Administrator, ApiToken, ChangeAdministrator, Login, NewAdministrator, NewApiToken, NewPassword, Session, TotpCode,
-    TotpSecret,
+    Administrator, ApiToken, ChangeAdministrator, Login, NewAdministrator, NewApiToken, NewPassword, OpenSession,
+    Session, TotpCode, TotpSecret,
 };
 use crate::client::{Client, ClientError};
 use crate::endpoint::{Content, Endpoint, endpoints, fill, query_of, schema_of};
@@ -24,6 +24,7 @@ use crate::ownership::{
 };
 use crate::standby::{Follow, StandbyCertificate, Standing, TakenOver};
 use crate::statistics::Statistics;
+use crate::webhook::{SetWebhook, Webhook, WebhookTest};
 
 endpoints! {
     /// A certificate for the bearer of a one-time token.
@@ -51,6 +52,10 @@ endpoints! {
     session_totp_begin() -> TotpSecret = 200 POST "/api/v1/session/totp", None;
     /// Takes the second factor into use.
     session_totp_confirm() body(TotpCode) -> Session = 200 PUT "/api/v1/session/totp", None;
+    /// One's own sessions, the last one used first.
+    session_list() -> Page<OpenSession> = 200 GET "/api/v1/sessions", None;
+    /// Ends one of one's own sessions.
+    session_end(id: str) -> () = 204 DELETE "/api/v1/sessions/{id}", None;
     /// Administrators and auditors.
     administrator_list() query(ListAdministrators) -> Page<Administrator> = 200 GET "/api/v1/administrators", Some("admin list");
     /// Adds an administrator or auditor.
@@ -90,7 +95,7 @@ endpoints! {
     limits_show(id: MemberId) -> Limits = 200 GET "/api/v1/members/{id}/limits", Some("member limits");
     /// Says what devices a member may register.
     limits_set(id: MemberId) body(Limits) -> Limits = 200 PUT "/api/v1/members/{id}/limits", Some("member limits");
-    /// Who may resolve whose devices.
+    /// Who may resolve whose devices. A member sees what it has set, and its agreements.
     policy_show() -> Policy = 200 GET "/api/v1/policy", Some("policy show");
     /// Puts another policy in the place of the one there is.
     policy_set() body(Policy) -> Policy = 200 PUT "/api/v1/policy", Some("policy set");
@@ -189,6 +194,18 @@ endpoints! {
     /// Takes a transfer that was held back.
     source_accept(netid: NetId) -> Source = 200 POST "/api/v1/sources/{netid}/accept", Some("source accept");
 
+    /// Where events are posted to, and how that goes; a member sees its own.
+    webhook_list() -> Page<Webhook> = 200 GET "/api/v1/webhooks", Some("webhook list");
+    /// Has events posted to a URL; the secret of their signatures is in the answer and nowhere else.
+    webhook_add() body(SetWebhook) -> Webhook = 201 POST "/api/v1/webhooks", Some("webhook add");
+    /// One webhook.
+    webhook_show(id: u64) -> Webhook = 200 GET "/api/v1/webhooks/{id}", Some("webhook list");
+    /// Changes a webhook; one that was disabled works again.
+    webhook_set(id: u64) body(SetWebhook) -> Webhook = 200 PUT "/api/v1/webhooks/{id}", Some("webhook set");
+    /// Posts nothing there any more.
+    webhook_remove(id: u64) -> () = 204 DELETE "/api/v1/webhooks/{id}", Some("webhook remove");
+    /// Posts one message to it, once.
+    webhook_test(id: u64) -> WebhookTest = 200 POST "/api/v1/webhooks/{id}/test", Some("webhook test");
     /// What this broker is in its federation: the primary, a standby, or one that was replaced.
     standby() -> Standing = 200 GET "/api/v1/standby", Some("standby status");
     /// A standby takes the place of the primary.

@@ -45,12 +45,12 @@ pub enum CommitError {
         /// Whether the disk is full.
         full: bool,
     },
-    /// The writer has failed in a way that nobody foresaw. It never goes otherwise while there is somebody to ask it.
-    #[error("{WRITER_FAILED}")]
-    Failed,
     /// This broker is not the one that takes changes.
     #[error(transparent)]
     Elsewhere(#[from] Elsewhere),
+    /// The writer has failed in a way that nobody foresaw. It never goes otherwise while there is somebody to ask it.
+    #[error("{WRITER_FAILED}")]
+    Failed,
 }
 
 /// A store failure, told to every act of the group.
@@ -103,11 +103,11 @@ impl Committer {
     pub fn start(store: Store, shared: Arc<Shared>) -> std::io::Result<(Self, std::thread::JoinHandle<()>)> {
         let (queue, messages) = mpsc::channel(QUEUE);
         let writer = Writer { store, shared: Arc::clone(&shared) };
-        let watched = Arc::clone(&shared);
+        let failed = Arc::clone(&shared);
         let run = move || {
             // The queue goes with the writer, so that nobody waits for it; what was half done in memory goes too.
             if catch_unwind(AssertUnwindSafe(|| writer.run(messages))).is_err() {
-                watched.writer_failed(WRITER_FAILED);
+                failed.writer_failed(WRITER_FAILED);
             }
         };
         let thread = std::thread::Builder::new().name("commit".to_owned()).spawn(run)?;

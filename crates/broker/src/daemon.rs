@@ -45,6 +45,7 @@ use crate::standby::link::Link;
 use crate::standby::take_over::{self, TakeOver, own_name};
 use crate::statistics::{self, Statistics};
 use crate::tls::{ClientTrust, Mutual, Service, TlsMaterial, TlsSwap};
+use crate::webhook::{self, Webhooks};
 use crate::{api, dns, https, moves, ops, publication, zone_file};
 
 /// How often certificates are looked at.
@@ -141,6 +142,7 @@ impl Daemon {
             statistics: Statistics::default(),
             reminders: crate::expiry::Reminders::default(),
             take_over: TakeOver::default(),
+            webhooks: Webhooks::default(),
             streams: api::Streams::default(),
             stop: stop.clone(),
             started: now(),
@@ -155,7 +157,9 @@ impl Daemon {
         let client = Arc::new(ArcSwap::from_pointee(own));
         let tls = Certificates { doh: Arc::new(doh), api: Arc::new(api), xot: Arc::new(xot), client, shown };
         let daemon = Self { app, tls, tasks: TaskTracker::new(), stop, writer, file: file.to_owned(), signals };
-        publication::refresh(&daemon.app).await;
+        if daemon.app.shared.standing.elsewhere().is_none() {
+            publication::refresh(&daemon.app).await;
+        }
         daemon.serve(bound, copies).await;
         Ok(daemon)
     }
@@ -185,7 +189,6 @@ impl Daemon {
             let routes = publication::routes(app.clone());
             self.tasks.spawn(https::serve_plain(listener, routes, limits.clone(), stop.clone()));
         }
-        self.tasks.spawn(moves::run(app.clone(), stop.clone()));
         self.tasks.spawn(statistics::keep(app.clone()));
         let desk = Arc::new(dns::Desk {
             shared: Arc::clone(&app.shared),
@@ -573,7 +576,7 @@ fn link(config: &Config) -> Option<Link> {
     })
 }
 
-/// What only a primary does: it fetches from sources, tells replicas, signs lists of revoked certificates, publishes the
+/// What only a primary does: it moves devices when their time has come, fetches from sources, tells replicas, signs lists of revoked certificates, publishes the
 /// brokers' names.
 async fn as_primary(app: App, means: source::Means) {
     app.sources.start(means);
@@ -601,7 +604,9 @@ async fn as_primary(app: App, means: source::Means) {
             }
         }
     };
-    tokio::join!(lists, old, brokers);
+    let moves = moves::run(app.clone(), app.stop.clone());
+    let webhooks = webhook::keep(app.clone());
+    tokio::join!(lists, moves, old, brokers, webhooks);
 }
 
 /// Puts the public zone in place, under a new serial if it differs from the last one.

@@ -111,12 +111,16 @@ pub fn warn(app: &App) {
         );
         tell("certificate.expiring", "the root's list of revoked CAs", end, Audience::Administrators);
     }
-    for (holder, not_after) in overdue(&app.view()) {
+    let late = holders(&app.view(), now).into_iter().filter(|(_, certificate)| is_overdue(certificate, now));
+    for (holder, certificate) in late {
+        let not_after = certificate.not_after;
         match (not_after - now) / 3_600 {
             hours if not_after >= now => {
                 tracing::warn!(holder, "its certificate ends in {hours} hours and has not been renewed");
             }
             _ => tracing::warn!(holder, "its certificate has ended and was not renewed"),
         }
+        let audience = certificate.member.as_ref().map_or(Audience::Administrators, Audience::member);
+        tell("certificate.overdue", &holder, not_after, audience);
     }
 }

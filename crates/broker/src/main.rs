@@ -36,6 +36,8 @@ mod source;
 mod standby;
 mod statistics;
 mod tls;
+mod ui;
+mod webhook;
 mod zone_file;
 
 use std::process::ExitCode;

@@ -251,8 +251,9 @@ impl Store {
     /// Makes a finished group durable, then visible.
     pub fn commit(&mut self, finished: Finished) -> Result<Arc<View>, EngineError> {
         let Finished { mut view, mut batch, draft, must_fold, history_octets, .. } = finished;
-        for (netid, serial) in &view.ownership.lists {
-            if self.view.ownership.lists.get(netid) != Some(serial) {
+        // Once a group, however many acts of it changed the same list.
+        for change in self.view.ownership.lists.diff(&view.ownership.lists) {
+            if let DiffItem::Add(netid, serial) | DiffItem::Update { new: (netid, serial), .. } = change {
                 batch.put(Table::Lists, netid.as_u32().to_be_bytes(), serial.get().to_be_bytes());
             }
         }
@@ -281,12 +282,6 @@ impl Store {
         view.history = self.journal.history();
         if history_octets > 0 {
             heads.history = history::trim(&*self.engine, &mut batch, heads.history + history_octets)?;
-        }
-        // Once a group, however many acts of it changed the same list.
-        for change in self.view.ownership.lists.diff(&view.ownership.lists) {
-            if let DiffItem::Add(netid, serial) | DiffItem::Update { new: (netid, serial), .. } = change {
-                batch.put(Table::Lists, netid.as_u32().to_be_bytes(), serial.get().to_be_bytes());
-            }
         }
         if batch.is_empty() {
             return Ok(self.view());

@@ -15,7 +15,7 @@ use axum::extract::{Query, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use dnsbroker_api::event::{EventId, ListenEvents, wanted};
-use dnsbroker_store::{Actor, View};
+use dnsbroker_store::Actor;
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 
@@ -74,7 +74,8 @@ pub async fn listen(
     let place = place.ok_or_else(|| ApiError::too_many("too many streams of events are open", 5))?;
     let (pieces, body) = mpsc::channel(QUEUE);
     let listener = app.shared.events.listen(after);
-    let statistics = who.role == Role::Administrator && kinds.iter().any(|kind| kind == STATISTICS);
+    let statistics =
+        matches!(who.role, Role::Administrator | Role::Auditor) && kinds.iter().any(|kind| kind == STATISTICS);
     let stream = Stream { app, who, kinds, statistics, pieces, _place: place };
     tokio::spawn(stream.run(listener));
     let body = futures_util::stream::unfold(body, |mut body: mpsc::Receiver<Bytes>| async move {
@@ -148,7 +149,7 @@ impl Stream {
     }
 
     fn check(&self) -> Result<(), Ended> {
-        admitted(&self.who, &self.app.view(), now()).map_err(Some)
+        admitted(&self.app, &self.who, now()).map_err(Some)
     }
 
     /// An event as this listener gets it.
@@ -175,7 +176,11 @@ fn words(deaf: &Deaf) -> String {
 }
 
 /// Whether a caller who was let in would be let in now.
-pub fn admitted(who: &Who, view: &View, now: i64) -> Result<(), String> {
+pub fn admitted(app: &App, who: &Who, now: i64) -> Result<(), String> {
+    let view = app.view();
+    if let Some(cookie) = &who.session {
+        return if app.sessions.lives(cookie, &view, now) { Ok(()) } else { Err("the session is over".to_owned()) };
+    }
     let gone = |what: &str| Err(format!("{what} is no longer admitted"));
     match &who.actor {
         Actor::Administrator(name) => match view.accounts.administrators.get(name) {

@@ -138,8 +138,8 @@ pub async fn set_replica(
 ) -> Result<Response, ApiError> {
     let Json(SetReplica { holder, only, names, notify, notify_key, clear_text, standby }) = body?;
     let names: NameForm = word("names", &names)?;
-    let standby = standby.map(|at| record::StandbyAt { name: at.name, addresses: at.addresses, port: at.port });
     let object = Object::Replica(id.clone());
+    let standby = standby.map(|at| record::StandbyAt { name: at.name, addresses: at.addresses, port: at.port });
     let set = act::SetReplica { id, holder, only, names, notify, notify_key, clear_text, standby };
     let replica = call.change(&app, object.clone(), set).await?;
     app.announcer.reconcile();

@@ -148,7 +148,7 @@ impl Line {
     }
 
     fn check(&self) -> Result<(), String> {
-        admitted(&self.who, &self.app.view(), now())?;
+        admitted(&self.app, &self.who, now())?;
         standby(&self.app, &self.who).map_err(|_| "it is registered as a standby no more".to_owned())?;
         is_primary(&self.app).map_err(|error| error.to_string())
     }

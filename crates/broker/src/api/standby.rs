@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
+use axum::Extension;
 use axum::extract::{Json, State};
 use axum::http::StatusCode;
 use dnsbroker_api::Timestamp;
 use dnsbroker_api::problem::chain;
 use dnsbroker_api::standby::{Follower, Following, Standing};
 
-use super::ApiError;
-use super::call::Call;
+use super::{ApiError, Who};
 use crate::app::App;
 use crate::committer::now;
 use crate::standby::Role;
@@ -19,8 +19,8 @@ pub async fn show(State(app): State<App>) -> Json<Standing> {
     Json(standing(&app, vec![]))
 }
 
-pub async fn promote(State(app): State<App>, call: Call) -> Result<Json<Standing>, ApiError> {
-    match app.take_over.promote(&app, call.actor()).await {
+pub async fn promote(State(app): State<App>, Extension(who): Extension<Who>) -> Result<Json<Standing>, ApiError> {
+    match app.take_over.promote(&app, who.actor).await {
         Ok(notes) => Ok(Json(standing(&app, notes))),
         Err(error @ PromoteError::Role(_)) => Err(ApiError::new(StatusCode::CONFLICT, "no-standby", error)),
         Err(error) => Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "promotion-failed", chain(&error))),

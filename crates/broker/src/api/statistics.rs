@@ -10,13 +10,13 @@ use dnsbroker_api::Timestamp;
 use dnsbroker_api::statistics::{
     ClaimsWaiting, Ending, MemberShare, NetworkShare, SourceTrouble, Statistics, TransferShown,
 };
-use dnsbroker_ca::Principal;
 use dnsbroker_federation::MemberId;
 use dnsbroker_store::{ClaimFilter, View};
 
 use super::{ApiError, Who};
 use crate::app::App;
 use crate::committer::now;
+use crate::expiry::holders;
 use crate::histogram::latency;
 use crate::source::State as SourceState;
 use crate::statistics::answers;
@@ -111,24 +111,12 @@ fn ending(app: &App, view: &View, own: Option<&MemberId>) -> Vec<Ending> {
             not_after: Timestamp(not_after),
         }));
     }
-    // The last to end of each holder, in one walk over all.
-    let mut last = BTreeMap::new();
-    for certificate in view.certificates.values().filter(|known| known.revoked.is_none() && known.not_after >= now) {
-        let Some(holder) = certificate.principal() else { continue };
-        let kept = last.entry(holder.to_string()).or_insert((holder, certificate));
-        if kept.1.not_after < certificate.not_after {
-            kept.1 = certificate;
-        }
-    }
-    for (holder, certificate) in last.into_values().filter(|(_, known)| known.not_after < now + SOON) {
-        // One that is not yet due is renewed by its holder in time.
-        if now < certificate.renew_at() || own.is_some_and(|own| certificate.member.as_ref() != Some(own)) {
+    // The last to end of each holder. One that is not yet due is renewed by its holder in time.
+    for (name, certificate) in holders(view, now) {
+        let of_another = own.is_some_and(|own| certificate.member.as_ref() != Some(own));
+        if of_another || certificate.not_after >= now + SOON || now < certificate.renew_at() {
             continue;
         }
-        let name = match &holder {
-            Principal::Member(member) => member.to_string(),
-            Principal::Replica(replica) => replica.to_string(),
-        };
         ending.push(Ending {
             name,
             serial: Some(certificate.serial.to_string()),

@@ -14,7 +14,7 @@ use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use dnsbroker_api::problem::chain;
 use dnsbroker_ca::read_crl;
-use dnsbroker_store::act::{PublishedList, Recall, Recalled, Replaced};
+use dnsbroker_store::act::{Published, Recall, Recalled, Replaced};
 use dnsbroker_store::audit::{self, Head};
 use dnsbroker_store::engine::{Engine, EngineError};
 use dnsbroker_store::{Actor, Identity, Store, View, backup};
@@ -299,10 +299,10 @@ fn authorities(config: &Config) -> anyhow::Result<Vec<(String, Vec<u8>)>> {
 }
 
 /// A list that one of the issuing CAs has signed.
-fn published(config: &Config, list: &[u8]) -> anyhow::Result<PublishedList> {
+fn published(config: &Config, list: &[u8]) -> anyhow::Result<Published> {
     for (ca, certificate) in authorities(config)? {
         if let Ok((number, revoked)) = read_crl(list, &certificate) {
-            return Ok(PublishedList { ca, number, revoked });
+            return Ok(Published { ca, number, revoked });
         }
     }
     bail!("it is not a list of revoked certificates (DER) of this federation's issuing CA")

@@ -173,10 +173,10 @@ impl Sending {
 
     /// One log line and the counters.
     fn report(&self, failure: Option<&str>) {
-        let Transfer { replica, zone, client, .. } = &self.transfer;
+        let Transfer { replica, zone, client, shared, .. } = &self.transfer;
         let seconds = self.started.elapsed().as_secs_f64();
         let (records, messages, octets) = (self.outgoing.records, self.messages, self.octets);
-        let (shared, took) = (&self.transfer.shared, self.started.elapsed());
+        let took = self.started.elapsed();
         shared.metrics.transferred(Direction::Out, self.kind, failure.is_none(), records, octets, took);
         let (kind, serial) = (self.kind.label(), self.outgoing.serial());
         let zone = match zone {

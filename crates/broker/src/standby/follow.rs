@@ -15,7 +15,7 @@ use anyhow::{Context, bail};
 use dnsbroker_api::endpoint::query_of;
 use dnsbroker_api::standby::Follow;
 use dnsbroker_ca::Facts;
-use dnsbroker_store::act::Published;
+use dnsbroker_store::act::PublishedZones;
 use dnsbroker_store::engine::{Engine, Switch};
 use dnsbroker_store::{Identity, ReplayError, Settings, Shipment, Store, audit, backup};
 use dnsbroker_zone::zones::PublicZone;
@@ -325,9 +325,9 @@ pub fn finish_swap(config: &Config) -> anyhow::Result<()> {
 
 /// What the primary has published, whatever the configuration here says: both shall give the same answers.
 pub fn settings_of(config: &Config, engine: &dyn Engine) -> anyhow::Result<Settings> {
-    Ok(match Published::read(engine)? {
+    Ok(match PublishedZones::read(engine)? {
         None => crate::daemon::settings(config, PublicZone::default())?,
-        Some(Published { timing, broker, public_serial, public_records }) => {
+        Some(PublishedZones { timing, broker, public_serial, public_records }) => {
             let records = public_zone::read(&public_records).context("the public zone of the primary does not read")?;
             Settings { broker, timing, public: PublicZone::new(public_serial, records) }
         }

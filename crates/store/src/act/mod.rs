@@ -46,13 +46,13 @@ pub use network::{RemoveNetwork, SetNetwork};
 pub use once::{Answer, Answered, Answering, KEPT, MAX_BODY, MAX_KEY, MAX_REQUESTS, Once};
 pub use policy::{ChangePolicy, MAX_RULES, PolicyChange, SetPolicy};
 pub use primary::{Promote, Reached, SetPrimary};
-pub use publish::{PublishPrivate, PublishPublic, Published};
+pub use publish::{PublishPrivate, PublishPublic, PublishedZones};
 pub use replica::{MAX_NOTIFY, RemoveReplica, SetReplica};
-pub use restore::{PublishedList, Recall, Recalled, Replaced};
+pub use restore::{Published, Recall, Recalled, Replaced};
 pub use source::{RemoveSource, SetSource, TakeTransfer, Withdraw};
 pub use token::{CreateToken, MAX_TOKEN_DAYS, bearer};
 pub use update::{Update, Updated};
-pub use webhook::{DisableWebhook, MAX_WEBHOOKS, RemoveWebhook, SetWebhook};
+pub use webhook::{DisableWebhook, MAX_WEBHOOKS, NoteDelivered, RemoveWebhook, SetWebhook};
 pub use witness::Witness;
 
 use crate::refusal::Refusal;

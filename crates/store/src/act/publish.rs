@@ -30,7 +30,7 @@ pub struct PublishPrivate {
 }
 
 /// What was published last: what a standby serves, whatever its own configuration says.
-pub struct Published {
+pub struct PublishedZones {
     /// The times of the private zones.
     pub timing: Timing,
     /// The broker's name in them.
@@ -41,7 +41,7 @@ pub struct Published {
     pub public_records: Vec<u8>,
 }
 
-impl Published {
+impl PublishedZones {
     /// Reads it; nothing before anything was published.
     pub fn read(engine: &dyn Engine) -> Result<Option<Self>, OpenError> {
         let get = |key| engine.get(Table::Meta, key);

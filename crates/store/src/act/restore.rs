@@ -18,7 +18,7 @@ use crate::transaction::{Note, Transaction};
 use crate::view::View;
 
 /// A published list of revoked certificates.
-pub struct PublishedList {
+pub struct Published {
     /// The CA's id.
     pub ca: String,
     /// Its number.
@@ -52,7 +52,7 @@ pub struct Recall {
     /// The store that is replaced, if it opens.
     pub replaced: Option<Replaced>,
     /// Lists that were published.
-    pub lists: Vec<PublishedList>,
+    pub lists: Vec<Published>,
     /// All issuing CAs, by id.
     pub authorities: Vec<String>,
     /// What was restored, for the audit.
@@ -103,7 +103,7 @@ impl Act for Recall {
                 transaction.recall_number(ca, number)?;
             }
         }
-        for PublishedList { ca, number, revoked } in self.lists {
+        for Published { ca, number, revoked } in self.lists {
             for entry in revoked {
                 transaction.recall_entry(&ca, entry, &mut recalled)?;
             }
