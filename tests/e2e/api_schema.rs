@@ -39,7 +39,7 @@ fn schemathesis(broker: &Broker, role: &str, options: &[String]) -> anyhow::Resu
     command.args(options).current_dir(broker.path());
     let finished = match output(&mut command) {
         Err(error) if error.downcast_ref::<std::io::Error>().is_some() => {
-            eprintln!("SKIPPED: schemathesis is not installed (tests/run installs it)");
+            dnsbroker_tests::missing("schemathesis");
             return Ok(false);
         }
         other => other?,

@@ -147,6 +147,11 @@ impl Api {
         Ok(Self(connect(broker.api()?, &client(broker, credential, &["http/1.1"])?)?))
     }
 
+    /// The connection.
+    pub fn tls(&mut self) -> &mut Tls {
+        &mut self.0
+    }
+
     /// One request with a body: status and body.
     pub fn send(&mut self, method: &str, path: &str, media_type: &str, body: &[u8]) -> anyhow::Result<(u16, Vec<u8>)> {
         let head = format!("{method} {path} HTTP/1.1\r\ncontent-type: {media_type}\r\ncontent-length: {}", body.len());
@@ -248,7 +253,7 @@ pub fn pkilint() -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     let found = std::env::split_paths(&path).chain([beside]).find(|dir| dir.join("lint_pkix_cert").exists());
     if found.is_none() {
-        eprintln!("SKIPPED: pkilint is not installed (tests/run installs it)");
+        crate::peers::missing("pkilint");
     }
     found
 }
@@ -267,6 +272,6 @@ pub fn clock(offset: &str) -> anyhow::Result<Option<Vec<(std::ffi::OsString, std
             ]));
         }
     }
-    eprintln!("SKIPPED: libfaketime is not installed (tests/run installs it as root)");
+    crate::peers::missing("libfaketime");
     Ok(None)
 }

@@ -4,8 +4,8 @@ use dnsbroker_federation::{DevEui, DomainName, MemberId, NetId};
 use http::Method;
 
 use crate::account::{
-    Administrator, ApiToken, ChangeAdministrator, Login, NewAdministrator, NewApiToken, NewPassword, Session, TotpCode,
-    TotpSecret,
+    Administrator, ApiToken, ChangeAdministrator, Login, NewAdministrator, NewApiToken, NewPassword, OpenSession,
+    Session, TotpCode, TotpSecret,
 };
 use crate::client::{Client, ClientError};
 use crate::endpoint::{Content, Endpoint, endpoints, fill, query_of, schema_of};
@@ -52,6 +52,10 @@ endpoints! {
     session_totp_begin() -> TotpSecret = 200 POST "/api/v1/session/totp", None;
     /// Takes the second factor into use.
     session_totp_confirm() body(TotpCode) -> Session = 200 PUT "/api/v1/session/totp", None;
+    /// One's own sessions, the last one used first.
+    session_list() -> Page<OpenSession> = 200 GET "/api/v1/sessions", None;
+    /// Ends one of one's own sessions.
+    session_end(id: str) -> () = 204 DELETE "/api/v1/sessions/{id}", None;
     /// Administrators and auditors.
     administrator_list() query(ListAdministrators) -> Page<Administrator> = 200 GET "/api/v1/administrators", Some("admin list");
     /// Adds an administrator or auditor.
@@ -91,7 +95,7 @@ endpoints! {
     limits_show(id: MemberId) -> Limits = 200 GET "/api/v1/members/{id}/limits", Some("member limits");
     /// Says what devices a member may register.
     limits_set(id: MemberId) body(Limits) -> Limits = 200 PUT "/api/v1/members/{id}/limits", Some("member limits");
-    /// Who may resolve whose devices.
+    /// Who may resolve whose devices. A member sees what it has set, and its agreements.
     policy_show() -> Policy = 200 GET "/api/v1/policy", Some("policy show");
     /// Puts another policy in the place of the one there is.
     policy_set() body(Policy) -> Policy = 200 PUT "/api/v1/policy", Some("policy set");

@@ -36,6 +36,7 @@ mod source;
 mod standby;
 mod statistics;
 mod tls;
+mod ui;
 mod webhook;
 mod zone_file;
 

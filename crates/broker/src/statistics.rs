@@ -80,7 +80,11 @@ pub struct Statistics {
 }
 
 /// The OUIs with most devices, when they were counted and under which serial.
-type Counted = (Instant, Serial, Arc<Vec<OuiShare>>);
+struct Counted {
+    at: Instant,
+    serial: Serial,
+    ouis: Arc<Vec<OuiShare>>,
+}
 
 #[derive(Default)]
 struct Kept {
@@ -154,7 +158,7 @@ impl Statistics {
     /// The OUIs with most devices. Walks over the blocks unless it has done so lately: not for a thread that serves others.
     pub fn ouis(&self, view: &View) -> Arc<Vec<OuiShare>> {
         let mut kept = self.ouis.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((at, serial, ouis)) = &*kept
+        if let Some(Counted { at, serial, ouis }) = &*kept
             && (*serial == view.zones.serial() || at.elapsed() < OUIS_AGAIN)
         {
             return Arc::clone(ouis);
@@ -164,7 +168,7 @@ impl Statistics {
         counted.truncate(OUIS);
         let ouis = counted.into_iter().map(|(oui, devices)| OuiShare { oui: format!("{oui:06x}"), devices });
         let ouis = Arc::new(ouis.collect());
-        *kept = Some((Instant::now(), view.zones.serial(), Arc::clone(&ouis)));
+        *kept = Some(Counted { at: Instant::now(), serial: view.zones.serial(), ouis: Arc::clone(&ouis) });
         ouis
     }
 }

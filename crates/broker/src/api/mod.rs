@@ -91,6 +91,8 @@ pub fn table() -> Vec<Route> {
         route("session_password", Session, sessions::change_password),
         route("session_totp_begin", Session, sessions::begin_totp),
         route("session_totp_confirm", Session, sessions::confirm_totp),
+        route("session_list", Session, sessions::list),
+        route("session_end", Session, sessions::end),
         route("administrator_list", Look, sessions::administrators),
         route("administrator_add", Administrator, sessions::add_administrator),
         route("administrator_change", Administrator, sessions::change_administrator),
@@ -110,7 +112,7 @@ pub fn table() -> Vec<Route> {
         route("device_change", Own, ownership::change_devices),
         route("limits_show", Own, ownership::limits),
         route("limits_set", Administrator, ownership::set_limits),
-        route("policy_show", Look, ownership::policy),
+        route("policy_show", Member, ownership::policy),
         route("policy_set", Administrator, ownership::set_policy),
         route("policy_change", Member, ownership::change_policy),
         route("status", Look, zones::status),
@@ -211,7 +213,12 @@ pub fn routes(app: App) -> Router {
         });
         router = router.route(path, handler.route_layer(limit).route_layer(permit));
     }
-    router.fallback(no_route).method_not_allowed_fallback(no_method).layer(from_fn(log)).with_state(app)
+    router
+        .merge(crate::ui::routes())
+        .fallback(no_route)
+        .method_not_allowed_fallback(no_method)
+        .layer(from_fn(log))
+        .with_state(app)
 }
 
 async fn no_route(uri: Uri) -> ApiError {
