@@ -49,8 +49,13 @@ fn a_device_of_another_member_is_left_alone_and_its_holder_not_named() -> anyhow
     ensure!(!finished.stderr.contains("atlantic") && !finished.stdout.contains("atlantic"), "the holder is named");
     ensure!(broker.json(&["device", "show", "0004a30b001c0530"])?["member"] == "atlantic", "nothing is overwritten");
     let audit = broker.json(&["audit", "list"])?;
-    let last = audit["items"].as_array().and_then(|rows| rows.last()).context("no audit")?.clone();
-    ensure!(last["act"] == "devices.import" && last["detail"]["claimed"] == 1, "{last}");
+    let rows = audit["items"].as_array().context("no audit")?;
+    let [.., import, claim] = &rows[..] else { anyhow::bail!("{audit}") };
+    ensure!(import["act"] == "devices.import" && import["detail"]["claimed"] == 1, "{import}");
+    // What the list did is alpine's business alone; that it claims a device is its holder's too.
+    ensure!(import["concerns"] == serde_json::json!(["alpine"]), "{import}");
+    ensure!(claim["act"] == "claim.open" && claim["detail"]["claimant"] == "alpine", "{claim}");
+    ensure!(claim["concerns"] == serde_json::json!(["alpine", "atlantic"]), "{claim}");
     Ok(())
 }
 

@@ -169,7 +169,7 @@ fn each_mistake_of_a_client_gets_its_status() -> anyhow::Result<()> {
     let long = "A".repeat(65_536);
     let cases: Vec<(String, Vec<u8>, u16, &str)> = vec![
         ("GET / HTTP/1.1".into(), vec![], 404, "/dns-query"),
-        ("PUT /dns-query HTTP/1.1\r\ncontent-length: 0".into(), vec![], 405, "allow: get, post"),
+        ("PUT /dns-query HTTP/1.1\r\ncontent-length: 0".into(), vec![], 405, "allow: GET, POST"),
         ("GET /dns-query HTTP/1.1".into(), vec![], 400, ""),
         ("GET /dns-query?dns=AA==BB HTTP/1.1".into(), vec![], 400, ""),
         ("GET /dns-query?dns=AAAA&dns=AAAA HTTP/1.1".into(), vec![], 400, ""),
