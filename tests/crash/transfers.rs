@@ -203,10 +203,11 @@ fn power_cuts_in_the_midst_of_transfers_in_and_out_lose_nothing_and_leave_every_
         primary.sleep();
         acknowledged += life.ledgers.acknowledged();
         versions += seen.versions.len();
-        for _ in done..cuts.min(done + CUTS_OF_A_RUN) {
-            let unsynced = Unsynced::ALL[done % Unsynced::ALL.len()];
+        let upto = cuts.min(done + CUTS_OF_A_RUN);
+        for cut in done..upto {
+            let unsynced = Unsynced::ALL[cut % Unsynced::ALL.len()];
             // BIND was told of all there was, so only the very end is a moment that it can have seen.
-            let end = done % 5 == 4;
+            let end = cut % 5 == 4;
             let died = if end { END } else { life.moment(&mut random)? };
             let files = life.cut(died, Syncs::Honoured, unsynced, &mut random)?;
             let checked = life.check_with(&files, died, |broker| {
@@ -216,9 +217,9 @@ fn power_cuts_in_the_midst_of_transfers_in_and_out_lose_nothing_and_leave_every_
                     _ => Ok(()),
                 }
             });
-            checked.with_context(|| format!("cut {} ({unsynced:?}, at {died})", done + 1))?;
-            done += 1;
+            checked.with_context(|| format!("cut {} ({unsynced:?}, at {died})", cut + 1))?;
         }
+        done = upto;
     }
     ensure!(differences > 0, "no difference was ever sent");
     report(&format!(

@@ -147,6 +147,11 @@ impl Api {
         Ok(Self(connect(broker.api()?, &client(broker, credential, &["http/1.1"])?)?))
     }
 
+    /// The connection.
+    pub fn tls(&mut self) -> &mut Tls {
+        &mut self.0
+    }
+
     /// One request with a body: status and body.
     pub fn send(&mut self, method: &str, path: &str, media_type: &str, body: &[u8]) -> anyhow::Result<(u16, Vec<u8>)> {
         let head = format!("{method} {path} HTTP/1.1\r\ncontent-type: {media_type}\r\ncontent-length: {}", body.len());

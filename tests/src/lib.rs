@@ -2,6 +2,7 @@
 
 mod agent;
 mod broker;
+mod browser;
 pub mod ca;
 mod peers;
 mod postgres;
@@ -11,6 +12,7 @@ pub mod tls;
 
 pub use agent::{Agent, Host, Relay, http};
 pub use broker::{Broker, Options};
+pub use browser::{Browser, CertificateDoor};
 pub use peers::{Finished, decode, missing, nibble_name, output, peer, query};
 pub use postgres::Postgres;
 pub use servers::{Kind, PATIENCE, Server, TsigKey, eventually, free_port, serial_of, zone_of};

@@ -45,7 +45,12 @@ pub fn client(broker: &Broker, credential: Option<Credential>, alpn: &[&str]) ->
 
 /// Connects and shakes hands. In TLS 1.3 a refusal of the client's certificate shows at the first read.
 pub fn connect(to: SocketAddr, config: &Arc<ClientConfig>) -> anyhow::Result<Tls> {
-    let name = ServerName::try_from("broker.fed.example")?;
+    connect_as(to, config, "broker.fed.example")
+}
+
+/// The same with a server of another name.
+pub fn connect_as(to: SocketAddr, config: &Arc<ClientConfig>, name: &str) -> anyhow::Result<Tls> {
+    let name = ServerName::try_from(name.to_owned())?;
     let mut connection = ClientConnection::new(Arc::clone(config), name)?;
     let mut stream = TcpStream::connect(to)?;
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;

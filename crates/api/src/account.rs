@@ -35,6 +35,21 @@ pub struct Session {
     pub totp: bool,
 }
 
+/// One of the sessions that an administrator has open.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct OpenSession {
+    /// Its id; it opens nothing.
+    pub id: String,
+    /// Where it was opened from.
+    pub address: String,
+    /// When it was opened.
+    pub began: Timestamp,
+    /// When it was last used.
+    pub used: Timestamp,
+    /// Whether it is the one that asks.
+    pub current: bool,
+}
+
 /// `PUT /api/v1/session/password`.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::IpAddr;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -89,7 +90,7 @@ pub enum ClientError {
     TooLong,
     /// The daemon refused.
     #[error("{0}")]
-    Problem(Problem),
+    Problem(Box<Problem>),
     /// The connection broke.
     #[error("the connection to the daemon broke")]
     Http(#[from] hyper::Error),
@@ -165,6 +166,19 @@ impl Client {
         Ok(())
     }
 
+    /// `GET` of a stream without an end; `sink` gets it piece by piece until it breaks.
+    pub async fn follow(&self, path: &str, mut sink: impl FnMut(&[u8]) -> ControlFlow<()>) -> Result<(), ClientError> {
+        let mut body = self.send(Method::GET, path, None, whole(Bytes::new())).await?.1;
+        while let Some(frame) = body.frame().await {
+            if let Ok(data) = frame?.into_data()
+                && sink(&data).is_break()
+            {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     /// A call by its path, with or without a body: for those that are not in the table of endpoints.
     pub async fn json<T: DeserializeOwned>(
         &self,
@@ -218,7 +232,7 @@ impl Client {
         }
         let body = collect(answer.into_body()).await?;
         match serde_json::from_slice(&body) {
-            Ok(problem) => Err(ClientError::Problem(problem)),
+            Ok(problem) => Err(ClientError::Problem(Box::new(problem))),
             Err(source) => Err(ClientError::Answer { status, source }),
         }
     }

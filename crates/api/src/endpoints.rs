@@ -4,11 +4,12 @@ use dnsbroker_federation::{DevEui, DomainName, MemberId, NetId};
 use http::Method;
 
 use crate::account::{
-    Administrator, ApiToken, ChangeAdministrator, Login, NewAdministrator, NewApiToken, NewPassword, Session, TotpCode,
-    TotpSecret,
+    Administrator, ApiToken, ChangeAdministrator, Login, NewAdministrator, NewApiToken, NewPassword, OpenSession,
+    Session, TotpCode, TotpSecret,
 };
 use crate::client::{Client, ClientError};
 use crate::endpoint::{Content, Endpoint, endpoints, fill, query_of, schema_of};
+use crate::event::ListenEvents;
 use crate::exchange::{Key, NewKey, Replica, SetReplica, SetSource, Source};
 use crate::listed::{
     ChangeOptions, ExportOptions, ImportOptions, ListAdministrators, ListApiTokens, ListAudit, ListCertificates,
@@ -21,6 +22,9 @@ use crate::ownership::{
     AcceptMove, CancelMove, Claim, DecideClaims, DeviceEvent, Limits, Move, Moved, NewMove, Policy, PolicyChange,
     ReleaseDevices, Settled, WithdrawClaims,
 };
+use crate::standby::{Follow, StandbyCertificate, Standing, TakenOver};
+use crate::statistics::Statistics;
+use crate::webhook::{SetWebhook, Webhook, WebhookTest};
 
 endpoints! {
     /// A certificate for the bearer of a one-time token.
@@ -48,6 +52,10 @@ endpoints! {
     session_totp_begin() -> TotpSecret = 200 POST "/api/v1/session/totp", None;
     /// Takes the second factor into use.
     session_totp_confirm() body(TotpCode) -> Session = 200 PUT "/api/v1/session/totp", None;
+    /// One's own sessions, the last one used first.
+    session_list() -> Page<OpenSession> = 200 GET "/api/v1/sessions", None;
+    /// Ends one of one's own sessions.
+    session_end(id: str) -> () = 204 DELETE "/api/v1/sessions/{id}", None;
     /// Administrators and auditors.
     administrator_list() query(ListAdministrators) -> Page<Administrator> = 200 GET "/api/v1/administrators", Some("admin list");
     /// Adds an administrator or auditor.
@@ -87,7 +95,7 @@ endpoints! {
     limits_show(id: MemberId) -> Limits = 200 GET "/api/v1/members/{id}/limits", Some("member limits");
     /// Says what devices a member may register.
     limits_set(id: MemberId) body(Limits) -> Limits = 200 PUT "/api/v1/members/{id}/limits", Some("member limits");
-    /// Who may resolve whose devices.
+    /// Who may resolve whose devices. A member sees what it has set, and its agreements.
     policy_show() -> Policy = 200 GET "/api/v1/policy", Some("policy show");
     /// Puts another policy in the place of the one there is.
     policy_set() body(Policy) -> Policy = 200 PUT "/api/v1/policy", Some("policy set");
@@ -186,6 +194,28 @@ endpoints! {
     /// Takes a transfer that was held back.
     source_accept(netid: NetId) -> Source = 200 POST "/api/v1/sources/{netid}/accept", Some("source accept");
 
+    /// Where events are posted to, and how that goes; a member sees its own.
+    webhook_list() -> Page<Webhook> = 200 GET "/api/v1/webhooks", Some("webhook list");
+    /// Has events posted to a URL; the secret of their signatures is in the answer and nowhere else.
+    webhook_add() body(SetWebhook) -> Webhook = 201 POST "/api/v1/webhooks", Some("webhook add");
+    /// One webhook.
+    webhook_show(id: u64) -> Webhook = 200 GET "/api/v1/webhooks/{id}", Some("webhook list");
+    /// Changes a webhook; one that was disabled works again.
+    webhook_set(id: u64) body(SetWebhook) -> Webhook = 200 PUT "/api/v1/webhooks/{id}", Some("webhook set");
+    /// Posts nothing there any more.
+    webhook_remove(id: u64) -> () = 204 DELETE "/api/v1/webhooks/{id}", Some("webhook remove");
+    /// Posts one message to it, once.
+    webhook_test(id: u64) -> WebhookTest = 200 POST "/api/v1/webhooks/{id}/test", Some("webhook test");
+    /// What this broker is in its federation: the primary, a standby, or one that was replaced.
+    standby() -> Standing = 200 GET "/api/v1/standby", Some("standby status");
+    /// A standby takes the place of the primary.
+    standby_promote() -> Standing = 200 POST "/api/v1/standby/promote", Some("standby promote");
+    /// A certificate for the server of the standby that asks.
+    replication_certificate() body(StandbyCertificate) -> Issued = 201 POST "/api/v1/replication/certificate", None;
+    /// A standby has become the primary: this broker steps down.
+    replication_fence() body(TakenOver) -> () = 204 POST "/api/v1/replication/fence", None;
+    /// What the broker does and has, in figures; a member sees its own share.
+    statistics() -> Statistics = 200 GET "/api/v1/statistics", Some("statistics");
     /// The zones with serials and sizes.
     zone_list() -> Page<ZoneInfo> = 200 GET "/api/v1/zones", Some("zone list");
     /// Looks for mistakes in the zones as they are served.
@@ -261,6 +291,30 @@ pub const STREAMS: &[Endpoint] = &[
         query: None,
         takes: Content::Nothing,
         gives: Content::Octets(&["application/octet-stream"]),
+        status: 200,
+    },
+    Endpoint {
+        name: "replication",
+        method: "GET",
+        path: "/api/v1/replication",
+        about: "Everything that is committed, for a standby: frames without an end, after a copy where that is needed.",
+        verb: None,
+        parameters: &[],
+        query: Some(schema_of::<Follow>),
+        takes: Content::Nothing,
+        gives: Content::Octets(&["application/octet-stream"]),
+        status: 200,
+    },
+    Endpoint {
+        name: "events",
+        method: "GET",
+        path: "/api/v1/events",
+        about: "What happens, as it happens (server-sent events); `Last-Event-ID` or `after` resumes. A member hears of its own.",
+        verb: Some("events"),
+        parameters: &[],
+        query: Some(schema_of::<ListenEvents>),
+        takes: Content::Nothing,
+        gives: Content::Octets(&["text/event-stream"]),
         status: 200,
     },
 ];

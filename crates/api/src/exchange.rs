@@ -6,6 +6,7 @@ use dnsbroker_federation::{DevEui, DomainName, MemberId, NetId, Serial};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::standby::StandbyAt;
 use crate::timestamp::Timestamp;
 
 /// `POST /api/v1/keys`. Exactly one of `member` and `replica` is given.
@@ -68,6 +69,9 @@ pub struct SetReplica {
     /// Whether it may fetch over plain TCP.
     #[serde(default)]
     pub clear_text: bool,
+    /// Where it answers, if it is a standby broker: it gets everything, and may be promoted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub standby: Option<StandbyAt>,
 }
 
 /// A replica.

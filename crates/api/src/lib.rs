@@ -6,6 +6,7 @@ pub mod account;
 pub mod client;
 pub mod endpoint;
 pub mod endpoints;
+pub mod event;
 pub mod exchange;
 pub mod listed;
 pub mod listing;
@@ -13,6 +14,9 @@ pub mod message;
 pub mod operator;
 pub mod ownership;
 pub mod problem;
+pub mod standby;
+pub mod statistics;
 mod timestamp;
+pub mod webhook;
 
 pub use timestamp::Timestamp;

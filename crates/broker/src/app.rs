@@ -7,18 +7,24 @@ use arc_swap::ArcSwap;
 use dnsbroker_api::message::Listeners;
 use dnsbroker_store::View;
 use dnsbroker_store::engine::Engine;
+use tokio_util::sync::CancellationToken;
 
 use crate::account::session::Sessions;
 use crate::announce::Announcer;
+use crate::api::Streams;
 use crate::api::quota::Quotas;
 use crate::committer::Committer;
 use crate::config::Config;
+use crate::expiry::Reminders;
 use crate::moves::Moves;
 use crate::pki::Pki;
 use crate::publication::Lists;
 use crate::seal::Sealer;
 use crate::shared::Shared;
 use crate::source::Sources;
+use crate::standby::take_over::TakeOver;
+use crate::statistics::Statistics;
+use crate::webhook::Webhooks;
 
 /// The parts of a running broker. Cheap to clone.
 #[derive(Clone)]
@@ -52,6 +58,18 @@ pub struct Parts {
     pub config: ArcSwap<Config>,
     /// Where the daemon listens.
     pub listeners: Listeners,
+    /// What the last seconds and minutes were like.
+    pub statistics: Statistics,
+    /// How this broker becomes the primary.
+    pub take_over: TakeOver,
+    /// Where events are posted to.
+    pub webhooks: Webhooks,
+    /// What of its end was told already.
+    pub reminders: Reminders,
+    /// Those who listen to events.
+    pub streams: Streams,
+    /// Ends what goes on for ever, when the daemon stops.
+    pub stop: CancellationToken,
     /// When it started.
     pub started: i64,
     /// Certificates of the broker and its CA, and when they end.

@@ -10,11 +10,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use dnsbroker_api::problem::chain;
+use dnsbroker_store::act::Promote;
+use dnsbroker_store::audit::Row;
 use dnsbroker_store::backup::{self, BackupError};
-use dnsbroker_store::{Act, Actor, Refusal, Settings, Store, Transaction};
+use dnsbroker_store::record::Primary;
+use dnsbroker_store::{Act, Actor, Refusal, ReplayError, Settings, Shipment, Store, Transaction};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::shared::Shared;
+use crate::standby::Elsewhere;
 
 /// Acts that may wait; more are kept back by the channel.
 const QUEUE: usize = 4_096;
@@ -41,6 +45,9 @@ pub enum CommitError {
         /// Whether the disk is full.
         full: bool,
     },
+    /// This broker is not the one that takes changes.
+    #[error(transparent)]
+    Elsewhere(#[from] Elsewhere),
     /// The writer has failed in a way that nobody foresaw. It never goes otherwise while there is somebody to ask it.
     #[error("{WRITER_FAILED}")]
     Failed,
@@ -63,19 +70,32 @@ enum Message {
     Configure(Box<Settings>, oneshot::Sender<Result<(), String>>),
     Dump(Box<Dump>),
     Ping(oneshot::Sender<()>),
+    Replay(Shipment, oneshot::Sender<Result<Vec<Row>, ReplayError>>),
+    Adopt(Box<Store>, oneshot::Sender<()>),
+}
+
+/// A copy of the store, and where what comes after it begins.
+pub struct Dumped {
+    /// The copy, in the form of a backup.
+    pub file: File,
+    /// The place in the outbox of the commit after it.
+    pub place: u64,
+    /// Its last act.
+    pub act: u64,
 }
 
 /// A backup that is asked for.
 struct Dump {
     file: File,
     files: Vec<(String, Vec<u8>)>,
-    reply: oneshot::Sender<Result<File, BackupError>>,
+    reply: oneshot::Sender<Result<Dumped, BackupError>>,
 }
 
 /// Takes acts. Cheap to clone; the writer ends when the last is dropped.
 #[derive(Clone)]
 pub struct Committer {
     queue: mpsc::Sender<Message>,
+    shared: Arc<Shared>,
 }
 
 impl Committer {
@@ -83,14 +103,15 @@ impl Committer {
     pub fn start(store: Store, shared: Arc<Shared>) -> std::io::Result<(Self, std::thread::JoinHandle<()>)> {
         let (queue, messages) = mpsc::channel(QUEUE);
         let writer = Writer { store, shared: Arc::clone(&shared) };
+        let failed = Arc::clone(&shared);
         let run = move || {
             // The queue goes with the writer, so that nobody waits for it; what was half done in memory goes too.
             if catch_unwind(AssertUnwindSafe(|| writer.run(messages))).is_err() {
-                shared.writer_failed(WRITER_FAILED);
+                failed.writer_failed(WRITER_FAILED);
             }
         };
         let thread = std::thread::Builder::new().name("commit".to_owned()).spawn(run)?;
-        Ok((Self { queue }, thread))
+        Ok((Self { queue, shared }, thread))
     }
 
     /// Waits until the writer has come to what was queued before.
@@ -107,6 +128,18 @@ impl Committer {
 
     /// Puts an act into the queue. Acts are done in the order in which this returns.
     pub async fn submit<A: Act>(&self, actor: Actor, act: A) -> Result<Pending<A::Done>, CommitError> {
+        match self.shared.standing.elsewhere() {
+            Some(elsewhere) => Err(elsewhere.into()),
+            None => self.enqueue(actor, act).await,
+        }
+    }
+
+    /// The act by which a standby becomes the primary: the one that it takes.
+    pub async fn promote(&self, actor: Actor, act: Promote) -> Result<Arc<Primary>, CommitError> {
+        self.enqueue(actor, act).await?.done().await
+    }
+
+    async fn enqueue<A: Act>(&self, actor: Actor, act: A) -> Result<Pending<A::Done>, CommitError> {
         let (reply, answer) = oneshot::channel();
         let reply = Arc::new(Mutex::new(Some(reply)));
         let failed = Arc::clone(&reply);
@@ -147,10 +180,24 @@ impl Committer {
         &self,
         file: File,
         files: Vec<(String, Vec<u8>)>,
-    ) -> Result<Result<File, BackupError>, CommitError> {
+    ) -> Result<Result<Dumped, BackupError>, CommitError> {
         let (reply, answer) = oneshot::channel();
         let dump = Box::new(Dump { file, files, reply });
         self.queue.send(Message::Dump(dump)).await.map_err(|_| CommitError::Failed)?;
+        answer.await.map_err(|_| CommitError::Failed)
+    }
+
+    /// Takes what the primary has committed; gives the audit rows in it.
+    pub async fn replay(&self, shipment: Shipment) -> Result<Result<Vec<Row>, ReplayError>, CommitError> {
+        let (reply, answer) = oneshot::channel();
+        self.queue.send(Message::Replay(shipment, reply)).await.map_err(|_| CommitError::Failed)?;
+        answer.await.map_err(|_| CommitError::Failed)
+    }
+
+    /// Goes on with another store: a copy of the primary's.
+    pub async fn adopt(&self, store: Store) -> Result<(), CommitError> {
+        let (reply, answer) = oneshot::channel();
+        self.queue.send(Message::Adopt(Box::new(store), reply)).await.map_err(|_| CommitError::Failed)?;
         answer.await.map_err(|_| CommitError::Failed)
     }
 }
@@ -228,7 +275,23 @@ impl Writer {
                 let mut out = BufWriter::new(file);
                 let written = backup::write(&*self.store.engine(), &files, &mut out);
                 let file = written.and_then(|()| Ok(out.into_inner().map_err(std::io::IntoInnerError::into_error)?));
-                let _ = reply.send(file);
+                // Between two commits: what comes next is what is not in it.
+                let (place, act) = (self.shared.outbox.end(), self.store.view().audit.number);
+                let _ = reply.send(file.map(|file| Dumped { file, place, act }));
+            }
+            Message::Replay(shipment, reply) => {
+                self.commit(std::mem::take(group));
+                let _ = reply.send(self.replay(&shipment));
+            }
+            Message::Adopt(store, reply) => {
+                self.commit(std::mem::take(group));
+                let last = self.store.view();
+                self.store = *store;
+                self.store.succeed(&last);
+                let view = self.store.view();
+                self.shared.events.jump(view.audit.number, view.zones.serial());
+                self.shared.publish(view);
+                let _ = reply.send(());
             }
         }
     }
@@ -239,11 +302,32 @@ impl Writer {
         Ok(())
     }
 
+    fn replay(&mut self, shipment: &Shipment) -> Result<Vec<Row>, ReplayError> {
+        let started = Instant::now();
+        match self.store.replay(shipment) {
+            Ok((view, rows)) => {
+                let serial = view.zones.serial();
+                self.shared.publish(view);
+                self.shared.events.acts(rows.clone(), serial);
+                self.shared.store_committed(rows.len(), started.elapsed());
+                Ok(rows)
+            }
+            Err(error) => {
+                if let ReplayError::Engine(_) | ReplayError::Open(_) = &error {
+                    self.shared.store_failed(&chain(&error));
+                }
+                Err(error)
+            }
+        }
+    }
+
     fn commit(&mut self, group: Vec<(Job, Fail)>) {
         if group.is_empty() {
             return;
         }
         let started = Instant::now();
+        let standbys = self.store.view().replicas.values().any(|replica| replica.standby.is_some());
+        self.store.ship(standbys);
         let acts = group.len();
         let mut transaction = match self.store.begin(now()) {
             Ok(transaction) => transaction,
@@ -256,10 +340,14 @@ impl Writer {
             }
         };
         let acknowledge: Vec<Acknowledge> = group.into_iter().map(|(job, _)| job(&mut transaction)).collect();
-        let finished = transaction.finish();
+        let mut finished = transaction.finish();
+        let rows = finished.take_rows();
         let result = match self.store.commit(finished) {
             Ok(view) => {
+                self.shared.outbox.committed(self.store.take_shipment(), &view.audit);
+                let serial = view.zones.serial();
                 self.shared.publish(view);
+                self.shared.events.acts(rows, serial);
                 self.shared.store_committed(acts, started.elapsed());
                 Ok(())
             }
@@ -315,7 +403,7 @@ mod tests {
         let settings =
             Settings { broker: name("broker.fed.example"), timing: Timing::default(), public: PublicZone::default() };
         let store = Store::create(engine, identity, settings).expect("a store");
-        let shared = Shared::new(store.view());
+        let shared = Shared::new(store.view(), crate::standby::Role::Primary);
         let (committer, thread) = Committer::start(store, Arc::clone(&shared)).expect("a writer");
         committer.commit(Actor::Broker, witness()).await.expect("taken");
         assert!(readiness(&shared).0.is_success() && health_of(&shared).0.is_success());

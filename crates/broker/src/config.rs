@@ -9,6 +9,7 @@ use dnsbroker_zone::zones::Timing;
 use serde::Deserialize;
 
 use crate::limits::Limits;
+use crate::webhook::WebhookConfig;
 
 /// Everything an administrator can set.
 #[derive(Debug, Clone, Deserialize)]
@@ -50,6 +51,12 @@ pub struct Config {
     /// Revocation lists, OCSP and CA certificates, over plain HTTP.
     #[serde(default)]
     pub pki: Option<PkiConfig>,
+    /// Where events are posted to.
+    #[serde(default)]
+    pub webhooks: WebhookConfig,
+    /// Another broker that this one follows.
+    #[serde(default)]
+    pub standby: Option<StandbyConfig>,
     /// The CA.
     #[serde(default)]
     pub ca: CaConfig,
@@ -153,6 +160,36 @@ pub struct PkiConfig {
     /// absent. It stands in certificates for as long as they live.
     #[serde(default)]
     pub url: Option<String>,
+}
+
+/// A standby: `dnsbroker standby init` writes this.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StandbyConfig {
+    /// This broker's own name, within the federation.
+    pub name: DomainName,
+    /// URL of the primary's API.
+    pub primary: String,
+    /// Where to connect, if not where the URL's name leads.
+    #[serde(default)]
+    pub connect: Option<SocketAddr>,
+    /// Directory of the certificate and key that are shown to the primary: `client.pem`, `client.key`.
+    #[serde(default = "StandbyConfig::default_credential")]
+    pub credential: PathBuf,
+    /// Look-ups are not answered when the primary has not been heard for so many seconds: so long may a revocation there be
+    /// without effect here.
+    #[serde(default = "StandbyConfig::default_max_age")]
+    pub max_age_seconds: u64,
+}
+
+impl StandbyConfig {
+    fn default_credential() -> PathBuf {
+        "standby".into()
+    }
+
+    fn default_max_age() -> u64 {
+        60
+    }
 }
 
 /// The CA's files.
@@ -274,6 +311,17 @@ impl Config {
             !url.starts_with("http://") || url.len() > 128 || !url.bytes().all(|b| b.is_ascii_graphic())
         }) {
             return wrong("pki.url begins with http:// and has 128 characters at most: it stands in every certificate");
+        }
+        if let Some(standby) = &self.standby {
+            if !(3..=86_400).contains(&standby.max_age_seconds) {
+                return wrong("standby.max_age_seconds is from 3 to 86400: a heartbeat comes each second");
+            }
+            if !standby.name.is_within(&self.federation) {
+                return wrong("standby.name is not within the federation");
+            }
+            if !standby.primary.starts_with("https://") {
+                return wrong("standby.primary begins with https://");
+            }
         }
         if let Some(problem) = self.limits.problem() {
             return wrong(&format!("limits: {problem}"));

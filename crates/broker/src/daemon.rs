@@ -9,8 +9,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, anyhow, bail};
 use arc_swap::ArcSwap;
 use dnsbroker_api::message::Listeners;
+use dnsbroker_ca::ServerName;
 use dnsbroker_federation::DomainName;
-use dnsbroker_store::act::{PublishPrivate, PublishPublic};
+use dnsbroker_store::act::{PublishPrivate, PublishPublic, SetPrimary};
+use dnsbroker_store::engine::{Engine, Switch};
 use dnsbroker_store::{Actor, Identity, Settings, Store, View};
 use dnsbroker_zone::zones::PublicZone;
 use rustls_pki_types::CertificateDer;
@@ -32,12 +34,18 @@ use crate::listen::{Places, advice, bind_tcp};
 use crate::logging::Logging;
 use crate::moves::Moves;
 use crate::pki::{Pki, brought, server_names};
-use crate::public_zone::{self, PublicNames};
+use crate::public_zone::{self, OtherBroker, PublicNames};
 use crate::publication::Lists;
 use crate::seal::Sealer;
 use crate::shared::Shared;
 use crate::source::{self, Sources};
+use crate::standby::Role;
+use crate::standby::follow::{self, Follower};
+use crate::standby::link::Link;
+use crate::standby::take_over::{self, TakeOver, own_name};
+use crate::statistics::{self, Statistics};
 use crate::tls::{ClientTrust, Mutual, Service, TlsMaterial, TlsSwap};
+use crate::webhook::{self, Webhooks};
 use crate::{api, dns, https, moves, ops, publication, zone_file};
 
 /// How often certificates are looked at.
@@ -50,6 +58,8 @@ const WRITER_STALL: Duration = Duration::from_secs(300);
 const HTTPS: u16 = 443;
 /// The same of plain HTTP.
 const HTTP: u16 = 80;
+/// The path of DNS over HTTPS.
+pub const DOH_PATH: &str = "/dns-query";
 
 /// A running broker.
 pub struct Daemon {
@@ -60,6 +70,7 @@ pub struct Daemon {
     writer: JoinHandle<()>,
     /// The configuration's file, to be read again.
     file: PathBuf,
+    signals: Signals,
 }
 
 /// The certificates in use, to be swapped without a restart.
@@ -100,7 +111,11 @@ impl Daemon {
     pub async fn start(file: &Path) -> anyhow::Result<Self> {
         let config = Config::read(file)?;
         protect_process();
-        let (committer, writer, shared, engine) = open_store(&config)?;
+        // Before anything answers: who sees it answer may stop it at once, and it shall end in good order.
+        let signals = Signals::new()?;
+        let Opened { committer, writer, shared, engine } = open_store(&config)?;
+        let copies = Arc::clone(&engine);
+        let engine: Arc<dyn Engine> = engine;
         let bound = Bound::new(&config).await?;
         let listeners = bound.listeners(&config)?;
         let base = Some(listeners.pki_url.clone()).filter(|url| !url.is_empty());
@@ -109,6 +124,7 @@ impl Daemon {
         check_secrets(&shared.view.load(), &sealer);
         let own = listeners.dns.iter().map(SocketAddr::ip).filter(|ip| !ip.is_unspecified()).collect();
         let announcer = Announcer::new(Arc::clone(&shared), Arc::clone(&sealer), own);
+        let stop = CancellationToken::new();
         let app = App::new(Parts {
             shared,
             sealer,
@@ -123,6 +139,12 @@ impl Daemon {
             moves: Moves::default(),
             config: ArcSwap::from_pointee(config),
             listeners,
+            statistics: Statistics::default(),
+            reminders: crate::expiry::Reminders::default(),
+            take_over: TakeOver::default(),
+            webhooks: Webhooks::default(),
+            streams: api::Streams::default(),
+            stop: stop.clone(),
             started: now(),
             expiries: Mutex::default(),
         });
@@ -134,10 +156,11 @@ impl Daemon {
         let api = with_mutual(&app, Service::Api, |mutual| TlsSwap::mutual(&front, mutual))?;
         let client = Arc::new(ArcSwap::from_pointee(own));
         let tls = Certificates { doh: Arc::new(doh), api: Arc::new(api), xot: Arc::new(xot), client, shown };
-        let daemon =
-            Self { app, tls, tasks: TaskTracker::new(), stop: CancellationToken::new(), writer, file: file.to_owned() };
-        publication::refresh(&daemon.app).await;
-        daemon.serve(bound);
+        let daemon = Self { app, tls, tasks: TaskTracker::new(), stop, writer, file: file.to_owned(), signals };
+        if daemon.app.shared.standing.elsewhere().is_none() {
+            publication::refresh(&daemon.app).await;
+        }
+        daemon.serve(bound, copies).await;
         Ok(daemon)
     }
 
@@ -146,7 +169,7 @@ impl Daemon {
         &self.app
     }
 
-    fn serve(&self, bound: Bound) {
+    async fn serve(&self, bound: Bound, engine: Arc<Switch>) {
         let (app, stop) = (&self.app, &self.stop);
         let limits = app.config.load().limits.clone();
         let front = Arc::new(Doh {
@@ -166,8 +189,7 @@ impl Daemon {
             let routes = publication::routes(app.clone());
             self.tasks.spawn(https::serve_plain(listener, routes, limits.clone(), stop.clone()));
         }
-        self.tasks.spawn(publication::keep(app.clone(), stop.clone()));
-        self.tasks.spawn(moves::run(app.clone(), stop.clone()));
+        self.tasks.spawn(statistics::keep(app.clone()));
         let desk = Arc::new(dns::Desk {
             shared: Arc::clone(&app.shared),
             committer: app.committer.clone(),
@@ -198,17 +220,39 @@ impl Daemon {
             limits,
             material: client,
         };
-        app.sources.start(means);
-        app.announcer.reconcile();
+        match app.shared.standing.role() {
+            Role::Primary => self.tasks.spawn(as_primary(app.clone(), means)),
+            Role::Standby { .. } => {
+                self.follow(engine).await;
+                let app = app.clone();
+                self.tasks.spawn(async move {
+                    tokio::select! {
+                        () = app.stop.cancelled() => {}
+                        () = app.take_over.promoted.notified() => as_primary(app.clone(), means).await,
+                    }
+                })
+            }
+            Role::Fenced(_) => self.tasks.spawn(async {}),
+        };
         let Listeners { dns, doh, xot, api, metrics, .. } = &app.listeners;
         let view = app.view();
         let (serial, devices) = (view.zones.serial(), view.zones.devices().len());
         tracing::info!(?dns, ?doh, ?xot, ?api, ?metrics, %serial, devices, "dnsbroker serves");
     }
 
+    /// Follows the primary.
+    async fn follow(&self, engine: Arc<Switch>) {
+        let config = self.app.config.load_full();
+        let (Some(link), Some(standby)) = (link(&config), &config.standby) else { return };
+        let max_age = Duration::from_secs(standby.max_age_seconds);
+        let stop = self.stop.child_token();
+        let follower = Follower::new(self.app.clone(), link, engine, max_age);
+        let task = self.tasks.spawn(follower.run(stop.clone()));
+        self.app.take_over.following(stop, task).await;
+    }
+
     /// Runs until SIGTERM or SIGINT; SIGHUP reloads.
-    pub async fn run(self, logging: &Logging) -> anyhow::Result<()> {
-        let mut signals = Signals::new()?;
+    pub async fn run(mut self, logging: &Logging) -> anyhow::Result<()> {
         tell_systemd(&[sd_notify::NotifyState::Ready]);
         if let Some(period) = sd_notify::watchdog_enabled() {
             tokio::spawn(watch(self.app.committer.clone(), period, self.stop.clone()));
@@ -216,6 +260,7 @@ impl Daemon {
         let mut renewal = tokio::time::interval(RENEWAL_CHECK);
         let mut authorities = self.app.pki.changes();
         loop {
+            let signals = &mut self.signals;
             tokio::select! {
                 _ = signals.hangup.recv() => {
                     tell_systemd(&[sd_notify::NotifyState::Reloading, sd_notify::NotifyState::monotonic_usec_now()?]);
@@ -294,8 +339,12 @@ impl Daemon {
         with_mutual(&self.app, Service::Xot, |mutual| self.tls.xot.replace_mutual(&own, mutual))?;
         with_mutual(&self.app, Service::Api, |mutual| self.tls.api.replace_mutual(&front, mutual))?;
         self.tls.client.store(Arc::new(own));
-        *self.tls.shown.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = new;
-        tracing::info!("the broker's certificate, or what clients' certificates are held against, is new");
+        let mut shown = self.tls.shown.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        match shown.0 == new.0 {
+            true => tracing::info!("clients' certificates are held against other CAs, or another list of revoked ones"),
+            false => tracing::info!("the broker's certificate is a new one"),
+        }
+        *shown = new;
         Ok(())
     }
 }
@@ -413,7 +462,12 @@ fn protect_process() {
     }
 }
 
-type Opened = (Committer, JoinHandle<()>, Arc<Shared>, Arc<dyn dnsbroker_store::engine::Engine>);
+struct Opened {
+    committer: Committer,
+    writer: JoinHandle<()>,
+    shared: Arc<Shared>,
+    engine: Arc<Switch>,
+}
 
 fn open_store(config: &Config) -> anyhow::Result<Opened> {
     let dir = config.path(&config.store.dir);
@@ -421,6 +475,7 @@ fn open_store(config: &Config) -> anyhow::Result<Opened> {
     if let Some(warning) = kind.warning() {
         tracing::warn!("{warning}");
     }
+    follow::finish_swap(config)?;
     if !dir.is_dir() {
         bail!("there is no store in {}: `dnsbroker init` makes one", dir.display());
     }
@@ -428,9 +483,10 @@ fn open_store(config: &Config) -> anyhow::Result<Opened> {
     let identity = Identity { federation: config.federation.clone(), labels: config.zones.labels.clone() };
     let store = Store::open(Arc::clone(&engine), identity, settings(config, PublicZone::default())?)
         .with_context(|| format!("cannot open the store in {}", dir.display()))?;
-    let shared = Shared::new(store.view());
+    let view = store.view();
+    let shared = Shared::new(Arc::clone(&view), take_over::role(config, view.primary.as_deref()));
     let (committer, writer) = Committer::start(store, Arc::clone(&shared))?;
-    Ok((committer, writer, shared, engine))
+    Ok(Opened { committer, writer, shared, engine: Arc::new(Switch::new(engine)) })
 }
 
 /// What a store takes from the configuration.
@@ -466,12 +522,12 @@ impl Bound {
         let (doh, api, metrics) = (addresses(&self.doh)?, addresses(&self.api)?, addresses(&self.metrics)?);
         let xot = addresses(&self.xot)?;
         let dns = self.dns.iter().map(dns::Sockets::address).collect::<std::io::Result<Vec<_>>>()?;
-        let broker = config.broker()?;
+        let broker = own_name(config);
         let url = |bound: &[SocketAddr], port: Option<u16>, path: &str| {
             let port = port.or_else(|| bound.first().map(SocketAddr::port));
             port.map(|port| https_url(&broker, port) + path).unwrap_or_default()
         };
-        let doh_url = url(&doh, config.doh.as_ref().and_then(|doh| doh.public_port), "/dns-query");
+        let doh_url = url(&doh, config.doh.as_ref().and_then(|doh| doh.public_port), DOH_PATH);
         let api_url = url(&api, config.api.as_ref().and_then(|api| api.public_port), "");
         let pki = addresses(&self.pki)?;
         let pki_url = match &config.pki {
@@ -496,7 +552,7 @@ fn cannot_listen(error: std::io::Error, what: &str, address: SocketAddr, section
 }
 
 /// `https://<name>[:port]`, the name without its final dot, as certificates and browsers have it.
-fn https_url(name: &DomainName, port: u16) -> String {
+pub fn https_url(name: &DomainName, port: u16) -> String {
     let name = name.to_string();
     let name = name.trim_end_matches('.');
     if port == HTTPS { format!("https://{name}") } else { format!("https://{name}:{port}") }
@@ -509,10 +565,73 @@ pub fn http_url(name: &DomainName, port: u16) -> String {
     if port == HTTP { format!("http://{name}") } else { format!("http://{name}:{port}") }
 }
 
+/// The way to the primary, for a broker that was made as a standby.
+fn link(config: &Config) -> Option<Link> {
+    let standby = config.standby.as_ref()?;
+    Some(Link {
+        url: standby.primary.clone(),
+        connect: standby.connect,
+        root: config.path(&config.ca.dir).join("root.pem"),
+        credential: config.path(&standby.credential),
+    })
+}
+
+/// What only a primary does: it moves devices when their time has come, fetches from sources, tells replicas, signs lists of revoked certificates, publishes the
+/// brokers' names.
+async fn as_primary(app: App, means: source::Means) {
+    app.sources.start(means);
+    app.announcer.reconcile();
+    let lists = publication::keep(app.clone(), app.stop.clone());
+    let config = app.config.load_full();
+    let old = async {
+        if let Some(link) = link(&config) {
+            // It was a standby: names and certificate are others from now on.
+            if let Err(error) = publish(&app).await {
+                tracing::error!(error = format!("{error:#}"), "the zones are not published under this broker's name");
+            }
+            app.pki.wake();
+            take_over::tell_old(app.clone(), link).await;
+        }
+    };
+    let brokers = async {
+        loop {
+            tokio::select! {
+                () = app.stop.cancelled() => return,
+                () = app.take_over.brokers.notified() => {}
+            }
+            if let Err(error) = publish(&app).await {
+                tracing::error!(error = format!("{error:#}"), "the brokers' names are not published");
+            }
+        }
+    };
+    let moves = moves::run(app.clone(), app.stop.clone());
+    let webhooks = webhook::keep(app.clone());
+    tokio::join!(lists, moves, old, brokers, webhooks);
+}
+
 /// Puts the public zone in place, under a new serial if it differs from the last one.
 async fn publish(app: &App) -> anyhow::Result<()> {
     let config = app.config.load_full();
+    if app.shared.standing.elsewhere().is_some() {
+        return follow::configure(app).await;
+    }
+    let reached = take_over::reached(app);
+    let port = |url: &str| url.trim_end_matches(DOH_PATH).rsplit_once(':').and_then(|(_, port)| port.parse().ok());
+    let own = OtherBroker {
+        name: reached.name.clone(),
+        addresses: reached.addresses.clone(),
+        port: port(&reached.doh_url).unwrap_or(HTTPS),
+    };
+    app.committer.commit(Actor::Broker, SetPrimary(reached)).await.context("cannot say where this broker is")?;
     let broker = config.broker()?;
+    let view = app.view();
+    let standbys = view.replicas.values().filter_map(|replica| replica.standby.as_ref());
+    let standbys =
+        standbys.map(|at| OtherBroker { name: at.name.clone(), addresses: at.addresses.clone(), port: at.port });
+    // A standby that was promoted answers under the federation's broker's name too.
+    let mut others: Vec<OtherBroker> =
+        std::iter::once(own).chain(standbys).filter(|other| other.name != broker).collect();
+    others.dedup_by(|one, other| one.name == other.name);
     let addresses = public_zone::addresses(&config, &app.listeners.doh);
     let doh = config.doh.as_ref();
     let names = PublicNames {
@@ -521,6 +640,7 @@ async fn publish(app: &App) -> anyhow::Result<()> {
         addresses: &addresses,
         doh_port: doh.and_then(|doh| doh.public_port).or(app.listeners.doh.first().map(SocketAddr::port)),
         caa: &config.caa,
+        others: &others,
         ttl: config.zones.timing.ttl,
     };
     let mut records = names.records().context("the broker's name is too long for its SVCB record")?;
@@ -551,8 +671,15 @@ struct Served {
 
 async fn certificates(app: &App) -> anyhow::Result<Served> {
     let config = app.config.load_full();
-    let names = server_names(&config.broker()?, &public_zone::addresses(&config, &app.listeners.doh));
-    let server = app.pki.server(&names, &app.committer, now()).await.context("cannot make the broker's certificate")?;
+    let mut names = server_names(&own_name(&config), &public_zone::addresses(&config, &app.listeners.doh));
+    let broker = ServerName::Dns(config.broker()?);
+    if !names.contains(&broker) {
+        names.push(broker);
+    }
+    let server = match app.shared.standing.elsewhere() {
+        None => app.pki.server(&names, &app.committer, now()).await.context("cannot make the broker's certificate")?,
+        Some(_) => app.pki.kept_server().context("the certificate that the primary has issued cannot be used")?,
+    };
     let (own, mut not_after) = server;
     let paths = config.doh.as_ref().and_then(|doh| doh.certificate.as_ref().zip(doh.key.as_ref()));
     let front = match paths {

@@ -2,13 +2,16 @@
 //! metrics, log and status.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
+use dnsbroker_api::Timestamp;
 use dnsbroker_store::View;
 use dnsbroker_store::record::Certificate;
+use serde_json::json;
 
 use crate::app::App;
 use crate::committer::now;
+use crate::events::Audience;
 
 const DAY: i64 = 86_400;
 /// CAs are warned about this long before their end, in days: a ceremony needs people.
@@ -66,9 +69,26 @@ pub fn overdue(view: &View) -> Vec<(String, i64)> {
     late.map(|(holder, certificate)| (holder, certificate.not_after)).collect()
 }
 
-/// Says in the log what ends soon.
+/// What was told of already, by kind and name, and on which day: once a day is enough.
+#[derive(Default)]
+pub struct Reminders(Mutex<BTreeMap<(&'static str, String), i64>>);
+
+impl Reminders {
+    fn due(&self, kind: &'static str, name: &str, now: i64) -> bool {
+        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        told.retain(|_, day| *day == now / DAY);
+        told.insert((kind, name.to_owned()), now / DAY).is_none()
+    }
+}
+
+/// Says in the log and in events what ends soon.
 pub fn warn(app: &App) {
     let now = now();
+    let tell = |kind, name: &str, not_after: i64, audience| {
+        if app.reminders.due(kind, name, now) {
+            app.shared.events.notice(kind, name, audience, json!({ "not_after": Timestamp(not_after) }));
+        }
+    };
     for (name, not_after) in app.expiries.lock().unwrap_or_else(PoisonError::into_inner).iter() {
         if name == ROOT_LIST {
             continue;
@@ -76,8 +96,10 @@ pub fn warn(app: &App) {
         let (days, ahead) = ((not_after - now) / DAY, if name.contains("CA") { CA_DAYS } else { BROUGHT_DAYS });
         if *not_after < now {
             tracing::error!("the {name} certificate has expired");
+            tell("certificate.overdue", name, *not_after, Audience::Administrators);
         } else if days < ahead {
             tracing::warn!("the {name} certificate ends in {days} days");
+            tell("certificate.expiring", name, *not_after, Audience::Administrators);
         }
     }
     if let Some(end) = app.pki.root_crl().and_then(|list| dnsbroker_ca::crl_times(&list).ok()).map(|(_, next)| next)
@@ -87,13 +109,18 @@ pub fn warn(app: &App) {
         tracing::warn!(
             "the root's list of revoked CAs ends in {hours} hours: sign another with `dnsbroker ca sign-crl`"
         );
+        tell("certificate.expiring", "the root's list of revoked CAs", end, Audience::Administrators);
     }
-    for (holder, not_after) in overdue(&app.view()) {
+    let late = holders(&app.view(), now).into_iter().filter(|(_, certificate)| is_overdue(certificate, now));
+    for (holder, certificate) in late {
+        let not_after = certificate.not_after;
         match (not_after - now) / 3_600 {
             hours if not_after >= now => {
                 tracing::warn!(holder, "its certificate ends in {hours} hours and has not been renewed");
             }
             _ => tracing::warn!(holder, "its certificate has ended and was not renewed"),
         }
+        let audience = certificate.member.as_ref().map_or(Audience::Administrators, Audience::member);
+        tell("certificate.overdue", &holder, not_after, audience);
     }
 }

@@ -9,7 +9,9 @@ use std::time::Duration;
 use dnsbroker_store::{Denial, View};
 use dnsbroker_zone::answer::{Answered, Outcome};
 
+use crate::histogram::{Counts, Histogram, at_most};
 use crate::shared::Tally;
+use crate::statistics::Sample;
 
 /// How a message came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -209,14 +211,16 @@ const BUCKETS: [(u64, &str); 8] = [
 /// One counter on a cache line of its own.
 #[derive(Default)]
 #[repr(align(64))]
-struct Counter(AtomicU64);
+pub struct Counter(AtomicU64);
 
 impl Counter {
-    fn add(&self, count: u64) {
+    /// Counts so many more.
+    pub fn add(&self, count: u64) {
         self.0.fetch_add(count, Ordering::Relaxed);
     }
 
-    fn get(&self) -> u64 {
+    /// How many were counted.
+    pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
@@ -225,9 +229,8 @@ impl Counter {
 #[derive(Default)]
 pub struct Metrics {
     answers: [[Counter; Outcome::ALL.len()]; Transport::ALL.len()],
-    /// Time to make an answer, by bucket; the last is everything longer.
-    took: [Counter; BUCKETS.len() + 1],
-    took_nanoseconds: Counter,
+    /// Time to make an answer over DoH, and over all else.
+    took: [Histogram; 2],
     handshakes: [Counter; Handshake::ALL.len()],
     xot_handshakes: [Counter; Handshake::ALL.len()],
     transfers: [By<TransferKind>; 2],
@@ -253,10 +256,22 @@ impl Metrics {
     pub fn dns(&self, transport: Transport, answered: &Answered, took: Duration) {
         let outcome = Outcome::ALL.iter().position(|outcome| *outcome == answered.outcome).unwrap_or_default();
         self.answers[transport as usize][outcome].add(1);
-        let nanoseconds = took.as_nanos() as u64;
-        let bucket = BUCKETS.iter().position(|(bound, _)| nanoseconds <= *bound).unwrap_or(BUCKETS.len());
-        self.took[bucket].add(1);
-        self.took_nanoseconds.add(nanoseconds);
+        self.took[usize::from(transport != Transport::Doh)].add(took);
+    }
+
+    /// What statistics are made of, as of now.
+    pub fn sample(&self) -> Sample {
+        Sample {
+            answers: std::array::from_fn(|outcome| self.answers[Transport::Doh as usize][outcome].get()),
+            took: self.took[0].counts(),
+            commits: self.commits.get(),
+            acts: self.acts.get(),
+        }
+    }
+
+    /// Open DoH connections.
+    pub fn connections(&self) -> u64 {
+        self.connections.load(Ordering::Relaxed).max(0) as u64
     }
 
     /// Counts a handshake.
@@ -364,15 +379,10 @@ impl Metrics {
             "DoH requests answered with an HTTP error.",
             self.http_errors.get(),
         );
-        page.one(
-            "dnsbroker_connections",
-            "gauge",
-            "Open DoH connections.",
-            self.connections.load(Ordering::Relaxed).max(0) as u64,
-        );
+        page.one("dnsbroker_connections", "gauge", "Open DoH connections.", self.connections());
         page.family("dnsbroker_member_queries_total", "counter", "DoH queries by member.");
         for (id, tally) in members {
-            page.sample(&format!("member=\"{id}\""), tally.queries.load(Ordering::Relaxed));
+            page.sample(&format!("member=\"{id}\""), tally.answers().iter().sum());
         }
         page.family(
             "dnsbroker_member_unknown_total",
@@ -461,14 +471,15 @@ impl Metrics {
     fn render_took(&self, page: &mut Page) {
         let name = "dnsbroker_answer_seconds";
         page.family(name, "histogram", "Time to make an answer, without transport.");
-        let mut count = 0;
-        for ((_, bound), counter) in BUCKETS.iter().zip(&self.took) {
-            count += counter.get();
+        let [doh, others] = [self.took[0].counts(), self.took[1].counts()];
+        let counts: Counts = std::array::from_fn(|place| doh[place] + others[place]);
+        for (nanoseconds, bound) in BUCKETS {
+            let count = at_most(&counts, nanoseconds);
             page.line(&format!("{name}_bucket{{le=\"{bound}\"}} {count}"));
         }
-        count += self.took[BUCKETS.len()].get();
+        let count: u64 = counts.iter().sum();
         page.line(&format!("{name}_bucket{{le=\"+Inf\"}} {count}"));
-        page.line(&format!("{name}_sum {}", self.took_nanoseconds.get() as f64 / 1e9));
+        page.line(&format!("{name}_sum {}", (self.took[0].sum() + self.took[1].sum()) as f64 / 1e9));
         page.line(&format!("{name}_count {count}"));
     }
 }

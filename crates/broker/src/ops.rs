@@ -53,6 +53,7 @@ async fn metrics(State(app): State<App>) -> Response {
         let left = certificate.not_after - now();
         text.push_str(&format!("dnsbroker_holder_certificate_expiry_seconds{{holder=\"{holder}\"}} {left}\n"));
     }
+    text.push_str(&crate::standby::follow::metrics(&app));
     let ready = u8::from(app.shared.trouble().is_none());
     text.push_str("# HELP dnsbroker_ready Whether zones are served and changes are taken.\n");
     text.push_str(&format!("# TYPE dnsbroker_ready gauge\ndnsbroker_ready {ready}\n"));

@@ -30,8 +30,21 @@ pub struct PublicNames<'a> {
     pub doh_port: Option<u16>,
     /// Who may issue certificates; nobody else's CA where it is empty.
     pub caa: &'a [String],
+    /// Brokers that answer beside it.
+    pub others: &'a [OtherBroker],
     /// Seconds.
     pub ttl: u32,
+}
+
+/// A broker that answers beside this one: a standby.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OtherBroker {
+    /// Its name.
+    pub name: DomainName,
+    /// Its addresses.
+    pub addresses: Vec<IpAddr>,
+    /// Its port of DoH.
+    pub port: u16,
 }
 
 impl PublicNames<'_> {
@@ -40,16 +53,22 @@ impl PublicNames<'_> {
         let record =
             |owner: &DomainName, rtype, rdata| PublicRecord { owner: owner.clone(), rtype, ttl: self.ttl, rdata };
         let mut records = Vec::new();
-        for address in self.addresses {
-            records.push(match address {
-                IpAddr::V4(address) => record(self.broker, RecordType::A, rdata::a(*address)),
-                IpAddr::V6(address) => record(self.broker, RecordType::AAAA, rdata::aaaa(*address)),
-            });
-        }
+        let at = |owner: &DomainName, address: &IpAddr| match address {
+            IpAddr::V4(address) => record(owner, RecordType::A, rdata::a(*address)),
+            IpAddr::V6(address) => record(owner, RecordType::AAAA, rdata::aaaa(*address)),
+        };
+        records.extend(self.addresses.iter().map(|address| at(self.broker, address)));
         if let Some(port) = self.doh_port {
             let svcb = rdata::svcb_doh(self.broker, port, DOH_PATH);
             records.push(record(&self.broker.child("_dns")?, RecordType::SVCB, svcb.clone()));
             records.push(record(&"_dns.resolver.arpa".parse()?, RecordType::SVCB, svcb));
+        }
+        for other in self.others {
+            records.extend(other.addresses.iter().map(|address| at(&other.name, address)));
+            let svcb = rdata::svcb_doh(&other.name, other.port, DOH_PATH);
+            records.push(record(&other.name.child("_dns")?, RecordType::SVCB, svcb.clone()));
+            // Whoever knows the broker by its name finds the others there.
+            records.push(record(&self.broker.child("_dns")?, RecordType::SVCB, svcb));
         }
         if self.caa.is_empty() {
             // ";" is nobody: the federation's own CA doesn't look at CAA, and no public CA shall issue these names.
@@ -82,6 +101,43 @@ pub fn fingerprint(records: &[PublicRecord]) -> Vec<u8> {
     octets
 }
 
+/// The records of such octets; none where they are no such.
+pub fn read(mut octets: &[u8]) -> Option<Vec<PublicRecord>> {
+    let mut records = Vec::new();
+    while !octets.is_empty() {
+        // A name ends with the empty label.
+        let mut end = 0;
+        while *octets.get(end)? != 0 {
+            end += 1 + usize::from(octets[end]);
+        }
+        let (owner, rest) = octets.split_at_checked(end + 1)?;
+        let (rtype, rest) = rest.split_first_chunk()?;
+        let (ttl, rest) = rest.split_first_chunk()?;
+        let (length, rest) = rest.split_first_chunk()?;
+        let (rdata, rest) = rest.split_at_checked(u32::from_be_bytes(*length) as usize)?;
+        records.push(PublicRecord {
+            owner: name(owner)?,
+            rtype: RecordType(u16::from_be_bytes(*rtype)),
+            ttl: u32::from_be_bytes(*ttl),
+            rdata: rdata.to_vec(),
+        });
+        octets = rest;
+    }
+    Some(records)
+}
+
+/// A name in wire form, which was one of ours.
+fn name(mut wire: &[u8]) -> Option<DomainName> {
+    let mut text = String::new();
+    while let Some((length, rest)) = wire.split_first().filter(|(length, _)| **length > 0) {
+        let (label, rest) = rest.split_at_checked(usize::from(*length))?;
+        text.push_str(std::str::from_utf8(label).ok()?);
+        text.push('.');
+        wire = rest;
+    }
+    text.parse().ok()
+}
+
 /// The addresses that are published: those of the configuration, or else those DoH is bound to.
 pub fn addresses(config: &Config, doh: &[std::net::SocketAddr]) -> Vec<IpAddr> {
     if !config.addresses.is_empty() {
@@ -100,7 +156,7 @@ mod tests {
     fn names<'a>(federation: &'a DomainName, broker: &'a DomainName, caa: &'a [String]) -> PublicNames<'a> {
         const ADDRESSES: &[IpAddr] =
             &[IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), IpAddr::V6(std::net::Ipv6Addr::LOCALHOST)];
-        PublicNames { federation, broker, addresses: ADDRESSES, doh_port: Some(8441), caa, ttl: 60 }
+        PublicNames { federation, broker, addresses: ADDRESSES, doh_port: Some(8441), caa, others: &[], ttl: 60 }
     }
 
     #[test]
@@ -126,6 +182,9 @@ mod tests {
         let caa = ["letsencrypt.org".to_owned()];
         let other = names(&federation, &broker, &caa).records().expect("records");
         assert_eq!(fingerprint(&own), fingerprint(&own.clone()));
+        assert_eq!(read(&fingerprint(&own)), Some(own.clone()), "and reads back");
+        let octets = fingerprint(&own);
+        assert_eq!(read(&octets[..octets.len() - 1]), None);
         assert_ne!(fingerprint(&own), fingerprint(&other));
         assert_ne!(fingerprint(&own), fingerprint(&own[1..]));
     }

@@ -32,6 +32,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
 use crate::committer::now;
+use crate::pki::Pki;
 
 /// Between two looks at whether a list is due, in case nothing else wakes us.
 const LOOK: Duration = Duration::from_secs(60);
@@ -55,6 +56,24 @@ struct List {
 impl Lists {
     fn get(&self, ca: &str) -> Option<Arc<List>> {
         self.0.load().get(ca).cloned()
+    }
+
+    /// All lists, DER, by the CA's id, with when each was made.
+    pub fn all(&self) -> Vec<(String, i64, Bytes)> {
+        self.0.load().iter().map(|(ca, list)| (ca.clone(), list.this_update, list.der.clone())).collect()
+    }
+
+    /// Takes a list that the primary has signed, to publish it here too.
+    pub fn take(&self, pki: &Pki, ca: &str, der: Vec<u8>) -> Result<(), String> {
+        let authorities = pki.authorities();
+        let issuer = authorities.by_id(ca).ok_or("no CA of that id is here: bring this broker the primary's new CA")?;
+        let (_, revoked) = dnsbroker_ca::read_crl(&der, issuer.certificate()).map_err(|error| chain(&error))?;
+        let (this_update, next_update) = crl_times(&der).map_err(|error| chain(&error))?;
+        if self.get(ca).is_some_and(|known| known.this_update > this_update) {
+            return Err("it is older than the one that is here".to_owned());
+        }
+        self.put(ca.to_owned(), List { der: der.into(), this_update, next_update, revoked });
+        Ok(())
     }
 
     fn put(&self, ca: String, list: List) {
@@ -178,6 +197,10 @@ fn answer(app: &App, request: &[u8]) -> Response {
     let Some(issuer) = authorities.all().find(|issuer| request.is_for(issuer)) else {
         return response(OcspError::Unauthorized.response(), None);
     };
+    if app.shared.standing.is_stale(now()) {
+        // A standby that does not know what was revoked lately must not call anything good.
+        return response(OcspError::TryLater.response(), None);
+    }
     let (view, now, id) = (app.view(), now(), issuer.id());
     let status = |serial: &_| match view.certificates.get(serial).filter(|known| known.ca == id) {
         None => Status::Unknown,

@@ -8,9 +8,15 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use dnsbroker_federation::{MemberId, Serial};
 use dnsbroker_store::View;
+use dnsbroker_zone::answer::Outcome;
+use serde_json::{Value, json};
 use tokio::sync::watch;
 
+use crate::events::{Audience, Events};
 use crate::metrics::Metrics;
+use crate::standby::outbox::Outbox;
+use crate::standby::{Role, Standing};
+use crate::statistics::Transfers;
 
 /// The published state, and what is counted.
 pub struct Shared {
@@ -18,6 +24,14 @@ pub struct Shared {
     pub view: ArcSwap<View>,
     /// What is counted.
     pub metrics: Metrics,
+    /// Whether this broker takes changes, and answers.
+    pub standing: Standing,
+    /// What standbys still have to get.
+    pub outbox: Outbox,
+    /// Zone transfers that have ended.
+    pub transfers: Transfers,
+    /// What happens is told here.
+    pub events: Events,
     /// Tells live connections that admission may have changed.
     generation: watch::Sender<u64>,
     /// Tells of new serials of the private zones.
@@ -34,8 +48,8 @@ pub struct Shared {
 pub struct Tally {
     /// Open connections.
     pub connections: AtomicUsize,
-    /// Queries answered.
-    pub queries: AtomicU64,
+    /// Queries answered, by outcome.
+    answers: [AtomicU64; Outcome::ALL.len()],
     /// The minute that is counted, since 1970.
     minute: AtomicU64,
     /// Names asked for in that minute that are not there.
@@ -49,6 +63,16 @@ pub struct Tally {
 }
 
 impl Tally {
+    /// Counts an answer.
+    pub fn answered(&self, outcome: Outcome) {
+        self.answers[outcome as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Queries answered, by outcome.
+    pub fn answers(&self) -> [u64; Outcome::ALL.len()] {
+        std::array::from_fn(|outcome| self.answers[outcome].load(Ordering::Relaxed))
+    }
+
     /// Counts a name that is not there.
     pub fn count_unknown(&self, now: i64) {
         let minute = (now / 60) as u64;
@@ -77,12 +101,16 @@ impl Tally {
 
 impl Shared {
     /// With a first state.
-    pub fn new(view: Arc<View>) -> Arc<Self> {
+    pub fn new(view: Arc<View>, role: Role) -> Arc<Self> {
         Arc::new(Self {
+            standing: Standing::new(role),
+            outbox: Outbox::new(view.audit.clone()),
             generation: watch::Sender::new(view.generation),
             serial: watch::Sender::new(view.zones.serial()),
+            events: Events::new(view.audit.number, view.zones.serial()),
             view: ArcSwap::new(view),
             metrics: Metrics::default(),
+            transfers: Transfers::default(),
             trouble: Mutex::new(None),
             broken: OnceLock::new(),
             members: Mutex::default(),
@@ -113,6 +141,7 @@ impl Shared {
         let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
         if trouble.is_none() {
             tracing::error!(reason, "the store takes no changes; look-ups go on from memory");
+            self.events.notice("store.trouble", "store", Audience::Administrators, json!({ "reason": reason }));
         }
         *trouble = Some(reason.to_owned());
     }
@@ -122,6 +151,7 @@ impl Shared {
         self.metrics.store_committed(acts, took);
         if self.trouble.lock().unwrap_or_else(PoisonError::into_inner).take().is_some() {
             tracing::info!("the store takes changes again");
+            self.events.notice("store.recovered", "store", Audience::Administrators, Value::Null);
         }
     }
 
@@ -141,7 +171,8 @@ impl Shared {
         if let Some(broken) = self.broken() {
             return Some(broken.to_owned());
         }
-        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        trouble.or_else(|| self.standing.trouble(crate::committer::now()))
     }
 
     /// What is counted of a member.

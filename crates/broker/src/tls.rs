@@ -164,6 +164,32 @@ pub fn client_config(material: &TlsMaterial, trust: Trust) -> Result<ClientConfi
     Ok(config)
 }
 
+/// A client of another broker's API.
+pub fn https_client(
+    roots: Vec<CertificateDer<'static>>,
+    identity: (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>),
+) -> Result<ClientConfig, TlsError> {
+    let mut trusted = RootCertStore::empty();
+    for root in roots {
+        trusted.add(root)?;
+    }
+    let builder = ClientConfig::builder_with_provider(provider()).with_protocol_versions(&[&rustls::version::TLS13])?;
+    let mut config = builder.with_root_certificates(trusted).with_client_auth_cert(identity.0, identity.1)?;
+    config.resumption = Resumption::disabled();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+/// A client of any web server, without a certificate.
+pub fn plain_https_client(roots: RootCertStore) -> Result<ClientConfig, TlsError> {
+    // Others' servers may not know TLS 1.3 yet.
+    let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
+    let mut config = builder.with_root_certificates(roots).with_no_client_auth();
+    config.resumption = Resumption::disabled();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(config)
+}
+
 /// The ALPN of DNS over TLS.
 const DOT: &[u8] = b"dot";
 

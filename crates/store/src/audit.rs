@@ -7,7 +7,7 @@
 use std::ops::ControlFlow;
 
 use aws_lc_rs::digest::{SHA256, digest};
-use dnsbroker_federation::Serial;
+use dnsbroker_federation::{MemberId, Serial};
 use serde::{Deserialize, Serialize};
 
 use crate::engine::{Engine, EngineError, Table};
@@ -31,6 +31,9 @@ pub struct Row {
     pub detail: serde_json::Value,
     /// The serial that the private zones had afterwards.
     pub serial: Serial,
+    /// The members whose business it is, beside the administrators'.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub concerns: Vec<MemberId>,
     /// Hash of the row before, in hexadecimal.
     pub previous: String,
 }

@@ -66,7 +66,7 @@ impl Journal {
                     self.octets += octets;
                 }
                 // The chain is broken here: older history leads nowhere.
-                Step::Broken => self.forget(batch),
+                Step::Broken(_) => self.forget(batch),
             }
         }
     }
@@ -111,25 +111,47 @@ impl Journal {
 pub(crate) struct Draft {
     last: u64,
     steps: Vec<Step>,
+    /// Whether a standby is to be told of what the journal has not.
+    ship: bool,
 }
 
-enum Step {
+pub(crate) enum Step {
     /// A delta, by number and size.
     Kept(u64, usize),
     /// A serial without a delta: what came before is no history any more.
-    Broken,
+    Broken(Leap),
+}
+
+/// What leads to a serial without a delta in the journal.
+pub(crate) enum Leap {
+    /// The zones are the same under this serial.
+    To(Serial),
+    /// A delta that is too large for the journal; empty where nobody is to be told.
+    Delta(Vec<u8>),
 }
 
 impl Draft {
     /// On top of a journal.
-    pub fn new(journal: &Journal) -> Self {
-        Self { last: journal.last, steps: Vec::new() }
+    pub fn new(journal: &Journal, ship: bool) -> Self {
+        Self { last: journal.last, steps: Vec::new(), ship }
+    }
+
+    /// What was added, in order.
+    pub fn steps(&self) -> impl Iterator<Item = &Step> {
+        self.steps.iter()
+    }
+
+    /// Takes a delta of so many octets that is in the batch already, under the next number.
+    pub fn keep(&mut self, octets: usize) {
+        self.last += 1;
+        self.steps.push(Step::Kept(self.last, octets));
     }
 
     /// Writes the next delta. Returns whether it is kept; one that is too large must go into the blocks.
     pub fn append(&mut self, delta: &Delta, batch: &mut Batch) -> Result<bool, serde_json::Error> {
         if delta.device_octets() > MAX_ENTRY_OCTETS {
-            self.break_off();
+            let told = if self.ship { delta.encode()? } else { vec![] };
+            self.break_off(Leap::Delta(told));
             return Ok(false);
         }
         let row = delta.encode()?;
@@ -140,9 +162,9 @@ impl Draft {
     }
 
     /// The next serial has no delta.
-    pub fn break_off(&mut self) {
+    pub fn break_off(&mut self, leap: Leap) {
         self.last += 1;
-        self.steps.push(Step::Broken);
+        self.steps.push(Step::Broken(leap));
     }
 
     /// Where it is, to come back to.

@@ -4,7 +4,7 @@ mod account;
 mod ownership;
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -247,7 +247,38 @@ pub struct Replica {
     pub notify_key: Option<DomainName>,
     /// Whether it may fetch over plain TCP, where TSIG signs and nothing hides.
     pub clear_text: bool,
+    /// Where it answers, if it is a standby broker: it gets everything, and takes the primary's place when it is told to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub standby: Option<StandbyAt>,
     /// When it was added.
+    pub since: Seconds,
+}
+
+/// Where a standby broker is reached.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StandbyAt {
+    /// Its name, as in its certificate.
+    pub name: DomainName,
+    /// Its addresses.
+    pub addresses: Vec<IpAddr>,
+    /// Its port of DNS over HTTPS.
+    pub port: u16,
+}
+
+/// The broker that takes changes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Primary {
+    /// How often a standby has taken the place of a primary. Who has a lower number is no primary any more.
+    pub epoch: u64,
+    /// Its name.
+    pub name: DomainName,
+    /// Where it answers DNS over HTTPS; empty where it does not.
+    pub doh_url: String,
+    /// Where its API is; empty where it has none.
+    pub api_url: String,
+    /// Its addresses.
+    pub addresses: Vec<IpAddr>,
+    /// Since when it is the primary.
     pub since: Seconds,
 }
 

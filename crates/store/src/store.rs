@@ -12,13 +12,14 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::accounts::Accounts;
-use crate::audit::Head;
+use crate::audit::{Head, Row};
 use crate::engine::{Batch, Engine, EngineError, Table};
 use crate::history;
 use crate::identity::Identity;
 use crate::journal::{Draft, Journal};
 use crate::ownership::Ownership;
-use crate::record::{Anchors, CertificateRow, CrlHead, Member, Replica, Seconds, Source, Token, TsigKey};
+use crate::record::{Anchors, CertificateRow, CrlHead, Member, Primary, Replica, Seconds, Source, Token, TsigKey};
+use crate::replication::{Content, Shipment};
 use crate::transaction::Transaction;
 use crate::view::View;
 
@@ -29,8 +30,10 @@ const ZONES_KEY: &[u8] = b"zones";
 const AUDIT_KEY: &[u8] = b"audit";
 pub(crate) const CRLS_KEY: &[u8] = b"crls";
 pub(crate) const PUBLIC_KEY: &[u8] = b"public";
+pub(crate) const PUBLIC_RECORDS_KEY: &[u8] = b"public_records";
 pub(crate) const PRIVATE_KEY: &[u8] = b"private";
 pub(crate) const POLICY_KEY: &[u8] = b"policy";
+pub(crate) const PRIMARY_KEY: &[u8] = b"primary";
 
 /// The heads of zones and journal, written with each change of them.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize, PartialEq, Eq)]
@@ -66,6 +69,9 @@ pub struct Store {
     stored_base: Arc<Base>,
     /// A commit failed, so memory may differ from disk: read again before the next.
     stale: bool,
+    /// Whether commits are put into shipments, and the last one.
+    ship: bool,
+    shipped: Option<Shipment>,
 }
 
 /// Why a store cannot be opened.
@@ -154,7 +160,25 @@ impl Store {
         identity.check(&*engine)?;
         let loaded = Loaded::read(&*engine, &identity, &settings)?;
         let Loaded { view, journal, heads, base } = loaded;
-        Ok(Self { engine, identity, settings, view: Arc::new(view), journal, heads, stored_base: base, stale: false })
+        Ok(Self {
+            engine,
+            identity,
+            settings,
+            view: Arc::new(view),
+            journal,
+            heads,
+            stored_base: base,
+            stale: false,
+            ship: false,
+            shipped: None,
+        })
+    }
+
+    /// Goes on where another store was: readers who ask whether somebody is admitted ask again.
+    pub fn succeed(&mut self, last: &View) {
+        let mut view = View::clone(&self.view);
+        view.generation = last.generation + 1;
+        self.view = Arc::new(view);
     }
 
     /// The current state.
@@ -189,6 +213,31 @@ impl Store {
     /// Starts a group of acts. After a failed commit this reads the store again, so that what is built on is what is
     /// on disk.
     pub fn begin(&mut self, now: Seconds) -> Result<Transaction<'_>, OpenError> {
+        self.refresh()?;
+        let draft = self.new_draft();
+        Ok(Transaction::new(&*self.engine, View::clone(&self.view), draft, now))
+    }
+
+    /// Puts the commits from now on into shipments, or no longer.
+    pub fn ship(&mut self, ship: bool) {
+        self.ship = ship;
+    }
+
+    /// The shipment of the last commit, if there was one to be made.
+    pub fn take_shipment(&mut self) -> Option<Shipment> {
+        self.shipped.take()
+    }
+
+    pub(crate) fn new_draft(&self) -> Draft {
+        Draft::new(&self.journal, self.ship)
+    }
+
+    pub(crate) fn journal_last(&self) -> u64 {
+        self.journal.last
+    }
+
+    /// Reads the store again where memory may differ from it.
+    pub(crate) fn refresh(&mut self) -> Result<(), OpenError> {
         if self.stale {
             let Loaded { mut view, journal, heads, base } =
                 Loaded::read(&*self.engine, &self.identity, &self.settings)?;
@@ -196,12 +245,22 @@ impl Store {
             (self.view, self.journal, self.heads, self.stored_base) = (Arc::new(view), journal, heads, base);
             self.stale = false;
         }
-        Ok(Transaction::new(&*self.engine, View::clone(&self.view), &self.journal, now))
+        Ok(())
     }
 
     /// Makes a finished group durable, then visible.
     pub fn commit(&mut self, finished: Finished) -> Result<Arc<View>, EngineError> {
-        let Finished { mut view, mut batch, draft, must_fold, history_octets } = finished;
+        let Finished { mut view, mut batch, draft, must_fold, history_octets, .. } = finished;
+        // Once a group, however many acts of it changed the same list.
+        for change in self.view.ownership.lists.diff(&view.ownership.lists) {
+            if let DiffItem::Add(netid, serial) | DiffItem::Update { new: (netid, serial), .. } = change {
+                batch.put(Table::Lists, netid.as_u32().to_be_bytes(), serial.get().to_be_bytes());
+            }
+        }
+        let shipment = (self.ship && !batch.is_empty()).then(|| {
+            let (before, journal, history) = (&*self.view, self.journal.last, history_octets);
+            Content { before, after: &view, journal, draft: &draft, history, batch: &batch }.ship()
+        });
         // In place: after a failed commit all of this is read again.
         self.journal.extend(draft, &mut batch);
         let mut heads = ZonesRow { serial: view.zones.serial(), journal: self.journal.last, ..self.heads };
@@ -224,12 +283,6 @@ impl Store {
         if history_octets > 0 {
             heads.history = history::trim(&*self.engine, &mut batch, heads.history + history_octets)?;
         }
-        // Once a group, however many acts of it changed the same list.
-        for change in self.view.ownership.lists.diff(&view.ownership.lists) {
-            if let DiffItem::Add(netid, serial) | DiffItem::Update { new: (netid, serial), .. } = change {
-                batch.put(Table::Lists, netid.as_u32().to_be_bytes(), serial.get().to_be_bytes());
-            }
-        }
         if batch.is_empty() {
             return Ok(self.view());
         }
@@ -244,6 +297,7 @@ impl Store {
             return Err(error);
         }
         self.view = Arc::new(view);
+        self.shipped = shipment;
         self.heads = heads;
         if let Some(base) = base {
             self.stored_base = base;
@@ -276,13 +330,26 @@ pub struct Finished {
     draft: Draft,
     must_fold: bool,
     history_octets: u64,
+    rows: Vec<Row>,
+}
+
+impl Finished {
+    /// Of a shipment.
+    pub(crate) fn replayed(view: View, batch: Batch, draft: Draft, must_fold: bool, history_octets: u64) -> Self {
+        Self { view, batch, draft, must_fold, history_octets, rows: Vec::new() }
+    }
+
+    /// The audit rows of what was done, in order: to be told once the commit is there.
+    pub fn take_rows(&mut self) -> Vec<Row> {
+        std::mem::take(&mut self.rows)
+    }
 }
 
 impl Transaction<'_> {
     /// Ends the group; [`Store::commit`] takes it from here.
     pub fn finish(self) -> Finished {
-        let Self { view, batch, draft, must_fold, history_octets, .. } = self;
-        Finished { view, batch, draft, must_fold, history_octets }
+        let Self { view, batch, draft, must_fold, history_octets, rows, .. } = self;
+        Finished { view, batch, draft, must_fold, history_octets, rows }
     }
 }
 
@@ -349,6 +416,7 @@ impl Loaded {
                 .collect(),
             ownership,
             accounts: Accounts::read(engine)?,
+            primary: head::<Primary>(engine, PRIMARY_KEY)?.map(Arc::new),
             audit,
             history: journal.history(),
             generation: 0,

@@ -1,5 +1,6 @@
 //! A group commit in the making: acts change a private copy of the state and collect writes; nothing is visible yet.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use dnsbroker_ca::SerialNumber;
@@ -8,11 +9,12 @@ use dnsbroker_zone::delta::{Delta, DeviceChange, NetworkChange};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::act::Act;
+use crate::act::{Act, ClaimsOpened};
 use crate::audit::{Head, Row, hash};
+use crate::concern::concerned;
 use crate::engine::{Batch, Engine, Table};
 use crate::history;
-use crate::journal::{Draft, Journal};
+use crate::journal::{Draft, Leap};
 use crate::record::{Seconds, TokenOwner};
 use crate::refusal::Refusal;
 use crate::view::View;
@@ -88,6 +90,12 @@ pub struct Transaction<'e> {
     pub(crate) must_fold: bool,
     /// What the act under way has changed of devices, for the history.
     changed: Vec<u8>,
+    /// The NetIDs between which the act under way has moved devices.
+    touched: BTreeSet<NetId>,
+    /// The audit rows of the acts so far: what listeners are told once all is durable.
+    pub(crate) rows: Vec<Row>,
+    /// Claims that the act under way has opened beside what it is for.
+    pub(crate) claims_opened: Option<ClaimsOpened>,
     /// Octets that the acts so far have added to the history.
     pub(crate) history_octets: u64,
     /// A device that another member holds, for which the act under way is about to be refused: that the member wants it
@@ -97,14 +105,17 @@ pub struct Transaction<'e> {
 }
 
 impl<'e> Transaction<'e> {
-    pub(crate) fn new(engine: &'e dyn Engine, view: View, journal: &Journal, now: Seconds) -> Self {
+    pub(crate) fn new(engine: &'e dyn Engine, view: View, draft: Draft, now: Seconds) -> Self {
         Self {
             engine,
             view,
             batch: Batch::default(),
-            draft: Draft::new(journal),
+            draft,
             must_fold: false,
             changed: Vec::new(),
+            touched: BTreeSet::new(),
+            rows: Vec::new(),
+            claims_opened: None,
             history_octets: 0,
             disputed: None,
             now,
@@ -116,19 +127,27 @@ impl<'e> Transaction<'e> {
     pub fn run<A: Act>(&mut self, actor: &Actor, act: A) -> Result<A::Done, Refusal> {
         let (view, mark) = (self.view.clone(), self.draft.mark());
         let (writes, must_fold, history_octets) = (self.batch.len(), self.must_fold, self.history_octets);
+        let rows = self.rows.len();
         let result = act.apply(self).and_then(|(done, note)| {
-            note.map(|note| self.audit(actor, note)).transpose()?;
+            note.map(|note| self.audit(actor, note, &view, BTreeSet::new())).transpose()?;
+            self.touched.clear();
+            if let Some(opened) = self.claims_opened.take() {
+                self.audit(actor, opened.note(), &view, opened.holders)?;
+            }
             Ok(done)
         });
+        self.touched.clear();
+        self.claims_opened = None;
         if result.is_err() {
-            self.view = view;
+            self.view = view.clone();
             self.draft.reset(mark);
             self.must_fold = must_fold;
             self.batch.truncate(writes);
+            self.rows.truncate(rows);
             self.history_octets = history_octets;
             self.changed.clear();
             if let Some(note) = self.record_dispute()? {
-                self.audit(actor, note)?;
+                self.audit(actor, note, &view, BTreeSet::new())?;
             }
         }
         result
@@ -183,6 +202,14 @@ impl<'e> Transaction<'e> {
             self.view.zones = zones;
         }
         self.devices_changed(&delta)?;
+        for change in &delta.devices {
+            for netid in [change.before, change.after].into_iter().flatten() {
+                // A list is of one NetID, and a look at the set for each device would cost more than all the rest.
+                if self.touched.last() != Some(&netid) {
+                    self.touched.insert(netid);
+                }
+            }
+        }
         if !delta.devices.is_empty() {
             self.changed.extend(history::encode(&delta.devices));
         }
@@ -204,7 +231,7 @@ impl<'e> Transaction<'e> {
 
     /// Goes on from a serial that no delta leads to.
     pub(crate) fn break_history_at(&mut self, serial: Serial) {
-        self.draft.break_off();
+        self.draft.break_off(Leap::To(serial));
         self.view.zones = self.view.zones.at(serial);
         self.must_fold = true;
     }
@@ -214,7 +241,16 @@ impl<'e> Transaction<'e> {
         self.view.generation += 1;
     }
 
-    fn audit(&mut self, actor: &Actor, note: Note) -> Result<(), Refusal> {
+    /// `others` are concerned beside those who can be told from the note.
+    fn audit(
+        &mut self,
+        actor: &Actor,
+        note: Note,
+        before: &View,
+        mut others: BTreeSet<MemberId>,
+    ) -> Result<(), Refusal> {
+        others.extend(concerned(actor, &note, &self.touched, before, &self.view));
+        let concerns = others.into_iter().collect();
         let Head { number, hash: previous } = self.view.audit.clone();
         let row = Row {
             number: number + 1,
@@ -224,6 +260,7 @@ impl<'e> Transaction<'e> {
             object: note.object,
             detail: note.detail,
             serial: self.view.zones.serial(),
+            concerns,
             previous,
         };
         let octets = serde_json::to_vec(&row)?;
@@ -233,6 +270,7 @@ impl<'e> Transaction<'e> {
         }
         self.view.audit = Head { number: row.number, hash: hash(&octets) };
         self.batch.put(Table::Audit, row.number.to_be_bytes(), octets);
+        self.rows.push(row);
         Ok(())
     }
 }

@@ -11,7 +11,7 @@ use crate::accounts::Accounts;
 use crate::audit::Head;
 use crate::journal::History;
 use crate::ownership::Ownership;
-use crate::record::{Anchors, Certificate, CrlHead, Member, Replica, Seconds, Source, Token, TsigKey};
+use crate::record::{Anchors, Certificate, CrlHead, Member, Primary, Replica, Seconds, Source, Token, TsigKey};
 
 /// One state of the broker. Immutable; cheap to clone.
 #[derive(Clone)]
@@ -40,6 +40,8 @@ pub struct View {
     pub accounts: Accounts,
     /// The last revocation list of each CA.
     pub crls: OrdMap<String, CrlHead>,
+    /// The broker that takes changes; none where it has not said so yet.
+    pub primary: Option<Arc<Primary>>,
     /// The end of the audit.
     pub audit: Head,
     /// The deltas that led here, as far as they are kept.

@@ -53,6 +53,7 @@ fn key(text: &str, holder: Principal, allows: &[Permission]) -> CreateKey {
 
 fn replica(id: &str, of: Option<&str>) -> SetReplica {
     SetReplica {
+        standby: None,
         id: id.parse().expect("an id"),
         holder: of.map(member),
         only: None,

@@ -54,6 +54,8 @@ struct Session {
     password: String,
     began: i64,
     used: i64,
+    /// Where it was opened from.
+    address: String,
     /// A secret that was shown and not confirmed yet.
     pending: Option<OneTime>,
 }
@@ -88,7 +90,7 @@ pub struct Sessions {
 
 impl Sessions {
     /// Opens one for an administrator whose password and code were right.
-    pub fn open(&self, administrator: &Administrator, now: i64) -> Result<Opened, KeyError> {
+    pub fn open(&self, administrator: &Administrator, address: &str, now: i64) -> Result<Opened, KeyError> {
         let cookie = Zeroizing::new(BASE64_URL_SAFE_NO_PAD.encode(entropy::<32>()?));
         let csrf = csrf_of(&cookie);
         let session = Session {
@@ -96,6 +98,7 @@ impl Sessions {
             password: administrator.password.clone(),
             began: now,
             used: now,
+            address: address.to_owned(),
             pending: None,
         };
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
@@ -130,9 +133,50 @@ impl Sessions {
         Ok(Known { name: session.name.clone(), role: administrator.role, expires: session.began + LIFE })
     }
 
+    /// Whether a session that was open still is. To look is no use of it: a page that only shows what happens ends with the
+    /// person who has left it.
+    pub fn lives(&self, cookie: &str, view: &View, now: i64) -> bool {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.get(&hash(cookie)).is_some_and(|session| {
+            let administrator = view.accounts.administrators.get(&session.name);
+            let same =
+                |known: &std::sync::Arc<Administrator>| known.disabled.is_none() && known.password == session.password;
+            session.lives(now) && administrator.is_some_and(same)
+        })
+    }
+
     /// Ends one.
     pub fn close(&self, cookie: &str) {
         self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&hash(cookie));
+    }
+
+    /// All of one administrator, the last one used first; `cookie` is that of who asks.
+    pub fn of(&self, name: &str, cookie: &str, view: &View, now: i64) -> Vec<Seen> {
+        let own = hash(cookie);
+        let password = view.accounts.administrators.get(name).map(|known| known.password.clone());
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let theirs = open.iter().filter(|(_, session)| {
+            session.name == name && session.lives(now) && Some(&session.password) == password.as_ref()
+        });
+        let mut seen: Vec<Seen> = theirs
+            .map(|(key, session)| Seen {
+                id: id(key),
+                address: session.address.clone(),
+                began: session.began,
+                used: session.used,
+                current: *key == own,
+            })
+            .collect();
+        seen.sort_by_key(|seen| std::cmp::Reverse(seen.used));
+        seen
+    }
+
+    /// Ends one of an administrator, by its id; whether there was one.
+    pub fn end(&self, name: &str, wanted: &str) -> bool {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = open.len();
+        open.retain(|key, session| session.name != name || id(key) != wanted);
+        open.len() < before
     }
 
     /// After a change of password: this session goes on, the administrator's others end by themselves.
@@ -189,6 +233,26 @@ impl Session {
     fn lives(&self, now: i64) -> bool {
         now < self.began + LIFE && now < self.used + IDLE
     }
+}
+
+/// A session as its administrator sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    /// Its name in lists: nothing that opens anything.
+    pub id: String,
+    /// Where it was opened from.
+    pub address: String,
+    /// When.
+    pub began: i64,
+    /// When it was last used.
+    pub used: i64,
+    /// Whether it is that of who asks.
+    pub current: bool,
+}
+
+/// What a session is called: the first half of the hash of what opens it.
+fn id(key: &Hash) -> String {
+    key[..16].iter().map(|octet| format!("{octet:02x}")).collect()
 }
 
 /// Why a cookie opens nothing.

@@ -208,16 +208,9 @@ impl Need {
     pub fn met(self, who: &Who, named: Option<&str>, reads: bool) -> Result<(), ApiError> {
         match (&who.role, self) {
             (_, Self::Nothing) => return Ok(()),
-            (_, Self::Session) => {
-                if who.session.is_some() {
-                    return Ok(());
-                }
-            }
-            (_, Self::Certificate) => {
-                if who.certificate.is_some() {
-                    return Ok(());
-                }
-            }
+            (_, Self::Session) if who.session.is_some() => return Ok(()),
+            (_, Self::Certificate) if who.certificate.is_some() => return Ok(()),
+            (_, Self::Session | Self::Certificate) => {}
             (Role::Administrator, _) | (Role::Member(_), Self::Member) | (Role::Auditor, Self::Look) => return Ok(()),
             (Role::Auditor, Self::Member | Self::Own) if reads => return Ok(()),
             (Role::Member(own), Self::Own) => {
@@ -329,6 +322,14 @@ fn decide(
     let caller = request.extensions().get::<Caller>().cloned();
     // Each listener says who calls; without that nobody does.
     let caller = caller.unwrap_or(Caller::Nobody(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED)));
+    if comes_from_elsewhere(request) {
+        let detail = "this request comes from a page of another site, which may change nothing here";
+        return (None, Err(ApiError::new(StatusCode::FORBIDDEN, "cross-site", detail)));
+    }
+    if matches!(caller, Caller::Certificate(..)) && app.shared.standing.is_stale(now()) {
+        let detail = app.shared.standing.trouble(now()).unwrap_or_default();
+        return (None, Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "standby-stale", detail)));
+    }
     let who = match Who::of(app, &caller, request.method(), request.headers()) {
         Ok(who) => who,
         Err(refused) => return (None, Err(refused)),
@@ -347,6 +348,22 @@ fn decide(
     let named = parameters.iter().find_map(|(name, value)| (name == "id").then_some(value));
     let met = gate.need.met(&who, named, reads && !gate.secret).and_then(|()| scoped(&who, gate, reads));
     (left, met.map(|()| who))
+}
+
+/// Whether a page of another site wants to change something. A browser shows a client certificate for whoever asks it to, so
+/// the certificate alone does not prove that the member meant it. Browsers say where a request comes from (Fetch
+/// Metadata, or Origin); programs say nothing, and are asked for nothing.
+fn comes_from_elsewhere(request: &Request) -> bool {
+    if matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS) {
+        return false;
+    }
+    let text = |name: &str| request.headers().get(name).map(|value| value.to_str().unwrap_or_default());
+    if let Some(site) = text("sec-fetch-site") {
+        return !matches!(site, "same-origin" | "none");
+    }
+    let Some(origin) = text("origin") else { return false };
+    let host = request.uri().authority().map(|authority| authority.as_str()).or_else(|| text("host"));
+    host.is_none_or(|host| origin.split_once("://").is_none_or(|(_, site)| !site.eq_ignore_ascii_case(host)))
 }
 
 fn scoped(who: &Who, gate: Gate, reads: bool) -> Result<(), ApiError> {
@@ -446,6 +463,28 @@ mod tests {
         }
         let member = Who::plain(Actor::Nobody, member);
         assert!(Need::Own.met(&member, Some("b"), true).is_err() && Need::Own.met(&member, None, true).is_err());
+    }
+
+    #[test]
+    fn a_page_of_another_site_changes_nothing() {
+        let asks = |method: Method, headers: &[(&str, &str)]| {
+            let mut request = http::Request::builder().method(method).uri("/api/v1/members");
+            for (name, value) in headers {
+                request = request.header(*name, *value);
+            }
+            comes_from_elsewhere(&request.body(Body::empty()).expect("a request"))
+        };
+        let host = ("host", "broker.fed.example:8443");
+        assert!(!asks(Method::POST, &[host]), "a program");
+        assert!(!asks(Method::POST, &[host, ("sec-fetch-site", "same-origin")]));
+        assert!(!asks(Method::POST, &[host, ("origin", "https://broker.fed.example:8443")]));
+        assert!(!asks(Method::GET, &[host, ("sec-fetch-site", "cross-site")]));
+        for site in ["cross-site", "same-site", ""] {
+            assert!(asks(Method::POST, &[host, ("sec-fetch-site", site)]), "{site}");
+        }
+        for origin in ["https://evil.example", "null", "https://broker.fed.example"] {
+            assert!(asks(Method::PUT, &[host, ("origin", origin)]), "{origin}");
+        }
     }
 
     #[test]

@@ -33,7 +33,7 @@ use crate::pki::PkiError;
 type Body<T> = Result<Json<T>, JsonRejection>;
 type Asked<T> = Result<Query<T>, QueryRejection>;
 
-fn unavailable(error: impl std::error::Error) -> ApiError {
+pub(super) fn unavailable(error: impl std::error::Error) -> ApiError {
     ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "ca-failed", chain(&error))
 }
 
@@ -173,12 +173,12 @@ pub async fn renew(
     Ok((StatusCode::CREATED, Json(issued(&app, &enrolled))))
 }
 
-fn verified(csr: &[u8], profile: &Profile) -> Result<VerifiedCsr, ApiError> {
+pub(super) fn verified(csr: &[u8], profile: &Profile) -> Result<VerifiedCsr, ApiError> {
     VerifiedCsr::new(csr, &profile.key_policy())
         .map_err(|error| ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "csr-refused", chain(&error)))
 }
 
-fn new_serial() -> Result<SerialNumber, ApiError> {
+pub(super) fn new_serial() -> Result<SerialNumber, ApiError> {
     Ok(SerialNumber::from_entropy(entropy().map_err(unavailable)?))
 }
 

@@ -11,6 +11,7 @@ use dnsbroker_api::Timestamp;
 use dnsbroker_api::exchange::{Key, LastTransfer, NewKey, Replica, SetReplica, SetSource, Source};
 use dnsbroker_api::listed::{ListKeys, ListReplicas, ListSources};
 use dnsbroker_api::message::Page;
+use dnsbroker_api::standby::StandbyAt;
 use dnsbroker_ca::{Principal, ReplicaId};
 use dnsbroker_federation::{DomainName, NetId};
 use dnsbroker_store::record::{OnExpiry, Permission, SourceTls};
@@ -135,18 +136,21 @@ pub async fn set_replica(
     At(id): At<ReplicaId>,
     body: Body<SetReplica>,
 ) -> Result<Response, ApiError> {
-    let Json(SetReplica { holder, only, names, notify, notify_key, clear_text }) = body?;
+    let Json(SetReplica { holder, only, names, notify, notify_key, clear_text, standby }) = body?;
     let names: NameForm = word("names", &names)?;
     let object = Object::Replica(id.clone());
-    let set = act::SetReplica { id, holder, only, names, notify, notify_key, clear_text };
+    let standby = standby.map(|at| record::StandbyAt { name: at.name, addresses: at.addresses, port: at.port });
+    let set = act::SetReplica { id, holder, only, names, notify, notify_key, clear_text, standby };
     let replica = call.change(&app, object.clone(), set).await?;
     app.announcer.reconcile();
+    app.take_over.brokers.notify_one();
     Ok(tagged(&app, &object, shown_replica(&replica)))
 }
 
 pub async fn remove_replica(State(app): State<App>, call: Call, At(id): At<ReplicaId>) -> Result<StatusCode, ApiError> {
     call.change(&app, Object::Replica(id.clone()), act::RemoveReplica { id }).await?;
     app.announcer.reconcile();
+    app.take_over.brokers.notify_one();
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -160,6 +164,11 @@ fn shown_replica(replica: &record::Replica) -> Replica {
             notify: replica.notify.clone(),
             notify_key: replica.notify_key.clone(),
             clear_text: replica.clear_text,
+            standby: replica.standby.as_ref().map(|at| StandbyAt {
+                name: at.name.clone(),
+                addresses: at.addresses.clone(),
+                port: at.port,
+            }),
         },
         since: Timestamp(replica.since),
     }

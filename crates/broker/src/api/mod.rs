@@ -11,6 +11,7 @@ mod certificates;
 mod devices;
 mod error;
 mod est;
+mod events;
 mod exchange;
 mod members;
 mod openapi;
@@ -19,8 +20,12 @@ mod ownership;
 mod paging;
 mod path;
 pub mod quota;
+mod replication;
 mod request_id;
 mod sessions;
+mod standby;
+mod statistics;
+mod webhooks;
 mod zones;
 
 use axum::Router;
@@ -39,6 +44,7 @@ pub use caller::{Caller, Gate, Need, Who};
 use caller::{permit, scope_of};
 use dnsbroker_store::record::Scope;
 pub use error::ApiError;
+pub use events::Streams;
 pub use path::At;
 pub use zones::ZONES;
 
@@ -85,6 +91,8 @@ pub fn table() -> Vec<Route> {
         route("session_password", Session, sessions::change_password),
         route("session_totp_begin", Session, sessions::begin_totp),
         route("session_totp_confirm", Session, sessions::confirm_totp),
+        route("session_list", Session, sessions::list),
+        route("session_end", Session, sessions::end),
         route("administrator_list", Look, sessions::administrators),
         route("administrator_add", Administrator, sessions::add_administrator),
         route("administrator_change", Administrator, sessions::change_administrator),
@@ -104,7 +112,7 @@ pub fn table() -> Vec<Route> {
         route("device_change", Own, ownership::change_devices),
         route("limits_show", Own, ownership::limits),
         route("limits_set", Administrator, ownership::set_limits),
-        route("policy_show", Look, ownership::policy),
+        route("policy_show", Member, ownership::policy),
         route("policy_set", Administrator, ownership::set_policy),
         route("policy_change", Member, ownership::change_policy),
         route("status", Look, zones::status),
@@ -159,6 +167,19 @@ pub fn table() -> Vec<Route> {
         route("audit_list", Look, zones::audit),
         route("audit_verify", Look, zones::verify_audit),
         route("backup", Administrator, zones::backup),
+        route("events", Member, events::listen),
+        route("statistics", Member, statistics::show),
+        route("replication", Certificate, replication::follow),
+        route("replication_certificate", Certificate, replication::certificate),
+        route("replication_fence", Certificate, replication::fence),
+        route("webhook_list", Member, webhooks::list),
+        route("webhook_add", Member, webhooks::add),
+        route("webhook_show", Member, webhooks::show),
+        route("webhook_set", Member, webhooks::set),
+        route("webhook_remove", Member, webhooks::remove),
+        route("webhook_test", Member, webhooks::test),
+        route("standby", Look, standby::show),
+        route("standby_promote", Administrator, standby::promote),
     ];
     routes.into_iter().flatten().collect()
 }
@@ -192,7 +213,12 @@ pub fn routes(app: App) -> Router {
         });
         router = router.route(path, handler.route_layer(limit).route_layer(permit));
     }
-    router.fallback(no_route).method_not_allowed_fallback(no_method).layer(from_fn(log)).with_state(app)
+    router
+        .merge(crate::ui::routes())
+        .fallback(no_route)
+        .method_not_allowed_fallback(no_method)
+        .layer(from_fn(log))
+        .with_state(app)
 }
 
 async fn no_route(uri: Uri) -> ApiError {

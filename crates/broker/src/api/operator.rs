@@ -8,11 +8,14 @@ use dnsbroker_api::Timestamp;
 use dnsbroker_api::message::Issued;
 use dnsbroker_api::operator::{BrokerAddress, Directory, DirectoryNetwork, Myself, Renew};
 use dnsbroker_federation::Zone;
+use dnsbroker_store::View;
+use dnsbroker_store::act::Reached;
 
 use super::certificates::{issued, renewed, shown};
 use super::{ApiError, Who};
 use crate::app::App;
-use crate::public_zone;
+use crate::daemon::{DOH_PATH, https_url};
+use crate::standby::take_over::reached;
 
 /// A new certificate for the holder of the one it shows.
 pub async fn renew(
@@ -44,7 +47,7 @@ pub async fn myself(State(app): State<App>, Extension(who): Extension<Who>) -> R
 
 /// The federation as its members see it.
 pub async fn directory(State(app): State<App>) -> Result<Json<Directory>, ApiError> {
-    let (view, config) = (app.view(), app.config.load());
+    let view = app.view();
     let names = view.zones.names();
     let mut networks = Vec::new();
     for network in view.zones.networks() {
@@ -60,18 +63,33 @@ pub async fn directory(State(app): State<App>) -> Result<Json<Directory>, ApiErr
             target: network.target.clone(),
         });
     }
-    let api_url = Some(app.listeners.api_url.clone()).filter(|url| !url.is_empty());
-    let broker = BrokerAddress {
-        name: names.broker().clone(),
-        doh_url: app.listeners.doh_url.clone(),
-        api_url,
-        addresses: public_zone::addresses(&config, &app.listeners.doh),
-    };
     Ok(Json(Directory {
         federation: names.apex(Zone::Public).clone(),
         deveuis: names.apex(Zone::DevEui).clone(),
         netids: names.apex(Zone::NetId).clone(),
-        brokers: vec![broker],
+        brokers: brokers(&app, &view),
         networks,
     }))
+}
+
+/// The primary first, then those that stand by.
+fn brokers(app: &App, view: &View) -> Vec<BrokerAddress> {
+    let primary = view.primary.as_ref().map_or_else(
+        || {
+            let Reached { name, doh_url, api_url, addresses } = reached(app);
+            (name, doh_url, api_url, addresses)
+        },
+        |known| (known.name.clone(), known.doh_url.clone(), known.api_url.clone(), known.addresses.clone()),
+    );
+    let (name, doh_url, api_url, addresses) = primary;
+    let standbys = view.replicas.values().filter_map(|replica| replica.standby.as_ref());
+    let standbys = standbys.filter(|at| at.name != name).map(|at| BrokerAddress {
+        name: at.name.clone(),
+        doh_url: https_url(&at.name, at.port) + DOH_PATH,
+        api_url: None,
+        addresses: at.addresses.clone(),
+    });
+    let api_url = Some(api_url).filter(|url| !url.is_empty());
+    let standbys: Vec<BrokerAddress> = standbys.collect();
+    std::iter::once(BrokerAddress { name, doh_url, api_url, addresses }).chain(standbys).collect()
 }

@@ -4,7 +4,7 @@ use axum::Extension;
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::extract::{Json, Path, Query, State};
 use axum::http::StatusCode;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use dnsbroker_api::Timestamp;
 use dnsbroker_api::listed::{ChangeOptions, ListClaims, ListMoves, Order};
 use dnsbroker_api::message::{ImportReport, Page};
@@ -300,16 +300,23 @@ fn reworded<T: DeserializeOwned>(name: &str, document: &impl Serialize) -> Resul
     serde_json::from_value(value).map_err(|error| ApiError::parameter(name, "document", error))
 }
 
-pub async fn policy(State(app): State<App>) -> Result<Response, ApiError> {
-    let shown: Policy = reworded("policy", app.view().zones.policy())?;
-    Ok(tagged(&app, &Object::Policy, shown))
+/// To a member what it has set and may change, and its own agreements; who hides from it is not for it to know.
+pub async fn policy(State(app): State<App>, Extension(who): Extension<Who>) -> Result<Response, ApiError> {
+    let view = app.view();
+    let mut shown: Policy = reworded("policy", view.zones.policy())?;
+    let Some(own) = who.own() else { return Ok(tagged(&app, &Object::Policy, shown)) };
+    let holds = |netid: &NetId| view.zones.network(*netid).is_some_and(|network| network.member == *own);
+    shown.agreements.retain(|pair| pair.contains(own));
+    shown.deny.retain(|ban| ban.holder.as_ref() == Some(own) || ban.netid.as_ref().is_some_and(holds));
+    shown.netids.retain(|netid, _| holds(netid));
+    Ok(Json(shown).into_response())
 }
 
 pub async fn set_policy(State(app): State<App>, call: Call, body: Body<Policy>) -> Result<Response, ApiError> {
     let Json(document) = body?;
     let set = act::SetPolicy { policy: reworded("policy", &document)? };
     call.change(&app, Object::Policy, set).await?;
-    policy(State(app)).await
+    policy(State(app), Extension(call.who)).await
 }
 
 pub async fn change_policy(State(app): State<App>, call: Call, body: Body<PolicyChange>) -> Result<Response, ApiError> {
@@ -324,7 +331,7 @@ pub async fn change_policy(State(app): State<App>, call: Call, body: Body<Policy
         }
     }
     call.change(&app, Object::Policy, act::ChangePolicy { change, member }).await?;
-    policy(State(app)).await
+    policy(State(app), Extension(call.who)).await
 }
 
 fn the_one(change: PolicyChange) -> Result<act::PolicyChange, ApiError> {

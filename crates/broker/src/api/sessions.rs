@@ -9,8 +9,8 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use dnsbroker_api::Timestamp;
 use dnsbroker_api::account::{
-    Administrator, ApiToken, ChangeAdministrator, Login, NewAdministrator, NewApiToken, NewPassword, Session, TotpCode,
-    TotpSecret, TotpShown,
+    Administrator, ApiToken, ChangeAdministrator, Login, NewAdministrator, NewApiToken, NewPassword, OpenSession,
+    Session, TotpCode, TotpSecret, TotpShown,
 };
 use dnsbroker_api::listed::{ListAdministrators, ListApiTokens};
 use dnsbroker_api::message::Page;
@@ -24,7 +24,7 @@ use super::caller::Role;
 use super::paging::page;
 use super::{ApiError, At, Who};
 use crate::account::password::{self, PasswordError};
-use crate::account::session::{Opened, clear_cookie, csrf_of, set_cookie};
+use crate::account::session::{Opened, Seen, clear_cookie, csrf_of, set_cookie};
 use crate::account::totp::OneTime;
 use crate::app::App;
 use crate::committer::now;
@@ -45,6 +45,7 @@ pub async fn open(
 ) -> Result<Response, ApiError> {
     let Json(Login { name, password, code }) = body?;
     let (password, now, address) = (Zeroizing::new(password), now(), who.identity());
+    let from = who.address.map(|address| address.to_string()).unwrap_or_default();
     let waits = [&name, &address].iter().filter_map(|who| app.sessions.must_wait(who, now)).max();
     if let Some(seconds) = waits {
         return Err(ApiError::too_many("too many failed logins", seconds));
@@ -85,7 +86,7 @@ pub async fn open(
         }
     };
     app.sessions.succeeded(&name);
-    let opened = app.sessions.open(&known, now).map_err(failed)?;
+    let opened = app.sessions.open(&known, &from, now).map_err(failed)?;
     let session = shown(&known, Some(&opened));
     let mut response = (StatusCode::CREATED, Json(session)).into_response();
     put_cookie(&mut response, &set_cookie(&opened.cookie));
@@ -158,6 +159,33 @@ pub async fn close(State(app): State<App>, Extension(who): Extension<Who>) -> Re
     let mut response = StatusCode::NO_CONTENT.into_response();
     put_cookie(&mut response, &clear_cookie());
     response
+}
+
+/// One's own sessions.
+pub async fn list(State(app): State<App>, Extension(who): Extension<Who>) -> Result<Json<Page<OpenSession>>, ApiError> {
+    let (known, cookie) = own_session(&app, &who)?;
+    let shown = |seen: Seen| OpenSession {
+        id: seen.id,
+        address: seen.address,
+        began: Timestamp(seen.began),
+        used: Timestamp(seen.used),
+        current: seen.current,
+    };
+    let items = app.sessions.of(&known.name, &cookie, &app.view(), now()).into_iter().map(shown).collect();
+    Ok(Json(Page { items, next: None }))
+}
+
+/// Ends one of one's own sessions.
+pub async fn end(
+    State(app): State<App>,
+    Extension(who): Extension<Who>,
+    At(id): At<String>,
+) -> Result<StatusCode, ApiError> {
+    let (known, _) = own_session(&app, &who)?;
+    match app.sessions.end(&known.name, &id) {
+        true => Ok(StatusCode::NO_CONTENT),
+        false => Err(ApiError::not_found("session-unknown", format!("you have no session {id:?}"))),
+    }
 }
 
 /// The administrator of this session, and its cookie.

@@ -168,7 +168,7 @@ pub async fn backup(State(app): State<App>, call: Call) -> Result<Response, ApiE
     // It has no name: what is left of an answer that broke off is nothing.
     let dir = config.path(&config.store.dir);
     let file = blocking(move || tempfile::tempfile_in(dir)).await?.map_err(|error| failed(&error))?;
-    let mut file = app.committer.dump(file, files).await?.map_err(|error| failed(&error))?;
+    let mut file = app.committer.dump(file, files).await?.map_err(|error| failed(&error))?.file;
     file.seek(SeekFrom::Start(0)).map_err(|error| failed(&error))?;
     let stream = ReaderStream::with_capacity(tokio::fs::File::from_std(file), 64 * 1024);
     Ok(([(header::CONTENT_TYPE, "application/octet-stream")], Body::from_stream(stream)).into_response())

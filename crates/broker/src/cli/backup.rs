@@ -224,7 +224,7 @@ impl Restore {
 }
 
 /// Puts the backup's files where there are none. What is there is newer than the backup, and stays.
-fn place_files(dir: &Path, files: &[(String, Vec<u8>)]) -> anyhow::Result<Vec<String>> {
+pub(super) fn place_files(dir: &Path, files: &[(String, Vec<u8>)]) -> anyhow::Result<Vec<String>> {
     std::fs::create_dir_all(dir).with_context(|| format!("cannot make the directory {}", dir.display()))?;
     let mut notes = Vec::new();
     let ca_is_there = dir.join("ca/issuing.pem").exists();

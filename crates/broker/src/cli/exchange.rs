@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use clap::{Args, Subcommand, ValueEnum};
 use dnsbroker_api::exchange::{Key, NewKey, Replica, SetReplica, SetSource, Source};
 use dnsbroker_api::listed::{ListKeys, ListReplicas, ListSources};
+use dnsbroker_api::standby::StandbyAt;
 use dnsbroker_federation::{DomainName, MemberId, NetId};
 use zeroize::Zeroizing;
 
@@ -167,6 +168,15 @@ pub(super) struct AddReplica {
     /// Let it fetch over plain TCP with a TSIG key: that signs the zones and does not hide them
     #[arg(long)]
     allow_clear_text: bool,
+    /// It is a standby broker of this name, which follows this one and may take its place
+    #[arg(long, value_name = "NAME", requires = "all")]
+    standby: Option<DomainName>,
+    /// Address under which members reach the standby; may be given several times
+    #[arg(long, value_name = "ADDRESS", requires = "standby")]
+    standby_address: Vec<std::net::IpAddr>,
+    /// The standby's port of DNS over HTTPS
+    #[arg(long, value_name = "PORT", requires = "standby", default_value_t = 443)]
+    standby_port: u16,
 }
 
 #[derive(Args)]
@@ -189,10 +199,23 @@ fn address(text: &str) -> Result<SocketAddr, String> {
 impl ReplicaCommand {
     pub(super) async fn run(self, Context { client, output }: &Context) -> anyhow::Result<()> {
         match self {
-            Self::Add(AddReplica { id, holder, extent, names, notify, notify_key, allow_clear_text }) => {
+            Self::Add(AddReplica {
+                id,
+                holder,
+                extent,
+                names,
+                notify,
+                notify_key,
+                allow_clear_text,
+                standby,
+                standby_address,
+                standby_port,
+            }) => {
                 let names = names.text().to_owned();
+                let standby = standby.map(|name| StandbyAt { name, addresses: standby_address, port: standby_port });
                 let only = extent.only;
-                let body = SetReplica { holder, only, names, notify, notify_key, clear_text: allow_clear_text };
+                let body =
+                    SetReplica { holder, only, names, notify, notify_key, clear_text: allow_clear_text, standby };
                 let replica: Replica = client.replica_set(&id, &body).await?;
                 output.print(&replica, |replica| {
                     let id = &replica.id;

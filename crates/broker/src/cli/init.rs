@@ -90,6 +90,7 @@ pub(super) struct Made {
     ca_file: PathBuf,
     root_key: PathBuf,
     control_socket: PathBuf,
+    ui_url: String,
     pub(super) administrator: String,
     pub(super) password_file: PathBuf,
     pub(super) token_file: PathBuf,
@@ -106,12 +107,13 @@ impl Init {
                  1. Move the root key to a place that is not online: {}\n\
                  2. Look at the configuration: {}\n\
                  3. Serve it: dnsbroker serve --config {}\n\
-                 4. Log in as {} with the password in {}, change it, and delete the file\n",
+                 4. Open {} in a browser, log in as {} with the password in {}, change it, and delete the file\n",
                 made.federation,
                 made.config.parent().unwrap_or(Path::new(".")).display(),
                 made.root_key.display(),
                 made.config.display(),
                 made.config.display(),
+                made.ui_url,
                 made.administrator,
                 made.password_file.display(),
             )
@@ -158,6 +160,7 @@ impl Init {
             ca_file: dir.join("ca/root.pem"),
             root_key,
             control_socket: dir.join("control.sock"),
+            ui_url: ui_url(&config)?,
             administrator: ADMINISTRATOR.to_owned(),
             password_file: dir.join("secrets").join(PASSWORD_FILE),
             token_file: dir.join("secrets").join(TOKEN_FILE),
@@ -223,6 +226,21 @@ impl Init {
         writeln!(text, "[log]\nlevel = \"info\"\nformat = \"text\"")?;
         Ok(text)
     }
+}
+
+/// Where the UI will be.
+fn ui_url(config: &Config) -> anyhow::Result<String> {
+    let broker = match &config.broker_name {
+        Some(name) => name.clone(),
+        None => config.federation.child("broker").context("the federation's name is too long for its broker's")?,
+    };
+    let port = config.api.as_ref().and_then(|api| api.listen.first()).map_or(0, SocketAddr::port);
+    let host = broker.to_string().trim_end_matches('.').to_owned();
+    Ok(match port {
+        0 => format!("https://{host}{} (with the port that `dnsbroker status` tells)", crate::ui::PATH),
+        443 => format!("https://{host}{}", crate::ui::PATH),
+        port => format!("https://{host}:{port}{}", crate::ui::PATH),
+    })
 }
 
 /// The first administrator's name.

@@ -10,6 +10,7 @@ mod ca;
 mod certificate;
 mod device;
 mod doh_client;
+mod events;
 mod exchange;
 mod init;
 mod member;
@@ -18,7 +19,9 @@ mod ownership;
 mod policy;
 mod quickstart;
 mod serve;
+mod standby;
 mod status;
+mod webhook;
 mod zone;
 
 use std::path::PathBuf;
@@ -107,6 +110,16 @@ enum Command {
     /// TSIG keys of transfers and updates
     #[command(subcommand)]
     Key(exchange::KeyCommand),
+    /// A second broker that follows the first and can take its place
+    #[command(subcommand)]
+    Standby(standby::StandbyCommand),
+    /// Where events are posted to
+    #[command(subcommand)]
+    Webhook(webhook::WebhookCommand),
+    /// What happens, as it happens
+    Events(events::Events),
+    /// Look-ups a second, latencies, devices by member and OUI, what ends or fails, transfers
+    Statistics,
     /// The record of every change, chained by hashes
     #[command(subcommand)]
     Audit(audit::AuditCommand),
@@ -146,6 +159,10 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Replica(command) => command.run(&context()).await,
         Command::Key(command) => command.run(&context()).await,
         Command::Audit(command) => command.run(&context()).await,
+        Command::Standby(command) => command.run(&context()).await,
+        Command::Webhook(command) => command.run(&context()).await,
+        Command::Events(command) => command.run(&context()).await,
+        Command::Statistics => events::statistics(&context()).await,
         Command::Backup(command) => command.run(&context()).await,
         Command::Restore(command) => command.run(output),
     };

@@ -22,7 +22,7 @@ use serde::Serialize;
 
 use super::certificate::issue_with_new_key;
 use super::doh_client::{Identity, resolve};
-use super::init::Init;
+use super::init::{ADMINISTRATOR, Init};
 use super::output::Output;
 use crate::committer::now;
 use crate::config::{Config, LogConfig};
@@ -97,6 +97,7 @@ struct Summary {
     sample_deveui: String,
     sample_name: String,
     admin_token_file: Option<PathBuf>,
+    admin_password_file: Option<PathBuf>,
 }
 
 #[derive(Serialize)]
@@ -245,7 +246,7 @@ fn summary(dir: &Path, daemon: &Daemon) -> anyhow::Result<Summary> {
         doh_url: format!("https://{}/dns-query", doh_address(daemon)?),
         xot: listeners.xot.first().copied(),
         api_url: format!("https://{}", first(&listeners.api, "api")?),
-        ui_url: None,
+        ui_url: listeners.api.first().map(|address| format!("https://{address}{}", crate::ui::PATH)),
         metrics_url: format!("http://{}/metrics", first(&listeners.metrics, "metrics")?),
         pki_url: listeners.pki.first().map(|address| format!("http://{address}")),
         control_socket: dir.join("control.sock"),
@@ -262,6 +263,7 @@ fn summary(dir: &Path, daemon: &Daemon) -> anyhow::Result<Summary> {
         sample_deveui: device.to_string(),
         sample_name: dotless(names.nibble_name(device)),
         admin_token_file: Some(dir.join("secrets/admin-token")).filter(|file| file.exists()),
+        admin_password_file: Some(dir.join("secrets/admin-password")).filter(|file| file.exists()),
     })
 }
 
@@ -275,6 +277,16 @@ fn tour(summary: &Summary, dir: &Path) -> String {
     let tls = format!("+https +tls-ca={ca} +tls-hostname={broker_name} +tls-certfile={cert} +tls-keyfile={key}");
     let query = dns_parameter(sample_name);
     let control = dir.join("control.sock");
+    let password = match &summary.admin_password_file {
+        Some(file) => format!(" with the password in {}", file.display()),
+        None => String::new(),
+    };
+    let ui = summary.ui_url.as_ref().map_or_else(String::new, |url| {
+        format!(
+            "Or open {url} in a browser, and log in as {ADMINISTRATOR}{password}\n\
+             (the browser does not know the federation's CA and warns: trust {ca}, or go on)\n\n"
+        )
+    });
     // It may not be on the path of whoever pastes this.
     let program = std::env::current_exe().map_or_else(|_| "dnsbroker".to_owned(), |path| path.display().to_string());
     format!(
@@ -288,6 +300,7 @@ fn tour(summary: &Summary, dir: &Path) -> String {
          export DNSBROKER_CONTROL={}\n\
          {program} status\n\
          {program} device lookup {sample_deveui} --as {id}\n\n\
+         {ui}\
          Everything is in {} (see quickstart.json). Ctrl-C ends it; the same command serves it again.\n",
         summary.federation,
         dns.ip(),

@@ -86,6 +86,8 @@ const SIG0: &str = "SIG(0) is not implemented: sign with TSIG";
 const NO_NOTIFY: &str = "NOTIFY is taken from a configured source only, signed where it has a key";
 const CLEAR_TEXT: &str = "this replica may fetch over TLS only (XoT)";
 const CROWDED: &str = "this replica has too many transfers under way";
+const STALE: &str = "this standby does not know what its primary has revoked lately";
+const STANDBY: &str = "this broker takes no changes: it is a standby, or was replaced; send them to the primary";
 const UDP_TRANSFER: &str = "AXFR is not defined over UDP";
 
 impl Desk {
@@ -177,6 +179,9 @@ impl Desk {
         };
         let replica = proof.principal(Permission::Transfer).and_then(|principal| view.replica_of(principal));
         let Some(replica) = replica else { return self.look_up(octets, asker, Some(envelope), caller) };
+        if self.shared.standing.is_stale(now()) {
+            return Reply::Message(envelope.empty(refusal(Rcode::SERVFAIL, 0, STALE)));
+        }
         match query.qtype {
             RecordType::SOA => self.look_up(octets, Asker::Secondary, Some(envelope), caller),
             RecordType::AXFR if caller.transport == Transport::Udp => {
@@ -318,6 +323,7 @@ impl Desk {
                 let (member, client) = (member.clone(), caller.address);
                 Reply::Update(Box::new(WaitingUpdate { pending, envelope, member, client }))
             }
+            Err(CommitError::Elsewhere(_)) => refused(envelope, Rcode::REFUSED, STANDBY, Some(member)),
             Err(_) => Reply::Message(envelope.empty(Rcode::SERVFAIL)),
         }
     }

@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
+use dnsbroker_api::Timestamp;
+use dnsbroker_api::statistics::TransferShown;
 use dnsbroker_ca::ReplicaId;
 use dnsbroker_federation::{DomainName, Serial, Zone};
 use dnsbroker_store::engine::Engine;
@@ -14,6 +16,7 @@ use dnsbroker_zone::wire::message::Message;
 use dnsbroker_zone::wire::{RecordType, Section};
 
 use super::envelope::Envelope;
+use crate::committer::now;
 use crate::listen::Place;
 use crate::metrics::{Direction, TransferKind};
 use crate::shared::Shared;
@@ -170,17 +173,29 @@ impl Sending {
 
     /// One log line and the counters.
     fn report(&self, failure: Option<&str>) {
-        let Transfer { replica, zone, client, .. } = &self.transfer;
+        let Transfer { replica, zone, client, shared, .. } = &self.transfer;
         let seconds = self.started.elapsed().as_secs_f64();
         let (records, messages, octets) = (self.outgoing.records, self.messages, self.octets);
-        let metrics = &self.transfer.shared.metrics;
-        metrics.transferred(Direction::Out, self.kind, failure.is_none(), records, octets, self.started.elapsed());
+        let took = self.started.elapsed();
+        shared.metrics.transferred(Direction::Out, self.kind, failure.is_none(), records, octets, took);
         let (kind, serial) = (self.kind.label(), self.outgoing.serial());
         let zone = match zone {
             Zone::DevEui => "deveuis",
             Zone::NetId => "netids",
             Zone::Public => "public",
         };
+        shared.transfers.add(TransferShown {
+            at: Timestamp(now()),
+            direction: "out".to_owned(),
+            peer: replica.id.to_string(),
+            member: replica.holder.clone(),
+            zone: zone.to_owned(),
+            kind: kind.to_owned(),
+            records,
+            octets,
+            seconds,
+            failure: failure.map(str::to_owned),
+        });
         match failure {
             None => tracing::info!(
                 %client, replica = %replica.id, zone, kind, %serial, messages, records, octets, seconds, "transfer out"

@@ -246,6 +246,10 @@ fn resolve(asking: &Asking, message: &[u8]) -> Result<Reply, Refused> {
     let started = Instant::now();
     let now = now();
     last.store(now, Ordering::Relaxed);
+    if doh.shared.standing.is_stale(now) {
+        let words = "this broker does not know what its primary has revoked lately and answers nobody: ask another one";
+        return Err(Refused::new(StatusCode::SERVICE_UNAVAILABLE, words));
+    }
     let view = doh.shared.view.load();
     if let Err(denial) = peer.check(&view, now) {
         doh.shared.metrics.denied(&denial);
@@ -262,7 +266,7 @@ fn resolve(asking: &Asking, message: &[u8]) -> Result<Reply, Refused> {
     let mut out = Vec::with_capacity(ANSWER);
     let answered = answer(&view.zones, Asker::Member(peer.member()), message, &mut out)
         .map_err(|error| Refused::new(StatusCode::BAD_REQUEST, error.to_string()))?;
-    place.tally.queries.fetch_add(1, Ordering::Relaxed);
+    place.tally.answered(answered.outcome);
     if answered.outcome == Outcome::NxDomain {
         place.tally.count_unknown(now);
     }

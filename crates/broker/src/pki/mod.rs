@@ -227,6 +227,16 @@ impl Pki {
         self.changed.subscribe()
     }
 
+    /// Has the broker's own certificate looked at again.
+    pub fn wake(&self) {
+        self.changed.send_replace(());
+    }
+
+    /// The broker's own certificate as it lies in the files, whenever it ends: a standby's, which its primary renews.
+    pub fn kept_server(&self) -> Result<(TlsMaterial, i64), PkiError> {
+        brought(&self.dir.join("server.pem"), &self.dir.join("server.key"), self.client_trust())
+    }
+
     /// A profile by name.
     pub fn profile(&self, name: &str) -> Result<Profile, PkiError> {
         self.profiles.get(name).cloned().ok_or_else(|| PkiError::NoProfile(name.to_owned()))

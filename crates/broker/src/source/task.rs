@@ -3,16 +3,20 @@
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
+use dnsbroker_api::Timestamp;
 use dnsbroker_api::problem::chain;
+use dnsbroker_api::statistics::TransferShown;
 use dnsbroker_federation::{NetId, Serial};
 use dnsbroker_store::act::{Imported, TakeTransfer, Withdraw};
 use dnsbroker_store::record::{OnExpiry, Progress, Source};
 use dnsbroker_store::{Actor, Refusal};
 use dnsbroker_zone::transfer::inbound::{Asked, Content, Received};
+use serde_json::json;
 
 use super::fetch::{Fetched, Fetcher};
 use super::{Desk, Held, Means, State};
 use crate::committer::{CommitError, now};
+use crate::events::Audience;
 use crate::key::entropy;
 use crate::metrics::{Direction, TransferKind};
 
@@ -141,6 +145,18 @@ impl Task {
         let took = started.elapsed();
         metrics.transferred(Direction::In, kind, received.is_ok(), tally.records, tally.octets, took);
         let (primary, zone, records) = (source.primary, &source.zone, tally.records);
+        self.means.shared.transfers.add(TransferShown {
+            at: Timestamp(now()),
+            direction: "in".to_owned(),
+            peer: self.netid.to_string(),
+            member: Some(source.member.clone()),
+            zone: zone.to_string(),
+            kind: kind.label().to_owned(),
+            records,
+            octets: tally.octets,
+            seconds: took.as_secs_f64(),
+            failure: received.as_ref().err().cloned(),
+        });
         let received = match received {
             Ok(received) => received,
             Err(reason) => {
@@ -214,6 +230,7 @@ impl Task {
         }
         let wait = jittered(wait);
         let failures = self.failures;
+        self.tell(source, &outcome);
         self.desk.change(|status| {
             status.failures = failures;
             status.next = Some(now() + wait.as_secs() as i64);
@@ -238,6 +255,25 @@ impl Task {
             }
         });
         wait
+    }
+
+    /// Tells of a state that is another one than before.
+    fn tell(&self, source: &Source, outcome: &Outcome) {
+        let before = self.desk.status();
+        let (kind, detail) = match outcome {
+            Outcome::Failed(reason) if before.error.as_ref() != Some(reason) => {
+                ("source.failed", json!({ "reason": reason, "primary": source.primary, "zone": source.zone }))
+            }
+            Outcome::Held(held) if before.held.as_ref() != Some(held) => {
+                ("source.held", json!({ "reason": held.reason, "theirs": held.serial }))
+            }
+            Outcome::Current(serial) if before.error.is_some() || before.held.is_some() => {
+                ("source.recovered", json!({ "theirs": serial }))
+            }
+            _ => return,
+        };
+        let audience = Audience::member(&source.member);
+        self.means.shared.events.notice(kind, &self.netid.to_string(), audience, detail);
     }
 
     /// Whether the primary has not been heard for as long as its SOA says; counted from the start of the broker.

@@ -168,6 +168,27 @@ pub(super) struct Upheld {
     pub written: usize,
 }
 
+/// Claims that an act has opened beside what it was for: those against whom they are hear of them, and of nothing else
+/// that the act did.
+pub(crate) struct ClaimsOpened {
+    first: DevEui,
+    claimant: MemberId,
+    netid: NetId,
+    count: u64,
+    pub(crate) holders: BTreeSet<MemberId>,
+}
+
+impl ClaimsOpened {
+    fn new(first: DevEui, claimant: &MemberId, netid: NetId) -> Self {
+        Self { first, claimant: claimant.clone(), netid, count: 0, holders: BTreeSet::new() }
+    }
+
+    pub(crate) fn note(&self) -> Note {
+        let detail = json!({ "claimant": self.claimant, "netid": self.netid, "devices": self.count });
+        Note::new("claim.open", self.first, detail)
+    }
+}
+
 impl Transaction<'_> {
     pub(super) fn settled(&self, moved: u64, removed: u64, closed: u64) -> Settled {
         Settled { moved, removed, closed, serial: self.view.zones.serial() }
@@ -257,7 +278,13 @@ impl Transaction<'_> {
         let mut kept = 0;
         for &device in list.disputed {
             let opened = self.open_claim(device, member, netid)?;
-            upheld.opened += u64::from(opened == Opened::New);
+            if opened == Opened::New {
+                upheld.opened += 1;
+                let holder = self.view.holder(device).cloned();
+                let told = self.claims_opened.get_or_insert_with(|| ClaimsOpened::new(device, member, netid));
+                told.count += 1;
+                told.holders.extend(holder);
+            }
             kept += u64::from(opened != Opened::Full);
         }
         self.count_beyond(member, netid, list.whole, list.claimed - kept)?;

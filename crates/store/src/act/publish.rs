@@ -8,14 +8,15 @@ use serde_json::json;
 
 use super::Act;
 use crate::audit::hash;
-use crate::engine::Table;
+use crate::engine::{Engine, Table};
 use crate::refusal::Refusal;
-use crate::store::{PRIVATE_KEY, PUBLIC_KEY};
+use crate::store::OpenError;
+use crate::store::{PRIVATE_KEY, PUBLIC_KEY, PUBLIC_RECORDS_KEY};
 use crate::transaction::{Note, Transaction};
 
 /// Asks for the serial that goes with these records.
 pub struct PublishPublic {
-    /// The records in any stable form; only their digest is kept.
+    /// The records in any stable form, which is kept, so that a standby serves the same.
     pub records: Vec<u8>,
 }
 
@@ -26,6 +27,30 @@ pub struct PublishPrivate {
     pub timing: Timing,
     /// The broker's name.
     pub broker: DomainName,
+}
+
+/// What was published last: what a standby serves, whatever its own configuration says.
+pub struct PublishedZones {
+    /// The times of the private zones.
+    pub timing: Timing,
+    /// The broker's name in them.
+    pub broker: DomainName,
+    /// The serial of the public zone.
+    pub public_serial: u32,
+    /// Its records, in the form in which they were given.
+    pub public_records: Vec<u8>,
+}
+
+impl PublishedZones {
+    /// Reads it; nothing before anything was published.
+    pub fn read(engine: &dyn Engine) -> Result<Option<Self>, OpenError> {
+        let get = |key| engine.get(Table::Meta, key);
+        let (Some(private), Some(public)) = (get(PRIVATE_KEY)?, get(PUBLIC_KEY)?) else { return Ok(None) };
+        let Private { timing, broker } = serde_json::from_slice(&private).map_err(OpenError::row("private"))?;
+        let Row { serial: public_serial, .. } = serde_json::from_slice(&public).map_err(OpenError::row("public"))?;
+        let public_records = get(PUBLIC_RECORDS_KEY)?.unwrap_or_default();
+        Ok(Some(Self { timing, broker, public_serial, public_records }))
+    }
 }
 
 #[derive(Serialize, Deserialize, PartialEq)]
@@ -70,11 +95,16 @@ impl Act for PublishPublic {
         let row = transaction.stored(Table::Meta, PUBLIC_KEY)?;
         let row: Option<Row> = row.map(|row| serde_json::from_slice(&row)).transpose()?;
         let serial = match row {
-            Some(row) if row.digest == digest => return Ok((row.serial, None)),
+            Some(row) if row.digest == digest && transaction.stored(Table::Meta, PUBLIC_RECORDS_KEY)?.is_some() => {
+                return Ok((row.serial, None));
+            }
+            // An earlier program kept the digest alone.
+            Some(row) if row.digest == digest => row.serial,
             Some(row) => Serial::new(row.serial).next().get(),
             None => 1,
         };
         transaction.put(Table::Meta, PUBLIC_KEY, &Row { digest, serial })?;
+        transaction.batch.put(Table::Meta, PUBLIC_RECORDS_KEY, self.records);
         let name = transaction.view().zones.names().apex(Zone::Public).to_string();
         Ok((serial, Some(Note::new("public.publish", name, json!({ "serial": serial })))))
     }

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::Act;
 use crate::engine::Table;
-use crate::record::{Permission, Replica};
+use crate::record::{Permission, Replica, StandbyAt};
 use crate::refusal::Refusal;
 use crate::transaction::{Note, Transaction};
 
@@ -33,6 +33,8 @@ pub struct SetReplica {
     pub notify_key: Option<DomainName>,
     /// Whether plain TCP will do.
     pub clear_text: bool,
+    /// Where it answers, if it is a standby broker.
+    pub standby: Option<StandbyAt>,
 }
 
 impl Act for SetReplica {
@@ -60,8 +62,11 @@ impl Act for SetReplica {
             }
         }
         let since = transaction.view.replicas.get(&self.id).map_or(transaction.now(), |known| known.since);
-        let Self { id, holder, only, names, notify, notify_key, clear_text } = self;
-        let replica = Replica { id, holder, only, names, notify, notify_key, clear_text, since };
+        if self.standby.is_some() && (self.holder.is_some() || self.only.is_some()) {
+            return Err(Refusal::Text { field: "a standby", problem: "is of no member: it has everything" });
+        }
+        let Self { id, holder, only, names, notify, notify_key, clear_text, standby } = self;
+        let replica = Replica { id, holder, only, names, notify, notify_key, clear_text, standby, since };
         let known = transaction.view.replicas.get(&replica.id).cloned();
         if known.as_deref() == Some(&replica) {
             return Ok((Arc::new(replica), None));
@@ -72,7 +77,7 @@ impl Act for SetReplica {
         }
         let detail = json!({
             "holder": replica.holder, "only": replica.only, "names": replica.names, "notify": replica.notify,
-            "notify_key": replica.notify_key, "clear_text": replica.clear_text,
+            "notify_key": replica.notify_key, "clear_text": replica.clear_text, "standby": replica.standby,
         });
         let note = Note::new("replica.set", &replica.id, detail);
         transaction.put(Table::Replicas, replica.id.as_str(), &replica)?;

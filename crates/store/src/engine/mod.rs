@@ -11,6 +11,7 @@
 mod checked;
 mod redb;
 mod sled;
+mod switch;
 
 use std::fmt;
 use std::ops::ControlFlow;
@@ -19,6 +20,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 pub use checked::Checked;
+pub use switch::Switch;
 
 /// Kinds of rows, each in key order of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -162,6 +164,11 @@ impl Batch {
     pub(crate) fn last_write(&self, table: Table, key: &[u8]) -> Option<Option<&[u8]>> {
         let write = self.writes.iter().rev().find(|write| write.table == table && write.key == key)?;
         Some(write.value.as_deref())
+    }
+
+    /// The writes, in order.
+    pub(crate) fn writes(&self) -> impl Iterator<Item = (Table, &[u8], Option<&[u8]>)> {
+        self.writes.iter().map(|write| (write.table, &write.key[..], write.value.as_deref()))
     }
 
     /// Forgets all writes after the first `len`.

@@ -224,6 +224,27 @@ impl Devices {
         self.counts.get(&netid).copied().unwrap_or_default()
     }
 
+    /// How many there are of each OUI (the first 24 bits). Blocks of one OUI are not looked into.
+    pub fn ouis(&self) -> BTreeMap<u32, u64> {
+        let oui = |device: u64| (device >> 40) as u32;
+        let mut ouis: BTreeMap<u32, u64> = BTreeMap::new();
+        for chunk in &self.base.chunks {
+            let last = chunk.entry(chunk.count() - 1).map_or(u64::MAX, |(device, _)| device.as_u64());
+            if oui(chunk.first()) == oui(last) {
+                *ouis.entry(oui(last)).or_default() += chunk.count() as u64;
+            } else {
+                chunk.iter().for_each(|(device, _)| *ouis.entry(oui(device.as_u64())).or_default() += 1);
+            }
+        }
+        for (&device, netid) in &self.overlay {
+            let known = ouis.entry(oui(device)).or_default();
+            *known += u64::from(netid.is_some());
+            *known -= u64::from(self.base.get(device).is_some());
+        }
+        ouis.retain(|_, devices| *devices > 0);
+        ouis
+    }
+
     /// How many recent changes are not in the base.
     pub fn overlay_len(&self) -> usize {
         self.overlay.len()
@@ -357,6 +378,11 @@ mod tests {
         }
         let counted: BTreeMap<u32, u64> = devices.counts.iter().map(|(n, c)| (n.as_u32(), *c)).collect();
         assert_eq!(counted, counts);
+        let mut ouis = BTreeMap::new();
+        for device in model.keys() {
+            *ouis.entry((device >> 40) as u32).or_default() += 1;
+        }
+        assert_eq!(devices.ouis(), ouis);
         Base::from_chunks(devices.base.chunks.iter().map(|c| Chunk::clone(c))).expect("in order");
     }
 

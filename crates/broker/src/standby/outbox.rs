@@ -1,0 +1,158 @@
+//! The primary's ring of shipments: what standbys that are connected, or come back soon, still have to get.
+//!
+//! It is bounded in number and octets; what falls out at its end is had by a copy of the whole store. The writer puts each
+//! commit in right after it is durable and never waits for anybody.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use dnsbroker_ca::ReplicaId;
+use dnsbroker_store::Shipment;
+use dnsbroker_store::audit::Head;
+use tokio::sync::watch;
+
+/// Octets of shipments that are kept.
+const OCTETS: usize = 64 * 1024 * 1024;
+/// Shipments that are kept.
+const SHIPMENTS: usize = 50_000;
+
+/// What standbys still have to get.
+pub struct Outbox {
+    ring: Mutex<Ring>,
+    wake: watch::Sender<u64>,
+    /// Standbys that are connected, and the last act each was sent.
+    followers: Mutex<BTreeMap<ReplicaId, u64>>,
+}
+
+struct Ring {
+    /// The number of the first shipment; numbers are this process's own.
+    first: u64,
+    shipments: VecDeque<Arc<Shipment>>,
+    octets: usize,
+    /// The audit's head after the last commit.
+    head: Head,
+}
+
+impl Ring {
+    fn end(&self) -> u64 {
+        self.first + self.shipments.len() as u64
+    }
+
+    fn clear(&mut self) {
+        self.first = self.end();
+        self.shipments.clear();
+        self.octets = 0;
+    }
+}
+
+/// A place in the ring that is no longer there.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Overrun;
+
+impl Outbox {
+    /// Empty, after an act.
+    pub fn new(head: Head) -> Self {
+        let ring = Ring { first: 0, shipments: VecDeque::new(), octets: 0, head };
+        Self { ring: Mutex::new(ring), wake: watch::Sender::new(0), followers: Mutex::default() }
+    }
+
+    /// A commit is durable. Without a shipment nobody can follow over it.
+    pub fn committed(&self, shipment: Option<Shipment>, head: &Head) {
+        let mut ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
+        match shipment {
+            Some(shipment) => {
+                ring.octets += shipment.octets.len();
+                ring.shipments.push_back(Arc::new(shipment));
+                while ring.octets > OCTETS || ring.shipments.len() > SHIPMENTS {
+                    let Some(oldest) = ring.shipments.pop_front() else { break };
+                    ring.octets -= oldest.octets.len();
+                    ring.first += 1;
+                }
+            }
+            None if ring.head != *head => ring.clear(),
+            None => return,
+        }
+        ring.head = head.clone();
+        self.wake.send_replace(ring.end());
+    }
+
+    /// Where to go on for somebody whose last act is this; nowhere if that is not known any more, or never was.
+    pub fn resume(&self, head: &Head) -> Option<u64> {
+        let ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = ring.shipments.iter().position(|shipment| shipment.before == *head);
+        place.map(|place| ring.first + place as u64).or_else(|| (ring.head == *head).then(|| ring.end()))
+    }
+
+    /// The place of what comes next. Asked by the writer between two commits.
+    pub fn end(&self) -> u64 {
+        self.ring.lock().unwrap_or_else(PoisonError::into_inner).end()
+    }
+
+    /// The shipment at a place; none if it is yet to come.
+    pub fn at(&self, place: u64) -> Result<Option<Arc<Shipment>>, Overrun> {
+        let ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
+        let index = place.checked_sub(ring.first).ok_or(Overrun)?;
+        Ok(ring.shipments.get(index as usize).cloned())
+    }
+
+    /// Wakes with each commit.
+    pub fn wake(&self) -> watch::Receiver<u64> {
+        self.wake.subscribe()
+    }
+
+    /// A standby was sent all up to an act, or with none has gone.
+    pub fn sent(&self, standby: &ReplicaId, act: Option<u64>) {
+        let mut followers = self.followers.lock().unwrap_or_else(PoisonError::into_inner);
+        match act {
+            Some(act) => drop(followers.insert(standby.clone(), act)),
+            None => drop(followers.remove(standby)),
+        }
+    }
+
+    /// Standbys that are connected, and the last act each was sent.
+    pub fn followers(&self) -> BTreeMap<ReplicaId, u64> {
+        self.followers.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(number: u64) -> Head {
+        Head { number, hash: format!("{number:064x}") }
+    }
+
+    fn shipment(number: u64, octets: usize) -> Shipment {
+        Shipment { before: head(number - 1), after: head(number), octets: vec![0; octets] }
+    }
+
+    #[test]
+    fn who_comes_back_goes_on_where_it_was_or_is_told_that_it_cannot() {
+        let outbox = Outbox::new(head(10));
+        assert_eq!((outbox.resume(&head(10)), outbox.resume(&head(9))), (Some(0), None));
+        for number in 11..=15 {
+            outbox.committed(Some(shipment(number, 100)), &head(number));
+        }
+        let place = outbox.resume(&head(12)).expect("is there");
+        assert_eq!(outbox.at(place).expect("is there").map(|shipment| shipment.after.number), Some(13));
+        assert_eq!(outbox.resume(&Head { hash: "f".repeat(64), ..head(12) }), None, "another history");
+        assert_eq!(outbox.at(outbox.end()), Ok(None));
+        // Some commit was not shipped: nobody can follow over it.
+        outbox.committed(None, &head(16));
+        assert_eq!((outbox.resume(&head(15)), outbox.at(place)), (None, Err(Overrun)));
+        assert_eq!(outbox.resume(&head(16)), Some(outbox.end()));
+    }
+
+    #[test]
+    fn the_ring_is_bounded() {
+        let outbox = Outbox::new(head(0));
+        for number in 1..=5 {
+            outbox.committed(Some(shipment(number, OCTETS / 2 - 1)), &head(number));
+        }
+        assert_eq!((outbox.resume(&head(2)), outbox.resume(&head(3)).is_some()), (None, true));
+        outbox.committed(Some(shipment(6, OCTETS + 1)), &head(6));
+        assert_eq!(outbox.resume(&head(5)), None, "one that is larger than the ring is had by a copy");
+        assert!(outbox.resume(&head(6)).is_some());
+    }
+}

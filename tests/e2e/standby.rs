@@ -1,0 +1,390 @@
+//! A second broker follows the first: it answers the same, stops when it cannot know of revocations, and takes over.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use dnsbroker_tests::{Broker, eventually, free_port, nibble_name, output, query, tls};
+use serde_json::Value;
+use tempfile::TempDir;
+
+const DEVICE: &str = "0004a30b001c0530";
+const STANDBY: &str = "broker2.fed.example";
+
+/// Writes a port into the configuration, so that a restart keeps it.
+fn pin(broker: &Broker, section: &str, address: SocketAddr) -> anyhow::Result<()> {
+    let file = broker.path().join("dnsbroker.toml");
+    let text = std::fs::read_to_string(&file)?;
+    let (head, tail) = text.split_once(&format!("[{section}]\n")).context("no such section")?;
+    std::fs::write(&file, format!("{head}[{section}]\n{}", tail.replacen("127.0.0.1:0", &address.to_string(), 1)))?;
+    Ok(())
+}
+
+fn api(broker: &Broker) -> anyhow::Result<SocketAddr> {
+    broker.status()?.listeners.api.first().copied().context("no API listener")
+}
+
+/// A primary with two members, on an API port that it keeps.
+fn primary() -> anyhow::Result<Broker> {
+    let mut broker = Broker::start()?;
+    pin(&broker, "api", api(&broker)?)?;
+    pin(&broker, "doh", broker.doh()?)?;
+    broker.restart()?;
+    broker.member("atlantic", "60002d", "192.0.2.45")?;
+    broker.member("alpine", "600013", "198.51.100.19")?;
+    broker.devices("atlantic", "60002d", &[DEVICE])?;
+    Ok(broker)
+}
+
+/// What a standby is made from.
+struct Kit {
+    dir: TempDir,
+    credential: PathBuf,
+    backup: PathBuf,
+}
+
+fn kit(of: &Broker, id: &str, name: &str) -> anyhow::Result<Kit> {
+    let dir = tempfile::Builder::new().prefix("standby-").tempdir()?;
+    let port = free_port()?.to_string();
+    let standby = ["--standby", name, "--standby-address", "127.0.0.1", "--standby-port", &port];
+    of.json(&[&["replica", "add", id, "--all"], &standby[..]].concat())?;
+    let credential = of.replica_certificate(id)?;
+    let backup = dir.path().join("backup");
+    of.json(&["backup", &backup.to_string_lossy()])?;
+    Ok(Kit { dir, credential, backup })
+}
+
+impl Kit {
+    fn path(&self) -> PathBuf {
+        self.dir.path().join("b")
+    }
+
+    fn init(&self, of: &Broker, at: &Path, name: &str, more: &[&str]) -> anyhow::Result<Value> {
+        let address = api(of)?;
+        let url = format!("https://{}:{}", of.status()?.broker.to_string().trim_end_matches('.'), address.port());
+        let mut command = Command::new(Broker::program()?);
+        command.args([
+            "standby",
+            "init",
+            "--json",
+            "--name",
+            name,
+            "--primary",
+            &url,
+            "--connect",
+            &address.to_string(),
+        ]);
+        command.arg("--from").arg(&self.backup).arg("--dir").arg(at).arg("--credential").arg(&self.credential);
+        command.arg("--passphrase-file").arg(of.path().join("secrets/ca-passphrase"));
+        let made = output(command.args(["--address", "127.0.0.1"]).args(more))?;
+        ensure!(made.ok, "standby init failed: {}", made.stderr);
+        Ok(serde_json::from_str(&made.stdout)?)
+    }
+
+    /// A standby that is served.
+    fn start(&self, of: &Broker, more: &[&str]) -> anyhow::Result<Broker> {
+        self.init(of, &self.path(), STANDBY, &[&["--port-base", "0"], more].concat())?;
+        Broker::open(&self.path())
+    }
+}
+
+fn follows(standby: &Broker, primary: &Broker) -> anyhow::Result<()> {
+    eventually("the standby has what the primary has", || {
+        let (ours, theirs) = (standby.json(&["standby", "status"])?, primary.json(&["standby", "status"])?);
+        Ok(ours["act"] == theirs["act"] && ours["following"]["answers"] == true)
+    })
+    .with_context(|| standby.log())
+}
+
+/// Asks a broker over DoH on one connection.
+struct Asker(tls::Tls);
+
+impl Asker {
+    fn open(ca: &Broker, certificate: &Path, at: &Broker, name: &str) -> anyhow::Result<Self> {
+        let config = tls::client(ca, Some(tls::credential(certificate)?), &["http/1.1"])?;
+        Ok(Self(tls::connect_as(at.doh()?, &config, name)?))
+    }
+
+    fn ask(&mut self, device: &str) -> anyhow::Result<(u16, Vec<u8>)> {
+        tls::ask(&mut self.0, &query(7, 0, &nibble_name(device), 1, 1))
+    }
+
+    fn finds(&mut self, device: &str) -> anyhow::Result<bool> {
+        let (status, answer) = self.ask(device)?;
+        Ok(status == 200 && answer.get(7).is_some_and(|count| *count > 0))
+    }
+}
+
+#[test]
+fn it_answers_as_the_primary_does_and_changes_nothing_by_itself() -> anyhow::Result<()> {
+    let primary = primary()?;
+    let alpine = primary.certificate("alpine")?;
+    let kit = kit(&primary, "second", STANDBY)?;
+    let standby = kit.start(&primary, &[])?;
+    follows(&standby, &primary)?;
+    let mut first = Asker::open(&primary, &alpine, &primary, "broker.fed.example")?;
+    let mut second = Asker::open(&primary, &alpine, &standby, STANDBY)?;
+    for device in [DEVICE, "0004a30b001c0531", "0530"] {
+        ensure!(first.ask(device)? == second.ask(device)?, "{device}: not the same answer, octet for octet");
+    }
+    // A change at the primary is here within a moment; the same serial, the same audit.
+    primary.devices("atlantic", "60002d", &["70b3d57ed0000009"])?;
+    let begun = Instant::now();
+    while !second.finds("70b3d57ed0000009")? {
+        ensure!(begun.elapsed() < Duration::from_secs(2), "a device is not here after {:?}", begun.elapsed());
+    }
+    follows(&standby, &primary)?;
+    let (ours, theirs) = (standby.json(&["status"])?, primary.json(&["status"])?);
+    ensure!(ours["serial"] == theirs["serial"] && ours["audit"] == theirs["audit"], "{ours}\n{theirs}");
+    ensure!(standby.json(&["audit", "verify"])?["ok"] == true, "the audit is not whole");
+    // It takes no changes and says where they belong.
+    for change in [&["member", "add", "other"][..], &["member", "suspend", "alpine", "--reason", "x"]] {
+        let refused = standby.run(&[change, &["--json"]].concat())?;
+        let told = refused.stderr.contains("\"standby\"") && refused.stderr.contains("https://broker.fed.example");
+        ensure!(!refused.ok && told, "{change:?}: {}", refused.stderr);
+    }
+    // Members are told of both.
+    let config = tls::client(&primary, Some(tls::credential(&alpine)?), &["http/1.1"])?;
+    for (broker, name) in [(&primary, "broker.fed.example"), (&standby, STANDBY)] {
+        let mut connection = tls::connect_as(api(broker)?, &config, name)?;
+        let (status, _, body) = tls::http1(&mut connection, "GET /api/v1/directory HTTP/1.1", b"")?;
+        let directory: Value = serde_json::from_slice(&body)?;
+        let names: Vec<&str> = directory["brokers"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|broker| broker["name"].as_str())
+            .collect();
+        ensure!(status == 200 && names == ["broker.fed.example.", "broker2.fed.example."], "{directory}");
+    }
+    // Plain DNS of both has the names of both, under one serial.
+    for broker in [&primary, &standby] {
+        let dns = broker.dns()?;
+        let port = dns.port().to_string();
+        for (name, kind) in [(STANDBY, "A"), ("_dns.broker2.fed.example", "SVCB")] {
+            let answer = output(Command::new("dig").args(["@127.0.0.1", "-p", &port, "+short", name, kind]))?;
+            ensure!(!answer.stdout.trim().is_empty(), "{name} {kind} has no answer");
+        }
+    }
+    // A revocation at the primary bites here on an open connection.
+    let serial = primary.json(&["cert", "list", "--member", "alpine"])?["items"][0]["serial"].clone();
+    primary.json(&["cert", "revoke", serial.as_str().context("no serial")?])?;
+    let begun = Instant::now();
+    while second.ask(DEVICE).is_ok_and(|(status, _)| status == 200) {
+        ensure!(begun.elapsed() < Duration::from_secs(2), "a revoked member is answered after {:?}", begun.elapsed());
+    }
+    // The list of revoked certificates is the primary's own.
+    let pki = |broker: &Broker| {
+        broker.status().ok().and_then(|status| status.listeners.pki.first().copied()).context("no pki")
+    };
+    let ca = primary.json(&["ca", "crl"])?["items"][0]["ca"].as_str().context("no CA")?.to_owned();
+    let list = |broker: &Broker| -> anyhow::Result<Vec<u8>> {
+        let url = format!("http://{}/crl/{ca}.crl", pki(broker)?);
+        Ok(output(Command::new("curl").args(["-s", &url]))?.octets)
+    };
+    eventually("both publish the same list", || {
+        let (ours, theirs) = (list(&standby)?, list(&primary)?);
+        Ok(ours == theirs && ours.len() > 100)
+    })?;
+    Ok(())
+}
+
+#[test]
+fn nobody_but_a_registered_standby_follows() -> anyhow::Result<()> {
+    let primary = primary()?;
+    primary.json(&["replica", "add", "mirror", "--all"])?;
+    let (alpine, mirror) = (primary.certificate("alpine")?, primary.replica_certificate("mirror")?);
+    let path = "GET /api/v1/replication?after=0&hash=0&epoch=0 HTTP/1.1";
+    for (who, credential, expected) in [
+        ("nobody", None, 401),
+        ("a member", Some(tls::credential(&alpine)?), 403),
+        ("a replica that is no standby", Some(tls::credential(&mirror)?), 403),
+    ] {
+        let config = tls::client(&primary, credential, &["http/1.1"])?;
+        let mut connection = tls::connect(api(&primary)?, &config)?;
+        let (status, _, body) = tls::http1(&mut connection, path, b"")?;
+        ensure!(status == expected, "{who}: {status} {}", String::from_utf8_lossy(&body));
+    }
+    let local = output(
+        Command::new("curl")
+            .args(["-s", "--unix-socket"])
+            .arg(primary.path().join("control.sock"))
+            .arg("http://x/api/v1/replication?after=0&hash=0&epoch=9"),
+    )?;
+    ensure!(local.stdout.contains("no-certificate"), "an administrator is not a standby either: {}", local.stdout);
+    Ok(())
+}
+
+#[test]
+fn it_stops_answering_when_it_cannot_know_of_revocations_and_goes_on_when_it_can() -> anyhow::Result<()> {
+    let mut primary = primary()?;
+    let alpine = primary.certificate("alpine")?;
+    let kit = kit(&primary, "second", STANDBY)?;
+    let standby = kit.start(&primary, &["--max-age", "4s"])?;
+    follows(&standby, &primary)?;
+    let mut asker = Asker::open(&primary, &alpine, &standby, STANDBY)?;
+    ensure!(asker.finds(DEVICE)?);
+    primary.kill()?;
+    let begun = Instant::now();
+    while asker.ask(DEVICE)?.0 == 200 {
+        ensure!(
+            begun.elapsed() < Duration::from_secs(7),
+            "it answers {:?} after its primary fell silent",
+            begun.elapsed()
+        );
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    ensure!(begun.elapsed() > Duration::from_millis(2_500), "it gave up after {:?} already", begun.elapsed());
+    ensure!(asker.ask(DEVICE)?.0 == 503);
+    standby.assert_logged("look-ups are not answered")?;
+    let metrics = standby.status()?.listeners.metrics[0];
+    let ready = output(Command::new("curl").args(["-s", "-w", "%{http_code}", &format!("http://{metrics}/ready")]))?;
+    ensure!(ready.stdout.ends_with("503") && ready.stdout.contains("revocations"), "{}", ready.stdout);
+    let text = output(Command::new("curl").args(["-s", &format!("http://{metrics}/metrics")]))?.stdout;
+    ensure!(text.contains("dnsbroker_standby_connected 0") && text.contains("dnsbroker_standby_lag_seconds"), "{text}");
+    primary.serve()?;
+    eventually("it answers again", || asker.finds(DEVICE))?;
+    // It went on where it was.
+    ensure!(standby.json(&["standby", "status"])?["following"]["copies"] == 0, "a copy was taken");
+    Ok(())
+}
+
+#[test]
+fn a_hundred_thousand_devices_come_as_a_copy_where_the_ring_does_not_reach_back() -> anyhow::Result<()> {
+    let mut primary = primary()?;
+    let alpine = primary.certificate("alpine")?;
+    let kit = kit(&primary, "second", STANDBY)?;
+    let list = primary.path().join("many");
+    let mut file = std::io::BufWriter::new(std::fs::File::create(&list)?);
+    for low in 0..100_000_u64 {
+        writeln!(file, "{:016x}", 0x70b3_d500_0000_0000 + low * 37)?;
+    }
+    file.flush()?;
+    primary.json(&["device", "import", "--member", "alpine", "--netid", "600013", &list.to_string_lossy()])?;
+    // Its ring is empty now, and the backup is older than all of it.
+    primary.restart()?;
+    let mut standby = kit.start(&primary, &[])?;
+    follows(&standby, &primary)?;
+    let status = standby.json(&["standby", "status"])?;
+    ensure!(status["following"]["copies"] == 1, "{status}");
+    ensure!(standby.json(&["status"])?["devices"] == 100_001);
+    let mut asker = Asker::open(&primary, &alpine, &standby, STANDBY)?;
+    ensure!(asker.finds("70b3d50000000025")?);
+    // And the copy is what a restart finds.
+    standby.restart()?;
+    follows(&standby, &primary)?;
+    let status = standby.json(&["standby", "status"])?;
+    ensure!(status["following"]["copies"] == 0, "{status}");
+    ensure!(standby.json(&["audit", "verify"])?["ok"] == true);
+    Ok(())
+}
+
+/// The primary is killed under load; the standby goes on, takes over, and has all that came; the old one is refused when it
+/// comes back, and becomes the standby of the new one.
+#[test]
+fn killed_under_load_the_primary_is_succeeded_and_comes_back_as_a_standby() -> anyhow::Result<()> {
+    let mut primary = primary()?;
+    let alpine = primary.certificate("alpine")?;
+    let kit = kit(&primary, "second", STANDBY)?;
+    let mut standby = kit.start(&primary, &[])?;
+    follows(&standby, &primary)?;
+    let mut asker = Asker::open(&primary, &alpine, &standby, STANDBY)?;
+    // Writers that note what was acknowledged, and under which serial.
+    let stop = AtomicBool::new(false);
+    let (path, control) = (primary.path().to_owned(), primary.path().join("control.sock"));
+    let acknowledged = std::thread::scope(|scope| -> anyhow::Result<Vec<(String, u64)>> {
+        let writers: Vec<_> = (0..3_u64)
+            .map(|writer| {
+                let (stop, path, control) = (&stop, &path, &control);
+                scope.spawn(move || -> anyhow::Result<Vec<(String, u64)>> {
+                    let mut done = Vec::new();
+                    for number in 0.. {
+                        if stop.load(Ordering::Relaxed) {
+                            break;
+                        }
+                        let device = format!("{:016x}", 0x0004_a300_0000_0000 + (writer << 24) + number);
+                        let list = path.join(format!("load-{writer}"));
+                        std::fs::write(&list, &device)?;
+                        let mut command = Command::new(Broker::program()?);
+                        command.args(["device", "import", "--json", "--member", "atlantic", "--netid", "60002d"]);
+                        let finished = output(command.arg(&list).env("DNSBROKER_CONTROL", control))?;
+                        if !finished.ok {
+                            break;
+                        }
+                        let report: Value = serde_json::from_str(&finished.stdout)?;
+                        done.push((device, report["serial"].as_u64().context("no serial")?));
+                    }
+                    Ok(done)
+                })
+            })
+            .collect();
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_secs(2) {
+            ensure!(asker.finds(DEVICE)?, "the standby does not answer under load");
+        }
+        primary.kill()?;
+        stop.store(true, Ordering::Relaxed);
+        let mut all = Vec::new();
+        for writer in writers {
+            all.extend(writer.join().map_err(|_| anyhow::anyhow!("a writer has failed"))??);
+        }
+        Ok(all)
+    })?;
+    ensure!(acknowledged.len() > 20, "there was no load: {}", acknowledged.len());
+    ensure!(asker.finds(DEVICE)?, "the standby has stopped with its primary");
+    let serial = standby.json(&["status"])?["serial"].as_u64().context("no serial")?;
+    let promoted = standby.json(&["standby", "promote"])?;
+    ensure!(promoted["role"] == "primary" && promoted["epoch"] == 1, "{promoted}");
+    ensure!(promoted["notes"].to_string().contains("cannot be known here"), "{promoted}");
+    let mut missing = 0;
+    for (device, under) in &acknowledged {
+        let there = asker.finds(device)?;
+        ensure!(there || *under > serial, "{device} was acknowledged and replicated, and is not there");
+        missing += u32::from(!there);
+    }
+    // On one machine what is acknowledged is sent in the same moment.
+    ensure!(missing <= 5, "{missing} of {} acknowledged changes were not replicated", acknowledged.len());
+    let after = standby.json(&["status"])?["serial"].as_u64().context("no serial")?;
+    ensure!(after > serial, "the serial went from {serial} to {after}");
+    standby.json(&["member", "add", "newcomer"])?;
+    ensure!(standby.json(&["audit", "verify"])?["ok"] == true);
+    let again = standby.run(&["standby", "promote"])?;
+    ensure!(!again.ok && again.stderr.contains("no standby"), "{}", again.stderr);
+    // It answers under its own name and the federation's broker's.
+    eventually("its certificate has both names", || {
+        Ok(["broker.fed.example", STANDBY].iter().all(|name| Asker::open(&standby, &alpine, &standby, name).is_ok()))
+    })?;
+    pin(&standby, "api", api(&standby)?)?;
+    standby.restart()?;
+    ensure!(standby.json(&["standby", "status"])?["role"] == "primary", "a restart has forgotten it");
+
+    // The old primary comes back and is told.
+    primary.serve()?;
+    eventually("the old primary is told", || Ok(primary.json(&["standby", "status"])?["role"] == "fenced"))?;
+    let refused = primary.run(&["member", "add", "late", "--json"])?;
+    ensure!(
+        !refused.ok && refused.stderr.contains("\"fenced\"") && refused.stderr.contains(STANDBY),
+        "{}",
+        refused.stderr
+    );
+    let mut old = Asker::open(&primary, &alpine, &primary, "broker.fed.example")?;
+    ensure!(old.ask(DEVICE)?.0 == 503, "a primary that was replaced answers");
+    primary.restart()?;
+    ensure!(primary.json(&["standby", "status"])?["role"] == "fenced", "a restart has forgotten it");
+
+    // And becomes the standby of the new one.
+    primary.stop()?;
+    let new = self::kit(&standby, "first", "broker.fed.example")?;
+    new.init(&standby, primary.path(), "broker.fed.example", &["--rejoin"])?;
+    primary.serve()?;
+    follows(&primary, &standby)?;
+    ensure!(primary.json(&["status"])?["audit"] == standby.json(&["status"])?["audit"]);
+    let mut old = Asker::open(&primary, &alpine, &primary, "broker.fed.example")?;
+    eventually("it answers again, as a standby", || old.finds(DEVICE))?;
+    ensure!(primary.json(&["member", "list"])?.to_string().contains("newcomer"));
+    Ok(())
+}
