@@ -309,6 +309,12 @@ fn one_member_cannot_take_the_places_of_others() -> anyhow::Result<()> {
     // The minute may have changed in between, so that the count began again.
     ensure!(refused.is_some_and(|(number, status)| (5..=10).contains(&number) && status == 429), "{refused:?}");
     ensure!(ask(&mut first, &lookup())?.0 == 429, "a known name tells no more than an unknown one");
+    let unknown = broker.metric("dnsbroker_member_unknown_total{member=\"alpine\"}")?;
+    ensure!((5..=10).contains(&unknown), "{unknown} unknown names were counted");
+    ensure!(broker.metric("dnsbroker_member_limited_total{member=\"alpine\"}")? >= 2);
+    broker.assert_logged("a member asks for too many names that nobody has registered")?;
+    let lines = broker.log().lines().filter(|line| line.contains("asks for too many names")).count();
+    ensure!(lines <= 2, "{lines} lines in a minute or two");
     assert_served(&broker, "atlantic")?;
     drop(second);
     Ok(())
