@@ -64,11 +64,11 @@ function Graph({ members, policy, networks, sources, replicas }) {
 }
 
 /** What stands beside a member, and what is said of it, which begins with that. */
-const tag = (member) => `${short(member.name)} · ${compact(member.devices)}`;
+const tag = (member) => `\u2068${short(member.name)}\u2069 · ${compact(member.devices)}`;
 const named = (member) => `${tag(member)} ${member.devices === 1 ? "device" : "devices"}${member.suspended ? ", suspended" : ""}`;
 
 /** Names are cut by characters, since SVG does not wrap; marks of direction are taken out. */
 function short(name) {
   const plain = [...name.replace(/[\u200e\u200f\u202a-\u202e\u2066-\u2069]/g, "")];
-  return plain.length > 24 ? `${plain.slice(0, 23).join("")}…` : plain.join("");
+  return plain.length > 18 ? `${plain.slice(0, 17).join("")}…` : plain.join("");
 }
