@@ -40,9 +40,7 @@ fn paste(command: &str, dir: &Path) -> anyhow::Result<()> {
     let (head, _) = command.split_once(" --dir ").context("no directory in the command")?;
     let mut words = head.split(' ');
     ensure!(words.next() == Some("dnsbroker-agent"), "{command}");
-    let run = output(
-        Command::new(Host::program()?).args(words).args(["--address", "127.0.0.1", "--dir"]).arg(dir),
-    )?;
+    let run = output(Command::new(Host::program()?).args(words).args(["--address", "127.0.0.1", "--dir"]).arg(dir))?;
     ensure!(run.ok, "{command}: {}", run.stderr);
     Ok(())
 }
@@ -166,7 +164,10 @@ fn moves_a_device(browser: &Browser) -> anyhow::Result<()> {
     browser.press("Move")?;
     browser.choose("To NetID", "60002d")?;
     browser.fill("Reason", "its owner changed the operator")?;
-    browser.script("[...document.querySelectorAll('dialog button')].find((one) => one.textContent === 'Move').focus()", &[])?;
+    browser.script(
+        "[...document.querySelectorAll('dialog button')].find((one) => one.textContent === 'Move').focus()",
+        &[],
+    )?;
     // With the keyboard.
     browser.keys("\u{e007}")?;
     browser.sees("1 device moved")?;

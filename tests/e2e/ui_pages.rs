@@ -114,7 +114,8 @@ fn federation() -> anyhow::Result<Broker> {
     };
     send("POST", "/api/v1/api-tokens", &json!({ "name": script, "owner": "administrator:admin", "scopes": ["read"] }))?;
     send("POST", "/api/v1/administrators", &json!({ "name": "eve", "role": "auditor" }))?;
-    let reject = json!({ "claimant": "alpine-lora", "devices": ["0004a30b001c0531"], "grant": false, "reason": script });
+    let reject =
+        json!({ "claimant": "alpine-lora", "devices": ["0004a30b001c0531"], "grant": false, "reason": script });
     send("POST", "/api/v1/claims/decide", &reject)?;
     let day = (time::OffsetDateTime::now_utc() + time::Duration::days(100)).date();
     let at = format!("{day}T00:00:00Z");
@@ -156,7 +157,8 @@ fn look(browser: &Browser, name: &str, troubles: &mut Vec<String>) -> anyhow::Re
     if browser.script("return window.hurt ?? null", &[])? != Value::Null {
         troubles.push(format!("{name}: a name was run as a script"));
     }
-    let made = browser.script("return document.querySelectorAll('main script, main img:not([alt=\"\"])').length", &[])?;
+    let made =
+        browser.script("return document.querySelectorAll('main script, main img:not([alt=\"\"])').length", &[])?;
     if made != 0 {
         troubles.push(format!("{name}: a name became an element"));
     }

@@ -167,11 +167,7 @@ impl Client {
     }
 
     /// `GET` of a stream without an end; `sink` gets it piece by piece until it breaks.
-    pub async fn follow(
-        &self,
-        path: &str,
-        mut sink: impl FnMut(&[u8]) -> ControlFlow<()>,
-    ) -> Result<(), ClientError> {
+    pub async fn follow(&self, path: &str, mut sink: impl FnMut(&[u8]) -> ControlFlow<()>) -> Result<(), ClientError> {
         let mut body = self.send(Method::GET, path, None, whole(Bytes::new())).await?.1;
         while let Some(frame) = body.frame().await {
             if let Ok(data) = frame?.into_data()

@@ -4,8 +4,8 @@ use dnsbroker_federation::{DevEui, DomainName, MemberId, NetId};
 use http::Method;
 
 use crate::account::{
-    Administrator, ApiToken, ChangeAdministrator, Login, NewAdministrator, NewApiToken, NewPassword, OpenSession, Session,
-    TotpCode, TotpSecret,
+    Administrator, ApiToken, ChangeAdministrator, Login, NewAdministrator, NewApiToken, NewPassword, OpenSession,
+    Session, TotpCode, TotpSecret,
 };
 use crate::client::{Client, ClientError};
 use crate::endpoint::{Content, Endpoint, endpoints, fill, query_of, schema_of};
@@ -22,7 +22,7 @@ use crate::ownership::{
     AcceptMove, CancelMove, Claim, DecideClaims, DeviceEvent, Limits, Move, Moved, NewMove, Policy, PolicyChange,
     ReleaseDevices, Settled, WithdrawClaims,
 };
-use crate::standby::{Follow, Standing, StandbyCertificate, TakenOver};
+use crate::standby::{Follow, StandbyCertificate, Standing, TakenOver};
 use crate::statistics::Statistics;
 
 endpoints! {

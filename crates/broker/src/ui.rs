@@ -99,11 +99,7 @@ pub fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
     let home = || async { Redirect::to(PATH) };
     let index = |headers: HeaderMap| async move { serve("index.html", &headers) };
     let file = |Path(path): Path<String>, headers: HeaderMap| async move { serve(&path, &headers) };
-    Router::new()
-        .route("/", get(home))
-        .route("/ui", get(home))
-        .route(PATH, get(index))
-        .route("/ui/{*path}", get(file))
+    Router::new().route("/", get(home)).route("/ui", get(home)).route(PATH, get(index)).route("/ui/{*path}", get(file))
 }
 
 fn serve(path: &str, headers: &HeaderMap) -> Response {
@@ -203,12 +199,15 @@ mod tests {
             for word in ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "javascript:"] {
                 assert!(!text.contains(word), "{} has {word}", file.path);
             }
-            let foreign = text.split("://").count() > 1 && (file.path.ends_with(".html") || file.path.ends_with(".css"));
+            let foreign =
+                text.split("://").count() > 1 && (file.path.ends_with(".html") || file.path.ends_with(".css"));
             assert!(!foreign, "{} names another site", file.path);
             if file.path.ends_with(".html") {
                 assert!(!text.contains("<style") && !text.contains(" style=") && !text.contains(" onclick="));
-                assert_eq!(text.matches("<script").count(), text.matches("<script src=").count()
-                    + text.matches("<script type=\"module\" src=").count());
+                assert_eq!(
+                    text.matches("<script").count(),
+                    text.matches("<script src=").count() + text.matches("<script type=\"module\" src=").count()
+                );
             }
         }
     }

@@ -139,7 +139,8 @@ impl Sessions {
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.get(&hash(cookie)).is_some_and(|session| {
             let administrator = view.accounts.administrators.get(&session.name);
-            let same = |known: &std::sync::Arc<Administrator>| known.disabled.is_none() && known.password == session.password;
+            let same =
+                |known: &std::sync::Arc<Administrator>| known.disabled.is_none() && known.password == session.password;
             session.lives(now) && administrator.is_some_and(same)
         })
     }

@@ -206,7 +206,12 @@ pub fn routes(app: App) -> Router {
         });
         router = router.route(path, handler.route_layer(limit).route_layer(permit));
     }
-    router.merge(crate::ui::routes()).fallback(no_route).method_not_allowed_fallback(no_method).layer(from_fn(log)).with_state(app)
+    router
+        .merge(crate::ui::routes())
+        .fallback(no_route)
+        .method_not_allowed_fallback(no_method)
+        .layer(from_fn(log))
+        .with_state(app)
 }
 
 async fn no_route(uri: Uri) -> ApiError {

@@ -9,8 +9,8 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use dnsbroker_api::Timestamp;
 use dnsbroker_api::account::{
-    Administrator, ApiToken, ChangeAdministrator, Login, NewAdministrator, NewApiToken, NewPassword, OpenSession, Session,
-    TotpCode, TotpSecret, TotpShown,
+    Administrator, ApiToken, ChangeAdministrator, Login, NewAdministrator, NewApiToken, NewPassword, OpenSession,
+    Session, TotpCode, TotpSecret, TotpShown,
 };
 use dnsbroker_api::listed::{ListAdministrators, ListApiTokens};
 use dnsbroker_api::message::Page;
