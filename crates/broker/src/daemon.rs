@@ -151,7 +151,8 @@ impl Daemon {
         let api = with_mutual(&app, Service::Api, |mutual| TlsSwap::mutual(&front, mutual))?;
         let client = Arc::new(ArcSwap::from_pointee(own));
         let tls = Certificates { doh: Arc::new(doh), api: Arc::new(api), xot: Arc::new(xot), client, shown };
-        let daemon = Self { app, tls, tasks: TaskTracker::new(), stop, writer, file: file.to_owned() };
+        let daemon =
+            Self { app, tls, tasks: TaskTracker::new(), stop, writer, file: file.to_owned() };
         if daemon.app.shared.standing.elsewhere().is_none() {
             publication::refresh(&daemon.app).await;
         }
@@ -616,11 +617,9 @@ async fn publish(app: &App) -> anyhow::Result<()> {
     let broker = config.broker()?;
     let view = app.view();
     let standbys = view.replicas.values().filter_map(|replica| replica.standby.as_ref());
-    let standbys =
-        standbys.map(|at| OtherBroker { name: at.name.clone(), addresses: at.addresses.clone(), port: at.port });
+    let standbys = standbys.map(|at| OtherBroker { name: at.name.clone(), addresses: at.addresses.clone(), port: at.port });
     // A standby that was promoted answers under the federation's broker's name too.
-    let mut others: Vec<OtherBroker> =
-        std::iter::once(own).chain(standbys).filter(|other| other.name != broker).collect();
+    let mut others: Vec<OtherBroker> = std::iter::once(own).chain(standbys).filter(|other| other.name != broker).collect();
     others.dedup_by(|one, other| one.name == other.name);
     let addresses = public_zone::addresses(&config, &app.listeners.doh);
     let doh = config.doh.as_ref();

@@ -209,10 +209,7 @@ pub async fn keep(app: App) {
 /// The event of the last second.
 pub fn piece(app: &App) -> String {
     let pulse = app.statistics.last().and_then(|pulse| serde_json::to_string(&pulse).ok());
-    pulse.map_or_else(
-        || ": no second has passed yet\n\n".to_owned(),
-        |pulse| format!("event: statistics\ndata: {pulse}\n\n"),
-    )
+    pulse.map_or_else(|| ": no second has passed yet\n\n".to_owned(), |pulse| format!("event: statistics\ndata: {pulse}\n\n"))
 }
 
 #[cfg(test)]
