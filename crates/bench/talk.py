@@ -368,9 +368,34 @@ def table(results):
     return "\n".join(lines)
 
 
+TALK = {"the talk, n = 1": (444, 1452, 25788), "the talk, n > 1": (0, 152, 2793)}
+
+
+def plot(results):
+    """Octets as bars: DNS, TCP signalling, TLS. An SVG, without libraries."""
+    rows = dict(TALK)
+    for kind, measured in results.items():
+        for name, row in measured.items():
+            ends = row["wire"].values()
+            rows[f"{kind.upper()}, {name}"] = tuple(sum(end[part][1] for end in ends) for part in ("dns", "signalling", "tls"))
+    scale, high = 560 / max(sum(row) for row in rows.values()), 26
+    parts = [f'<svg xmlns="http://www.w3.org/2000/svg" width="860" height="{high * len(rows) + 50}" font-family="sans-serif" font-size="13">']
+    for place, (name, row) in enumerate(rows.items()):
+        top, left = 40 + place * high, 190
+        parts.append(f'<text x="182" y="{top + 14}" text-anchor="end">{name.replace(">", "&gt;")}</text>')
+        for octets, colour in zip(row, ("#c44", "#999", "#47a")):
+            parts.append(f'<rect x="{left:.1f}" y="{top}" width="{octets * scale:.1f}" height="18" fill="{colour}"/>')
+            left += octets * scale
+        parts.append(f'<text x="{left + 6:.1f}" y="{top + 14}">{sum(row)}</text>')
+    parts.append('<text x="190" y="22">octets at the forwarding network server for one Join-request: '
+                 '<tspan fill="#c44">DNS</tspan>, <tspan fill="#999">TCP signalling</tspan>, <tspan fill="#47a">TLS</tspan></text></svg>')
+    return "\n".join(parts) + "\n"
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bin", default="target/release", help="where the programs are")
+    parser.add_argument("--plot", metavar="FILE", help="write the octets as an SVG")
     parser.add_argument("--json", action="store_true", help="print JSON")
     for hidden in ("role", "pki", "agent", "resolver"):
         parser.add_argument(f"--{hidden}", help=argparse.SUPPRESS)
@@ -384,6 +409,9 @@ def main():
         federation = Federation(os.path.abspath(arguments.bin), place)
         federation.start_agent()
         results = {kind: measure(federation, kind) for kind in ("ecdsa", "rsa")}
+        if arguments.plot:
+            with open(arguments.plot, "w") as file:
+                file.write(plot(results))
         print(json.dumps(results, indent=2) if arguments.json else table(results))
     finally:
         if federation:

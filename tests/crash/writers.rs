@@ -136,11 +136,11 @@ struct Desk {
 fn updated(result: Result<(), Unacknowledged>) -> Result<(), ClientError> {
     result.map_err(|error| match error {
         Unacknowledged::Refused(words) => {
-            ClientError::Problem(Problem::new(http::StatusCode::CONFLICT, "update-refused", words))
+            ClientError::Problem(Box::new(Problem::new(http::StatusCode::CONFLICT, "update-refused", words)))
         }
         Unacknowledged::StoreFailed => {
             let words = "an update was answered with SERVFAIL";
-            ClientError::Problem(Problem::new(http::StatusCode::INSUFFICIENT_STORAGE, "store-full", words))
+            ClientError::Problem(Box::new(Problem::new(http::StatusCode::INSUFFICIENT_STORAGE, "store-full", words)))
         }
         Unacknowledged::Unknown => ClientError::Unreachable {
             socket: "plain DNS".to_owned(),

@@ -392,3 +392,41 @@ fn private_names_are_never_told_to_an_upstream() -> anyhow::Result<()> {
     ensure!(agent.metric("dnsbroker_agent_dns_withheld_total")? == 4.0);
     Ok(())
 }
+
+#[test]
+fn a_brokers_address_is_asked_of_the_upstream_and_nothing_else_of_the_federation() -> anyhow::Result<()> {
+    let broker = federation("")?;
+    let upstream = UdpSocket::bind("127.0.0.1:0")?;
+    let address = upstream.local_addr()?;
+    let (tell, heard) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let mut octets = [0; 1500];
+        // Ends with the test process.
+        while let Ok((length, client)) = upstream.recv_from(&mut octets) {
+            let query = &octets[..length];
+            let mut reply = query[..length - 11].to_vec();
+            reply[2] |= 0x80;
+            reply[10..12].fill(0);
+            // A has an address, AAAA has none.
+            if reply[reply.len() - 3] == 1 {
+                reply[7] = 1;
+                reply.extend_from_slice(&[0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 127, 0, 0, 1]);
+            }
+            let name = String::from_utf8_lossy(&query[12..length - 15]).to_ascii_lowercase();
+            if tell.send(name).is_err() || upstream.send_to(&reply, client).is_err() {
+                return;
+            }
+        }
+    });
+    let host = Host::new()?;
+    host.enroll(&broker, "alpine", "fed")?;
+    let federation = through(&broker, &[broker.doh()?])?.replace("addresses = [\"127.0.0.1\"]\n", "");
+    let resolver = format!("[resolver]\nlisten = [\"127.0.0.1:0\"]\nupstreams = [\"{address}\"]\n");
+    let agent = host.start(&federation, &resolver)?;
+    agent.ready()?;
+    ensure!(agent.home(DEVICE)? == "60002d");
+    let names: std::collections::BTreeSet<String> = heard.try_iter().collect();
+    ensure!(names.iter().all(|name| name.contains("broker") && !name.contains("deveuis")), "{names:?}");
+    ensure!(!names.is_empty(), "it was asked");
+    Ok(())
+}

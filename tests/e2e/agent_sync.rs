@@ -231,7 +231,7 @@ fn chirpstack_v4_on_sqlite_while_it_is_written() -> anyhow::Result<()> {
         Ok(())
     };
     if output(Command::new("sqlite3").arg("-version")).is_err() {
-        eprintln!("SKIPPED: sqlite3 is not installed (tests/run installs it as root)");
+        dnsbroker_tests::missing("sqlite3");
         return Ok(());
     }
     let insert = |(eui, profile, disabled): (u64, u8, bool)| {

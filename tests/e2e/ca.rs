@@ -139,7 +139,7 @@ fn curl_enrols_and_renews_over_est() -> anyhow::Result<()> {
 #[test]
 fn strongswan_enrols_and_renews_over_est() -> anyhow::Result<()> {
     if output(Command::new("pki").arg("--version")).is_err() {
-        eprintln!("SKIPPED: pki is not installed (tests/run installs strongswan-pki as root)");
+        dnsbroker_tests::missing("strongswan-pki");
         return Ok(());
     }
     let profiles = DueAtOnce::new()?;

@@ -57,7 +57,7 @@ impl Open {
     }
 
     /// Nothing of it is of use any more, a second after `begun` at the latest.
-    fn is_shut(mut self, broker: &Broker, code: &str, begun: Instant) -> anyhow::Result<()> {
+    fn assert_shut(mut self, broker: &Broker, code: &str, begun: Instant) -> anyhow::Result<()> {
         let (status, refused) = self.api.get("/api/v1/self")?;
         ensure!(status == 403 && refused["code"] == code, "the API says {status} {refused}");
         ended(&mut self.doh, begun).context("DoH")?;
@@ -102,7 +102,7 @@ fn revocation_bites_within_a_second_on_all_that_is_open_whichever_way_it_is_said
             _ => &["--member", "alpine"],
         };
         broker.json(&[&["cert", "revoke"], args].concat())?;
-        open.is_shut(&broker, "certificate-revoked", Instant::now()).context(way)?;
+        open.assert_shut(&broker, "certificate-revoked", Instant::now()).context(way)?;
         ensure!(certificate(&broker, &serial)?["state"] == "revoked (unspecified)");
     }
     ensure!(ask(&mut others.doh, &question())?.0 == 200, "others stay on DoH");
@@ -139,7 +139,7 @@ fn a_suspended_members_certificates_are_on_hold_until_it_is_resumed() -> anyhow:
     let open = Open::all(&broker, &dir)?;
     let (before, _) = fetch_list(&broker, &dir, &issuing)?;
     broker.json(&["member", "suspend", "alpine", "--reason", "has not paid"])?;
-    open.is_shut(&broker, "member-suspended", Instant::now())?;
+    open.assert_shut(&broker, "member-suspended", Instant::now())?;
     eventually("a list with the hold", || {
         let (number, list) = fetch_list(&broker, &dir, &issuing)?;
         Ok(number > before && list.contains(&serial) && list.contains("certificate hold"))

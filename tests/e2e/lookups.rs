@@ -185,9 +185,7 @@ fn dnspython_gets_and_posts() -> anyhow::Result<()> {
     for (method, version) in [("get", "2"), ("post", "2"), ("get", "1"), ("post", "1")] {
         let Some(answer) = run(&pem, &nibble_name(DEVICE), method, version)? else { return Ok(()) };
         if answer.stderr.contains("ModuleNotFoundError") {
-            eprintln!(
-                "SKIPPED: python3-dnspython and python3-httpx are not installed (tests/run installs them as root)"
-            );
+            dnsbroker_tests::missing("python3-dnspython and python3-httpx");
             return Ok(());
         }
         ensure!(answer.stdout.contains("192.0.2.45"), "{method} {version}: {}{}", answer.stdout, answer.stderr);
@@ -241,9 +239,7 @@ fn a_hundred_posts_at_once_on_one_connection_are_each_answered() -> anyhow::Resu
     let args = [&script.to_string_lossy(), url.as_str(), &ca, &pem, &key, &known, &unknown];
     let Some(answers) = peer("/usr/bin/python3", &args)? else { return Ok(()) };
     if answers.stderr.contains("ModuleNotFoundError") {
-        eprintln!(
-            "SKIPPED: python3-dnspython, python3-httpx or python3-h2 are missing (tests/run installs them as root)"
-        );
+        dnsbroker_tests::missing("python3-dnspython, python3-httpx or python3-h2");
         return Ok(());
     }
     ensure!(answers.stdout.trim() == "100 1", "{}{}", answers.stdout, answers.stderr);

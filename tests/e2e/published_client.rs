@@ -111,7 +111,7 @@ fn its_requests_over_http_2_are_answered_as_it_wants() -> anyhow::Result<()> {
     let cert = broker.certificate("alpine")?;
     let missing = !output(std::process::Command::new("/usr/bin/python3").args(["-c", "import h2"]))?.ok;
     if missing {
-        eprintln!("SKIPPED: python3-h2 is not installed (tests/run installs it as root)");
+        dnsbroker_tests::missing("python3-h2");
         return Ok(());
     }
     let id = 0x1234;

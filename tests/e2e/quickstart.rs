@@ -93,7 +93,7 @@ fn paste(lines: &[String]) -> anyhow::Result<()> {
         };
         let run = output(Command::new("sh").args(["-c", &format!("{export}; {line}")]))?;
         if run.stderr.contains("not found") {
-            eprintln!("SKIPPED: {line}");
+            dnsbroker_tests::missing(line);
             continue;
         }
         ensure!(run.stdout.contains(wanted), "{line}\ndoes not print {wanted:?}:\n{}{}", run.stdout, run.stderr);

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use anyhow::{Context, ensure};
-use dnsbroker_tests::{Broker, Kind, Server, TsigKey, eventually, serial_of, zone_of};
+use dnsbroker_tests::{Broker, Kind, Server, TsigKey, eventually, output, serial_of, zone_of};
 
 const ZONES: [&str; 2] = ["deveuis.fed.example", "netids.fed.example"];
 
@@ -177,6 +177,271 @@ impl<'b> Churn<'b> {
     }
 }
 
+/// A secondary over TCP with what `settings` say of its replica, followed through some rounds.
+fn follows_with(kind: Kind, settings: &[&str]) -> anyhow::Result<Option<(Broker, Server, TsigKey)>> {
+    if !kind.installed() {
+        return Ok(None);
+    }
+    let broker = federation()?;
+    let mut server = Server::new(kind)?;
+    let notify = server.address().to_string();
+    let add = ["replica", "add", "mirror", "--allow-clear-text", "--notify", &notify];
+    broker.json(&[&add, settings].concat())?;
+    let key = broker.key("mirror-key.fed.example", "--replica=mirror", "transfer")?;
+    for which in 0..2 {
+        Churn::new(&broker, which as u64).list(which, 2_000, true)?;
+    }
+    prepare(kind, &broker, &server, &key)?;
+    server.start(&secondary(kind, &broker, &Over::Tcp(&key))?)?;
+    assert_equal(kind, &broker, &server, &key)?;
+    for round in 0..2 {
+        Churn::new(&broker, 70 + round).round()?;
+        assert_equal(kind, &broker, &server, &key)?;
+    }
+    Ok(Some((broker, server, key)))
+}
+
+/// The zones and the key in PowerDNS's database.
+fn prepare(kind: Kind, broker: &Broker, server: &Server, key: &TsigKey) -> anyhow::Result<()> {
+    if kind == Kind::PowerDns {
+        for zone in ZONES {
+            let create = format!("create-secondary-zone 127.0.0.1:{}", broker.dns()?.port());
+            server.prepare_powerdns("", zone, &create, "secondary", key)?;
+        }
+    }
+    Ok(())
+}
+
+const KINDS: [Kind; 4] = [Kind::Bind, Kind::Knot, Kind::Nsd, Kind::PowerDns];
+
+/// Labels of a record's name below the zone's apex.
+fn labels(record: &str) -> usize {
+    record.split(' ').next().unwrap_or_default().trim_end_matches('.').split('.').count() - 3
+}
+
+#[test]
+fn secondaries_get_devices_under_the_names_their_replica_asks_for() -> anyhow::Result<()> {
+    for kind in KINDS {
+        for (names, shapes) in [("flat", &[1][..]), ("both", &[1, 16])] {
+            let Some((_, server, _)) = follows_with(kind, &["--all", "--names", names])? else { continue };
+            let records = zone_of(server.address(), ZONES[0], None)?;
+            let devices = records.iter().filter(|record| record.contains(" CNAME "));
+            let mut found: Vec<(usize, usize)> = Vec::new();
+            for count in devices.map(|record| labels(record)) {
+                match found.iter_mut().find(|(shape, _)| *shape == count) {
+                    Some((_, many)) => *many += 1,
+                    None => found.push((count, 1)),
+                }
+            }
+            found.sort_unstable();
+            let (found, counts): (Vec<usize>, Vec<usize>) = found.into_iter().unzip();
+            ensure!(found == shapes, "{kind:?}, --names {names}: names of {found:?} labels");
+            ensure!(counts.iter().all(|count| *count == counts[0] && *count > 500), "{kind:?}: {counts:?}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn secondaries_of_one_member_get_its_devices_and_nobody_elses() -> anyhow::Result<()> {
+    for kind in KINDS {
+        let Some((broker, server, key)) = follows_with(kind, &["--only", "alpine"])? else { continue };
+        let records = zone_of(server.address(), ZONES[0], None)?;
+        let of = |netid: &str| records.iter().filter(|record| record.contains(&format!(" CNAME {netid}."))).count();
+        ensure!(of("600013") as u64 == count(&broker, "600013")?, "{kind:?} lacks devices of its member");
+        ensure!(of("60002d") == 0, "{kind:?} has another member's devices");
+        ensure!(count(&broker, "60002d")? > 100, "there are others");
+        // A device that goes from one member to the other goes from its zone, whatever way it is told.
+        let gone = records.iter().find(|record| record.contains(" CNAME 600013.")).context("a device")?;
+        let name = gone.split(' ').next().unwrap_or_default();
+        let digits: Vec<&str> = name.split('.').take(16).collect();
+        let device: String = digits.into_iter().rev().collect();
+        broker.json(&["device", "transfer", "start", &device, "--to", "60002d", "--reason", "sold"])?;
+        assert_equal(kind, &broker, &server, &key)?;
+        let left = zone_of(server.address(), ZONES[0], None)?;
+        ensure!(!left.iter().any(|record| record.starts_with(name)), "{kind:?} still has {device}");
+    }
+    Ok(())
+}
+
+fn count(broker: &Broker, netid: &str) -> anyhow::Result<u64> {
+    let networks = broker.json(&["netid", "list"])?;
+    let network = networks["items"].as_array().into_iter().flatten().find(|network| network["netid"] == netid);
+    network.and_then(|network| network["devices"].as_u64()).context("no such NetID")
+}
+
+/// What a secondary has that must not get anything, in its configuration.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Fault {
+    WrongSecret,
+    NoKey,
+    AnothersKey,
+    StrangersCertificate,
+    NoCertificate,
+}
+
+impl Fault {
+    /// How often the broker has refused somebody for it.
+    fn refused(self, broker: &Broker) -> anyhow::Result<u64> {
+        match self {
+            Self::WrongSecret => broker.metric("dnsbroker_bad_signatures_total"),
+            // Some look at the SOA over UDP first, some fetch at once.
+            Self::NoKey | Self::AnothersKey => ["udp", "tcp"].into_iter().try_fold(0, |sum, transport| {
+                let labels = format!("transport=\"{transport}\",result=\"refused\"");
+                Ok(sum + broker.metric(&format!("dnsbroker_dns_answers_total{{{labels}}}"))?)
+            }),
+            Self::StrangersCertificate => broker.metric("dnsbroker_xot_handshakes_total{result=\"wrong-ca\"}"),
+            Self::NoCertificate => broker.metric("dnsbroker_xot_handshakes_total{result=\"no-certificate\"}"),
+        }
+    }
+}
+
+/// Takes lines or words that begin so out of a configuration.
+fn without(text: &str, from: &str, to: &str) -> String {
+    let mut left = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once(from) {
+        left += before;
+        rest = after.split_once(to).map_or("", |(_, after)| after);
+    }
+    left + rest
+}
+
+/// A secondary with a fault gets nothing, the broker counts that it asked; with the fault mended it gets everything.
+fn is_refused(kind: Kind, fault: Fault) -> anyhow::Result<()> {
+    let broker = federation()?;
+    broker.json(&["replica", "add", "mirror", "--all", "--allow-clear-text"])?;
+    let key = broker.key("mirror-key.fed.example", "--replica=mirror", "transfer")?;
+    Churn::new(&broker, 1).list(0, 500, true)?;
+    let certificate = broker.replica_certificate("mirror")?;
+    let tls = matches!(fault, Fault::StrangersCertificate | Fault::NoCertificate);
+    let good = if tls { Over::Tls(&certificate) } else { Over::Tcp(&key) };
+    let mended = secondary(kind, &broker, &good)?;
+    let wrong = match fault {
+        Fault::WrongSecret => {
+            let secret = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=".to_owned();
+            TsigKey { secret, ..key.clone() }
+        }
+        Fault::AnothersKey => broker.key("other.fed.example", "--member=atlantic", "update")?,
+        _ => key.clone(),
+    };
+    let faulty = match fault {
+        Fault::WrongSecret | Fault::AnothersKey => secondary(kind, &broker, &Over::Tcp(&wrong))?,
+        Fault::NoKey => match kind {
+            Kind::Bind => mended.replace(&format!(" key \"{}\"; }};", key.name), "; };"),
+            Kind::Knot => mended.replace(
+                &format!("@{}\n  key: {}\n", broker.dns()?.port(), key.name),
+                &format!("@{}\n", broker.dns()?.port()),
+            ),
+            Kind::Nsd => {
+                let at = format!("request-xfr: 127.0.0.1@{} ", broker.dns()?.port());
+                mended.replace(&format!("{at}{}", key.name), &format!("{at}NOKEY"))
+            }
+            Kind::PowerDns => mended.clone(),
+        },
+        Fault::NoCertificate if kind == Kind::Bind => {
+            without(&without(&mended, "cert-file \"", "\"; "), "key-file \"", "\"; ")
+        }
+        Fault::NoCertificate => without(&without(&mended, "  client-cert:", "\n"), "  client-key:", "\n"),
+        Fault::StrangersCertificate => {
+            let dir = broker.path().join("stranger");
+            stranger(&broker, &dir)?;
+            secondary(kind, &broker, &Over::Tls(&dir))?
+        }
+    };
+    ensure!(kind == Kind::PowerDns || faulty != mended, "{kind:?}, {fault:?}: the fault is not in the configuration");
+    let mut server = Server::new(kind)?;
+    prepare(kind, &broker, &server, &wrong)?;
+    if kind == Kind::PowerDns && fault == Fault::NoKey {
+        let config = format!("--config-dir={}", server.path().display());
+        for zone in ZONES {
+            let done = server.tool("pdnsutil", &[&config, "deactivate-tsig-key", zone, &wrong.name, "secondary"])?;
+            ensure!(done.ok, "{}", done.stderr);
+        }
+    }
+    let before = fault.refused(&broker)?;
+    server.start(&faulty)?;
+    eventually(&format!("{kind:?} with {fault:?} asks for both zones and is refused"), || {
+        Ok(fault.refused(&broker)? >= before + 2)
+    })
+    .with_context(|| format!("{}\n{}", server.log(), broker.log()))?;
+    for zone in ZONES {
+        ensure!(
+            serial_of(server.address(), zone, None)?.is_none_or(|serial| serial == 0),
+            "{kind:?}, {fault:?}: {zone}"
+        );
+        ensure!(zone_of(server.address(), zone, None)?.is_empty(), "{kind:?} with {fault:?} has {zone}");
+    }
+    ensure!(!broker.log().contains("\"transfer out\"") && !broker.log().contains(" transfer out "), "{}", broker.log());
+    server.stop()?;
+    let mut server = Server::new(kind)?;
+    prepare(kind, &broker, &server, &key)?;
+    server.start(&mended)?;
+    assert_equal(kind, &broker, &server, &key).with_context(|| format!("{kind:?}, after {fault:?} was mended"))
+}
+
+/// A certificate that names our replica, of a CA of the stranger's own.
+fn stranger(broker: &Broker, dir: &Path) -> anyhow::Result<()> {
+    std::fs::create_dir(dir)?;
+    let req = [
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+        "-nodes",
+        "-days",
+        "7",
+        "-subj",
+        "/CN=mirror",
+        "-addext",
+        "basicConstraints=critical,CA:FALSE",
+        "-addext",
+        "extendedKeyUsage=clientAuth",
+        "-addext",
+        "subjectAltName=URI:spiffe://fed.example/replica/mirror",
+        "-keyout",
+        "client.key",
+        "-out",
+        "client.pem",
+    ];
+    let made = output(std::process::Command::new("openssl").args(req).current_dir(dir))?;
+    ensure!(made.ok, "openssl: {}", made.stderr);
+    std::fs::copy(broker.path().join("ca/root.pem"), dir.join("ca.pem"))?;
+    Ok(())
+}
+
+fn are_refused(kinds: &[Kind], fault: Fault) -> anyhow::Result<()> {
+    let installed = kinds.iter().filter(|kind| kind.installed());
+    installed.into_iter().try_for_each(|kind| is_refused(*kind, fault).with_context(|| format!("{kind:?}, {fault:?}")))
+}
+
+#[test]
+fn a_secondary_with_another_secret_gets_nothing() -> anyhow::Result<()> {
+    are_refused(&KINDS, Fault::WrongSecret)
+}
+
+#[test]
+fn a_secondary_without_a_key_gets_nothing() -> anyhow::Result<()> {
+    are_refused(&KINDS, Fault::NoKey)
+}
+
+#[test]
+fn a_secondary_with_anothers_key_gets_nothing() -> anyhow::Result<()> {
+    are_refused(&KINDS, Fault::AnothersKey)
+}
+
+#[test]
+fn a_secondary_with_a_strangers_certificate_gets_nothing() -> anyhow::Result<()> {
+    are_refused(&[Kind::Bind, Kind::Nsd], Fault::StrangersCertificate)
+}
+
+#[test]
+fn a_secondary_without_a_certificate_gets_nothing() -> anyhow::Result<()> {
+    are_refused(&[Kind::Bind, Kind::Nsd], Fault::NoCertificate)
+}
+
 fn follows(kind: Kind, tls: bool) -> anyhow::Result<()> {
     if !kind.installed() {
         return Ok(());
@@ -195,12 +460,7 @@ fn follows(kind: Kind, tls: bool) -> anyhow::Result<()> {
     }
     let certificate = broker.replica_certificate("mirror")?;
     Churn::new(&broker, 1).list(0, 2_000, true)?;
-    if kind == Kind::PowerDns {
-        for zone in ZONES {
-            let create = format!("create-secondary-zone 127.0.0.1:{}", broker.dns()?.port());
-            server.prepare_powerdns("", zone, &create, "secondary", &key)?;
-        }
-    }
+    prepare(kind, &broker, &server, &key)?;
     let over = if tls { Over::Tls(&certificate) } else { Over::Tcp(&key) };
     server.start(&secondary(kind, &broker, &over)?)?;
     assert_equal(kind, &broker, &server, &key)?;

@@ -308,7 +308,9 @@ fn kills_in_the_midst_of_transfers_leave_one_version_of_the_zone_and_it_whole() 
     let server = set_up(Kind::Nsd, &broker, &key, &versions[1])?;
     add_source(&broker, &server, &["--key", &key.name])?;
     assert_devices(&broker, &versions[1], "the first transfer")?;
-    for serial in 2..12 {
+    // More of them in the long run, as the crash suite has it.
+    let kills: u32 = std::env::var("DNSBROKER_CRASH_KILLS").ok().map_or(Ok(30), |text| text.parse())?;
+    for serial in 2..2 + kills.div_ceil(3) {
         // Now a few, now many: differences and whole zones.
         let mut next = versions[versions.len() - 1].clone();
         let start = random.u64(0..20_000);
@@ -395,6 +397,59 @@ fn a_source_on_bind_that_wants_our_certificate_gets_it() -> anyhow::Result<()> {
     })?;
     ensure!(source(&broker)?["last"]["kind"] == "ixfr", "a difference over TLS");
     Ok(())
+}
+
+#[test]
+fn a_primary_that_does_not_know_our_certificate_or_wants_a_key_is_an_error_in_words() -> anyhow::Result<()> {
+    if !Kind::Bind.installed() {
+        return Ok(());
+    }
+    let broker = federation()?;
+    let key = broker.key("op1.example", "--member=alpine", "source")?;
+    let mut server = Server::new(Kind::Bind)?;
+    let pki = server.path().to_owned();
+    server_pki(&broker, &pki)?;
+    let port = dnsbroker_tests::free_port()?;
+    server.options = format!("listen-on port {port} tls own {{ 127.0.0.1; }};");
+    let held = some(0..200);
+    server.write("zone", &zone(1, &held))?;
+    // It lets in whom its own CA has certified, and that CA has not certified us.
+    std::fs::copy(pki.join("opca.pem"), pki.join("ca.pem"))?;
+    let over_tls = primary(Kind::Bind, &broker, &server, &Over::Tls(&pki))?;
+    server.start(&over_tls)?;
+    let (at, ca) = (format!("127.0.0.1:{port}"), pki.join("opca.pem").to_string_lossy().into_owned());
+    let add = |more: &[&str]| {
+        let args = ["source", "add", NETID, "--member", "alpine", "--primary", &at, "--zone", ZONE];
+        let tls = ["--tls-name", "ns.op1.example", "--tls-ca", &ca];
+        broker.json(&[&args[..], &tls, more].concat())
+    };
+    let fails = |what: &str, words: &[&str]| {
+        eventually(what, || {
+            broker.json(&["source", "refresh", NETID])?;
+            let shown = source(&broker)?;
+            Ok(shown["error"].as_str().is_some_and(|error| words.iter().any(|words| error.contains(words))))
+        })
+        .with_context(|| source(&broker).map(|shown| shown.to_string()).unwrap_or_default())
+    };
+    add(&[])?;
+    fails("a primary that rejects our certificate", &["refuses us with alert", "does it accept our certificate"])?;
+    ensure!(devices(&broker)?.is_empty(), "nothing came");
+    server.stop()?;
+
+    // Now it knows our CA, and wants a signature as well.
+    std::fs::copy(broker.path().join("ca/root.pem"), pki.join("ca.pem"))?;
+    let TsigKey { name, secret } = &key;
+    let config = over_tls.replace(
+        "allow-transfer transport tls { any; }",
+        &format!("allow-transfer transport tls {{ key \"{name}\"; }}"),
+    );
+    ensure!(config != over_tls, "the primary wants no key");
+    let config = format!("key \"{name}\" {{ algorithm hmac-sha256; secret \"{secret}\"; }};\n{config}");
+    server.start(&config)?;
+    fails("a primary that wants a key", &["REFUSED", "NOTAUTH"])?;
+    ensure!(devices(&broker)?.is_empty(), "nothing came");
+    add(&["--key", name])?;
+    assert_devices(&broker, &held, "with certificate and key").with_context(|| server.log())
 }
 
 #[test]

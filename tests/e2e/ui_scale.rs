@@ -100,10 +100,10 @@ fn pages_work_with_many_devices_members_and_audit_rows() -> anyhow::Result<()> {
         // The second time: the first may count what is kept for a while.
         let (_, first) = admin.send("GET", path, b"")?;
         let (_, again) = admin.send("GET", path, b"")?;
-        println!("{path}: {first:.1?}, then {again:.1?}");
+        eprintln!("{path}: {first:.1?}, then {again:.1?}");
         slowest = slowest.max(first).max(again);
     }
-    println!("{devices} devices, {MEMBERS} members, {} audit rows: {slowest:.1?} at most", status["audit"]["number"]);
+    eprintln!("{devices} devices, {MEMBERS} members, {} audit rows: {slowest:.1?} at most", status["audit"]["number"]);
     ensure!(slowest < BOUND, "a page's request took {slowest:?}");
     browser.open(&format!("https://{}/ui/", broker.api()?))?;
     browser.fill("Name", "admin")?;
@@ -123,7 +123,7 @@ fn pages_work_with_many_devices_members_and_audit_rows() -> anyhow::Result<()> {
         let begun = Instant::now();
         browser.page(hash, heading)?;
         browser.sees(words).with_context(|| format!("the page {heading}"))?;
-        println!("{heading}: shown after {:.1?}", begun.elapsed());
+        eprintln!("{heading}: shown after {:.1?}", begun.elapsed());
     }
     browser.page("audit", "Audit")?;
     browser.press("Show more")?;

@@ -1,10 +1,13 @@
 //! Dynamic updates of others: nsupdate, knsupdate, and dnspython over TLS.
 
-use std::io::Write;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, ensure};
-use dnsbroker_tests::{Broker, Finished, TsigKey, nibble_name, output, peer};
+use dnsbroker_tests::{Broker, Finished, TsigKey, decode, nibble_name, output, peer};
+use dnsbroker_zone::tsig::{Algorithm, Chain, Key};
 
 const DEVICE: &str = "0004a30b001c0530";
 const OTHER: &str = "0004a30b001c0531";
@@ -140,6 +143,178 @@ fn knsupdate_over_tcp_changes_what_is_its_own_and_is_told_why_not_else() -> anyh
     updates("knsupdate", &["-v"])
 }
 
+/// What a flood of updates is made of: signed or not, and with what answers.
+struct Flood {
+    what: &'static str,
+    message: Vec<u8>,
+    rcode: u16,
+    words: &'static str,
+}
+
+const ZONE: &[u8] = b"\x07deveuis\x03fed\x07example\x00";
+
+/// An update of these records; owners point to the zone's name. EDNS asks for words.
+fn update(changes: &[Vec<u8>], additional: &[Vec<u8>]) -> Vec<u8> {
+    let mut message = vec![0, 9, 5 << 3, 0, 0, 1, 0, 0];
+    message.extend((changes.len() as u16).to_be_bytes());
+    message.extend((additional.len() as u16 + 1).to_be_bytes());
+    message.extend(ZONE);
+    message.extend([0, 6, 0, 1]);
+    changes.iter().chain(additional).for_each(|record| message.extend(record));
+    // OPT would stand behind what signs, so it stands before.
+    let at = message.len() - additional.iter().map(Vec::len).sum::<usize>();
+    message.splice(at..at, [0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 0]);
+    message
+}
+
+fn record(owner: &[u8], rtype: u16, class: u16, ttl: u32, rdata: &[u8]) -> Vec<u8> {
+    let mut octets = [owner, &rtype.to_be_bytes(), &class.to_be_bytes(), &ttl.to_be_bytes()].concat();
+    octets.extend((rdata.len() as u16).to_be_bytes());
+    octets.extend(rdata);
+    octets
+}
+
+/// The flat name of a device, pointing to the zone's name in the question.
+fn owner(device: &str) -> Vec<u8> {
+    [&[16], device.as_bytes(), &[0xc0, 12]].concat()
+}
+
+fn cname(device: &str) -> Vec<u8> {
+    record(&owner(device), 5, 1, 60, b"\x06600013\x06netids\x03fed\x07example\x00")
+}
+
+fn floods(key: &Key) -> anyhow::Result<Vec<Flood>> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
+    let signed = |mut message: Vec<u8>| {
+        Chain::request(key.clone(), &mut message, now);
+        message
+    };
+    // The record's end: time, fudge, a MAC of 32 octets, ID, error, other.
+    let tsig = |algorithm: &[u8], mac: usize| {
+        let mut rdata =
+            [algorithm, &now.to_be_bytes()[2..], &300_u16.to_be_bytes(), &(mac as u16).to_be_bytes()].concat();
+        rdata.extend(vec![7; mac]);
+        rdata.extend([0, 9, 0, 0, 0, 0]);
+        record(key.name().wire(), 250, 255, 0, &rdata)
+    };
+    let bare = || vec![cname(DEVICE)];
+    let huge = || (0..60_000 / 60).map(|_| cname(DEVICE)).collect::<Vec<_>>();
+    let many = |count: u32| (0..count).map(|_| record(&[0xc0, 12], 255, 255, 0, &[])).collect::<Vec<_>>();
+    Ok(vec![
+        Flood {
+            what: "an RRset of a thousand",
+            message: signed(update(&huge(), &[])),
+            rcode: 5,
+            words: "16 records about one name",
+        },
+        Flood { what: "the same, unsigned", message: update(&huge(), &[]), rcode: 5, words: "updates need a TSIG key" },
+        Flood {
+            what: "five thousand records",
+            message: signed(update(&many(5_000), &[])),
+            rcode: 5,
+            words: "4096 records at most",
+        },
+        Flood {
+            what: "MD5",
+            message: update(&bare(), &[tsig(b"\x08hmac-md5\x07sig-alg\x03reg\x03int\x00", 16)]),
+            rcode: 9,
+            words: "",
+        },
+        Flood { what: "SHA-1", message: update(&bare(), &[tsig(b"\x09hmac-sha1\x00", 20)]), rcode: 9, words: "" },
+        Flood { what: "no algorithm", message: update(&bare(), &[tsig(b"\x07nothing\x00", 32)]), rcode: 9, words: "" },
+        Flood {
+            what: "a MAC of nothing",
+            message: update(&bare(), &[tsig(b"\x0bhmac-sha256\x00", 0)]),
+            rcode: 1,
+            words: "",
+        },
+        Flood {
+            what: "a MAC of 60 kB",
+            message: update(&bare(), &[tsig(b"\x0bhmac-sha256\x00", 60_000)]),
+            rcode: 1,
+            words: "",
+        },
+        Flood {
+            what: "a wrong MAC",
+            message: update(&bare(), &[tsig(b"\x0bhmac-sha256\x00", 32)]),
+            rcode: 9,
+            words: "",
+        },
+        Flood { what: "SIG(0)", message: update(&bare(), &[sig0(now)]), rcode: 5, words: "SIG(0) is not implemented" },
+        Flood {
+            what: "a thousand SIG(0)",
+            message: update(&bare(), &vec![sig0(now); 400]),
+            rcode: 5,
+            words: "SIG(0) is not implemented",
+        },
+    ])
+}
+
+/// RFC 2931: a SIG that covers nothing, of a key that is nobody's.
+fn sig0(now: u64) -> Vec<u8> {
+    let time = (now as u32).to_be_bytes();
+    let rdata = [&[0, 0, 13, 0, 0, 0, 0, 0][..], &time, &time, &[0, 1], b"\x01k\x00", &[7; 64]].concat();
+    record(&[0], 24, 255, 0, &rdata)
+}
+
+#[test]
+fn update_floods_are_refused_with_the_rule_and_cost_others_nothing() -> anyhow::Result<()> {
+    let (broker, key) = federation()?;
+    let dns = broker.dns()?;
+    let own = Key::new(key.name.parse()?, Algorithm::HmacSha256, &decode(&key.secret)?);
+    let before = broker.metric("process_resident_memory_bytes")?;
+    for Flood { what, message, rcode, words } in floods(&own)? {
+        let framed = [&(message.len() as u16).to_be_bytes()[..], &message].concat();
+        let mut stream = TcpStream::connect(dns)?;
+        stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+        stream.write_all(&framed)?;
+        let answer = read_message(&mut stream).with_context(|| format!("{what}: no answer"))?;
+        ensure!(u16::from(answer[3] & 15) == rcode, "{what}: rcode {} and not {rcode}", answer[3] & 15);
+        ensure!(String::from_utf8_lossy(&answer).contains(words), "{what}: the answer lacks {words:?}");
+        // The flood: eight connections that write and read at once.
+        let flooders: Vec<_> = (0..8)
+            .map(|_| {
+                let framed = framed.clone();
+                std::thread::spawn(move || -> anyhow::Result<usize> {
+                    let mut writer = TcpStream::connect(dns)?;
+                    let mut reader = writer.try_clone()?;
+                    reader.set_read_timeout(Some(Duration::from_secs(20)))?;
+                    let sent = std::thread::spawn(move || (0..200).all(|_| writer.write_all(&framed).is_ok()));
+                    let answers = (0..200).map_while(|_| read_message(&mut reader).ok()).count();
+                    ensure!(sent.join().unwrap_or(false), "the connection was cut");
+                    Ok(answers)
+                })
+            })
+            .collect();
+        // Meanwhile another gets its change.
+        let begun = Instant::now();
+        let add = format!("update add {}. 60 CNAME 600013.netids.fed.example.\n", nibble_name(OTHER));
+        let finished = run("nsupdate", &["-v"], &broker, &key, &add)?;
+        ensure!(finished.ok, "{what}: others are not served: {}{}", finished.stdout, finished.stderr);
+        ensure!(begun.elapsed() < Duration::from_secs(10), "{what}: others wait for {:?}", begun.elapsed());
+        for flooder in flooders {
+            let answers = flooder.join().map_err(|_| anyhow::anyhow!("a flooder panicked"))??;
+            ensure!(answers == 200, "{what}: {answers} answers to 200 updates");
+        }
+        ensure!(netid(&broker, DEVICE)?.is_none(), "{what}: something of it was done");
+    }
+    let after = broker.metric("process_resident_memory_bytes")?;
+    ensure!(after < before + (128 << 20), "floods took memory: {before} and then {after} octets");
+    let log = broker.log();
+    ensure!(!log.contains("panicked"), "{log}");
+    let lines = log.lines().filter(|line| line.contains("an update is refused")).count();
+    ensure!(lines < 2_000, "a flood of {} updates fills the log with {lines} lines", 8 * 200 * 11);
+    Ok(())
+}
+
+fn read_message(stream: &mut TcpStream) -> anyhow::Result<Vec<u8>> {
+    let mut length = [0; 2];
+    stream.read_exact(&mut length)?;
+    let mut message = vec![0; usize::from(u16::from_be_bytes(length))];
+    stream.read_exact(&mut message)?;
+    Ok(message)
+}
+
 const OVER_TLS: &str = r#"
 import sys, ssl, socket, struct
 import dns.update, dns.message, dns.rcode, dns.query, dns.edns
@@ -171,7 +346,7 @@ fn dnspython_over_tls_updates_by_certificate_and_reads_the_rule_that_refuses() -
         let directory = certificate.to_string_lossy().into_owned();
         let script = ["-c", OVER_TLS, &host, &port, &directory, member, device, netid];
         if !output(Command::new("/usr/bin/python3").args(["-c", "import dns.update"]))?.ok {
-            eprintln!("SKIPPED: dnspython is not installed (tests/run installs it as root)");
+            dnsbroker_tests::missing("python3-dnspython");
             return Ok(None);
         }
         let finished = output(Command::new("/usr/bin/python3").args(script))?;

@@ -256,6 +256,15 @@ impl Broker {
         self.status()?.listeners.dns.first().copied().context("no plain DNS listener")
     }
 
+    /// What a metric says; `name` with its labels.
+    pub fn metric(&self, name: &str) -> anyhow::Result<u64> {
+        let at = self.status()?.listeners.metrics.first().copied().context("no metrics listener")?;
+        let (_, page) = crate::http(at, "GET", "/metrics", b"")?;
+        let page = String::from_utf8_lossy(&page).into_owned();
+        let line = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        Ok(line.with_context(|| format!("no metric {name}\n{page}"))?.trim().parse::<f64>()? as u64)
+    }
+
     /// Kills the daemon as a power switch would.
     pub fn kill(&mut self) -> anyhow::Result<()> {
         let mut daemon = self.daemon.take().context("it does not run")?;

@@ -253,7 +253,7 @@ pub fn pkilint() -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     let found = std::env::split_paths(&path).chain([beside]).find(|dir| dir.join("lint_pkix_cert").exists());
     if found.is_none() {
-        eprintln!("SKIPPED: pkilint is not installed (tests/run installs it)");
+        crate::peers::missing("pkilint");
     }
     found
 }
@@ -272,6 +272,6 @@ pub fn clock(offset: &str) -> anyhow::Result<Option<Vec<(std::ffi::OsString, std
             ]));
         }
     }
-    eprintln!("SKIPPED: libfaketime is not installed (tests/run installs it as root)");
+    crate::peers::missing("libfaketime");
     Ok(None)
 }

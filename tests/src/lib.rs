@@ -13,6 +13,6 @@ pub mod tls;
 pub use agent::{Agent, Host, Relay, http};
 pub use broker::{Broker, Options};
 pub use browser::{Browser, CertificateDoor};
-pub use peers::{Finished, decode, nibble_name, output, peer, query};
+pub use peers::{Finished, decode, missing, nibble_name, output, peer, query};
 pub use postgres::Postgres;
 pub use servers::{Kind, PATIENCE, Server, TsigKey, eventually, free_port, serial_of, zone_of};

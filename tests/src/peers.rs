@@ -28,6 +28,18 @@ pub fn output(command: &mut Command) -> anyhow::Result<Finished> {
     })
 }
 
+/// A peer is not installed, so the test cannot say anything. That is told aloud, and where `DNSBROKER_PEERS` is
+/// `required`, as in CI, it is a failure.
+///
+/// # Panics
+///
+/// Where peers are required.
+pub fn missing(what: &str) {
+    let required = std::env::var_os("DNSBROKER_PEERS").is_some_and(|peers| peers == "required");
+    assert!(!required, "{what} is missing, and DNSBROKER_PEERS=required: tests/run installs it as root");
+    eprintln!("SKIPPED: {what} is missing (tests/run installs it as root)");
+}
+
 /// Runs a peer. Without it the test cannot say anything: that is told aloud, and the caller returns.
 pub fn peer(program: &str, args: &[&str]) -> anyhow::Result<Option<Finished>> {
     match output(Command::new(program).args(args)) {
@@ -35,7 +47,7 @@ pub fn peer(program: &str, args: &[&str]) -> anyhow::Result<Option<Finished>> {
         Err(error)
             if error.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::NotFound) =>
         {
-            eprintln!("SKIPPED: {program} is not installed (tests/run installs it as root)");
+            missing(program);
             Ok(None)
         }
         Err(error) => Err(error),

@@ -40,7 +40,7 @@ impl Postgres {
     /// A new cluster with TLS; none where PostgreSQL is not installed, which is told aloud.
     pub fn start() -> anyhow::Result<Option<Self>> {
         let Some(bin) = programs() else {
-            eprintln!("SKIPPED: PostgreSQL is not installed (tests/run installs it as root)");
+            crate::peers::missing("PostgreSQL");
             return Ok(None);
         };
         let dir = tempfile::Builder::new().prefix("postgres-").tempdir()?;

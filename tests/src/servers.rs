@@ -10,7 +10,7 @@ use anyhow::{Context, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use crate::peers::{Finished, output};
+use crate::peers::{Finished, missing, output};
 
 /// A start, or a transfer that a test waits for, takes this long at most.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -43,7 +43,7 @@ impl Kind {
     pub fn installed(self) -> bool {
         let found = ["/usr/sbin", "/usr/bin"].iter().any(|dir| Path::new(dir).join(self.program()).exists());
         if !found {
-            eprintln!("SKIPPED: {} is not installed (tests/run installs it as root)", self.program());
+            missing(self.program());
         }
         found
     }

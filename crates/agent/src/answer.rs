@@ -4,6 +4,7 @@
 //! fits behind each of them, and a hundred thousand take some megabytes.
 
 use std::net::IpAddr;
+use std::num::NonZeroU16;
 
 use dnsbroker_federation::{Namespace, NetId, Owner};
 use dnsbroker_zone::wire::message::{Message, Record};
@@ -28,6 +29,47 @@ pub struct Answer {
     pub error: Option<u16>,
     /// Seconds for which it may be kept.
     pub ttl: u32,
+}
+
+/// An answer at rest, in as few octets as it goes: a hundred thousand of them are kept.
+#[derive(Debug)]
+pub struct Packed {
+    records: Box<[u8]>,
+    /// Seconds for which it may be kept.
+    ttl: u32,
+    /// When it was packed, as the one who keeps it counts.
+    pub since: u32,
+    rcode: u16,
+    error: Option<NonZeroU16>,
+    counts: [u8; 3],
+}
+
+impl Packed {
+    /// None where an answer has more records than any that is worth keeping.
+    pub fn new(answer: Answer, since: u32) -> Option<Self> {
+        let Answer { records, counts, rcode, error, ttl } = answer;
+        let mut small = [0; 3];
+        for (small, count) in small.iter_mut().zip(counts) {
+            *small = u8::try_from(count).ok()?;
+        }
+        Some(Self { records, ttl, since, rcode: rcode.0, error: error.and_then(NonZeroU16::new), counts: small })
+    }
+
+    /// The answer.
+    pub fn answer(&self) -> Answer {
+        Answer {
+            records: self.records.clone(),
+            counts: self.counts.map(u16::from),
+            rcode: Rcode(self.rcode),
+            error: self.error.map(NonZeroU16::get),
+            ttl: self.ttl,
+        }
+    }
+
+    /// Octets it takes.
+    pub fn size(&self) -> usize {
+        self.records.len() + size_of::<Self>()
+    }
 }
 
 /// Why a response is no answer to what was asked.
@@ -109,11 +151,6 @@ impl Answer {
     pub fn kept_for(mut self, ttl: u32) -> Self {
         self.ttl = ttl;
         self
-    }
-
-    /// Octets it takes, roughly.
-    pub fn size(&self) -> usize {
-        self.records.len() + size_of::<Self>()
     }
 
     /// Whether it has what was asked for.
@@ -383,6 +420,18 @@ mod tests {
         assert!(written[12..].starts_with(&upper), "the case of the question is the asker's");
         let cut = Oracle::from_vec(&answer.write(&PLAIN, &upper, None, 0, 80)).expect("hickory reads it");
         assert!(cut.metadata.truncation && cut.answers.is_empty());
+    }
+
+    #[test]
+    fn an_answer_at_rest_is_small_and_the_same_again() {
+        assert_eq!(size_of::<Packed>(), 32);
+        let (asked, whole) = good();
+        let answer = Answer::read(&asked, &whole, fed().wire()).expect("fits");
+        assert_eq!(Packed::new(answer.clone(), 7).expect("few records").answer(), answer);
+        let denied = Answer::empty(Rcode::NXDOMAIN, Some(PROHIBITED)).kept_for(9);
+        assert_eq!(Packed::new(denied.clone(), 7).expect("few records").answer(), denied);
+        let many = Answer { counts: [256, 0, 0], ..answer };
+        assert!(Packed::new(many, 7).is_none());
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use crate::answer::Answer;
+use crate::answer::{Answer, Packed};
 
 /// Independent parts, so that threads seldom wait for each other.
 const SHARDS: usize = 16;
@@ -37,13 +37,7 @@ impl Hasher for AsIs {
     }
 }
 
-type Generation = HashMap<Key, Kept, BuildHasherDefault<AsIs>>;
-
-struct Kept {
-    answer: Answer,
-    /// Seconds since the cache was made.
-    since: u32,
-}
+type Generation = HashMap<Key, Packed, BuildHasherDefault<AsIs>>;
 
 #[derive(Default)]
 struct Shard {
@@ -114,17 +108,17 @@ impl Cache {
         let now = self.now();
         let mut shard = self.shard(key);
         if let Some(kept) = shard.young.get(&key) {
-            return Some(Found { answer: kept.answer.clone(), age: now.saturating_sub(kept.since) });
+            return Some(Found { answer: kept.answer(), age: now.saturating_sub(kept.since) });
         }
         let kept = shard.old.remove(&key)?;
-        let found = Found { answer: kept.answer.clone(), age: now.saturating_sub(kept.since) };
+        let found = Found { answer: kept.answer(), age: now.saturating_sub(kept.since) };
         self.insert(&mut shard, key, kept);
         Some(found)
     }
 
     /// Keeps an answer.
     pub fn put(&self, key: Key, answer: Answer) {
-        let kept = Kept { answer, since: self.now() };
+        let Some(kept) = Packed::new(answer, self.now()) else { return };
         let mut shard = self.shard(key);
         shard.old.remove(&key);
         self.insert(&mut shard, key, kept);
@@ -144,13 +138,13 @@ impl Cache {
             let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
             for kept in shard.young.values().chain(shard.old.values()) {
                 names += 1;
-                octets += kept.answer.size() + size_of::<Key>();
+                octets += kept.size() + size_of::<Key>();
             }
         }
         (names, octets)
     }
 
-    fn insert(&self, shard: &mut Shard, key: Key, kept: Kept) {
+    fn insert(&self, shard: &mut Shard, key: Key, kept: Packed) {
         if shard.young.len() >= self.bound && !shard.young.contains_key(&key) {
             // The old table is used again, so that memory does not grow and shrink.
             shard.old.clear();

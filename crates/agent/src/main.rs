@@ -38,10 +38,6 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-/// Steadier memory than the system's allocator.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     let cli = cli::Cli::parse();
     match tokio::runtime::Builder::new_multi_thread().enable_all().build() {

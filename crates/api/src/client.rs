@@ -90,7 +90,7 @@ pub enum ClientError {
     TooLong,
     /// The daemon refused.
     #[error("{0}")]
-    Problem(Problem),
+    Problem(Box<Problem>),
     /// The connection broke.
     #[error("the connection to the daemon broke")]
     Http(#[from] hyper::Error),
@@ -232,7 +232,7 @@ impl Client {
         }
         let body = collect(answer.into_body()).await?;
         match serde_json::from_slice(&body) {
-            Ok(problem) => Err(ClientError::Problem(problem)),
+            Ok(problem) => Err(ClientError::Problem(Box::new(problem))),
             Err(source) => Err(ClientError::Answer { status, source }),
         }
     }

@@ -24,6 +24,7 @@ use crate::ownership::{
 };
 use crate::standby::{Follow, StandbyCertificate, Standing, TakenOver};
 use crate::statistics::Statistics;
+use crate::webhook::{SetWebhook, Webhook, WebhookTest};
 
 endpoints! {
     /// A certificate for the bearer of a one-time token.
@@ -193,6 +194,18 @@ endpoints! {
     /// Takes a transfer that was held back.
     source_accept(netid: NetId) -> Source = 200 POST "/api/v1/sources/{netid}/accept", Some("source accept");
 
+    /// Where events are posted to, and how that goes; a member sees its own.
+    webhook_list() -> Page<Webhook> = 200 GET "/api/v1/webhooks", Some("webhook list");
+    /// Has events posted to a URL; the secret of their signatures is in the answer and nowhere else.
+    webhook_add() body(SetWebhook) -> Webhook = 201 POST "/api/v1/webhooks", Some("webhook add");
+    /// One webhook.
+    webhook_show(id: u64) -> Webhook = 200 GET "/api/v1/webhooks/{id}", Some("webhook list");
+    /// Changes a webhook; one that was disabled works again.
+    webhook_set(id: u64) body(SetWebhook) -> Webhook = 200 PUT "/api/v1/webhooks/{id}", Some("webhook set");
+    /// Posts nothing there any more.
+    webhook_remove(id: u64) -> () = 204 DELETE "/api/v1/webhooks/{id}", Some("webhook remove");
+    /// Posts one message to it, once.
+    webhook_test(id: u64) -> WebhookTest = 200 POST "/api/v1/webhooks/{id}/test", Some("webhook test");
     /// What this broker is in its federation: the primary, a standby, or one that was replaced.
     standby() -> Standing = 200 GET "/api/v1/standby", Some("standby status");
     /// A standby takes the place of the primary.

@@ -17,5 +17,6 @@ pub mod problem;
 pub mod standby;
 pub mod statistics;
 mod timestamp;
+pub mod webhook;
 
 pub use timestamp::Timestamp;

@@ -335,9 +335,9 @@ pub struct Issued {
     /// Particulars.
     #[serde(flatten)]
     pub certificate: Certificate,
-    /// The certificate, PEM.
+    /// The certificate, PEM: what a member or replica shows the broker, which knows its issuing CAs.
     pub pem: String,
-    /// Certificate and issuing CA, PEM: what a client sends.
+    /// Certificate and issuing CA, PEM: what servers and gateways show to those who may know the root alone.
     pub chain: String,
     /// The root, PEM: what a client trusts.
     pub ca: String,

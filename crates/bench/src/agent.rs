@@ -201,7 +201,7 @@ impl Running {
         let process = Server::new(run.stderr(log).spawn()?, "the agent");
         let begun = Instant::now();
         loop {
-            if let Ok(status) = command(&dir, &["status", "--json"]) {
+            if let Ok(status) = command(&dir, &["status"]) {
                 let address =
                     |name: &str| -> anyhow::Result<SocketAddr> { Ok(text(&status["listeners"][name][0])?.parse()?) };
                 return Ok(Self { resolver: address("resolver")?, ts002: address("ts002")?, process, dir });
@@ -214,7 +214,7 @@ impl Running {
     }
 
     fn cached(&self) -> anyhow::Result<u64> {
-        command(&self.dir, &["status", "--json"])?["cache"][0].as_u64().context("the status is of another form")
+        command(&self.dir, &["status"])?["cache"][0].as_u64().context("the status is of another form")
     }
 }
 

@@ -43,8 +43,8 @@ pub struct Enrolments {
     /// Operators that enrol
     #[arg(long, default_value_t = 4_000)]
     operators: usize,
-    /// Of them at once; the broker takes 64 connections of one address
-    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=64))]
+    /// Of them at once; the broker takes 64 connections of one address, those that are just ending included
+    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=48))]
     at_once: u16,
     /// Print JSON
     #[arg(long)]

@@ -210,6 +210,9 @@ impl Federation {
 
     /// Starts the floor with the broker's certificate; gives its address.
     pub fn floor(&self) -> anyhow::Result<(Server, SocketAddr)> {
+        // The same anchors as the broker's: members send their certificate alone.
+        let anchors = self.path("anchors.pem");
+        fs::write(&anchors, [fs::read(self.path("ca/root.pem"))?, fs::read(self.path("ca/issuing.pem"))?].concat())?;
         let mut child = Command::new(std::env::current_exe()?)
             .arg("floor")
             .arg("--cert")
@@ -217,7 +220,7 @@ impl Federation {
             .arg("--key")
             .arg(self.path("ca/server.key"))
             .arg("--ca")
-            .arg(self.path("ca/root.pem"))
+            .arg(anchors)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()?;

@@ -24,6 +24,7 @@ use crate::shared::Shared;
 use crate::source::Sources;
 use crate::standby::take_over::TakeOver;
 use crate::statistics::Statistics;
+use crate::webhook::Webhooks;
 
 /// The parts of a running broker. Cheap to clone.
 #[derive(Clone)]
@@ -61,6 +62,8 @@ pub struct Parts {
     pub statistics: Statistics,
     /// How this broker becomes the primary.
     pub take_over: TakeOver,
+    /// Where events are posted to.
+    pub webhooks: Webhooks,
     /// What of its end was told already.
     pub reminders: Reminders,
     /// Those who listen to events.

@@ -403,7 +403,7 @@ mod tests {
         let settings =
             Settings { broker: name("broker.fed.example"), timing: Timing::default(), public: PublicZone::default() };
         let store = Store::create(engine, identity, settings).expect("a store");
-        let shared = Shared::new(store.view());
+        let shared = Shared::new(store.view(), crate::standby::Role::Primary);
         let (committer, thread) = Committer::start(store, Arc::clone(&shared)).expect("a writer");
         committer.commit(Actor::Broker, witness()).await.expect("taken");
         assert!(readiness(&shared).0.is_success() && health_of(&shared).0.is_success());

@@ -9,6 +9,7 @@ use dnsbroker_zone::zones::Timing;
 use serde::Deserialize;
 
 use crate::limits::Limits;
+use crate::webhook::WebhookConfig;
 
 /// Everything an administrator can set.
 #[derive(Debug, Clone, Deserialize)]
@@ -50,6 +51,9 @@ pub struct Config {
     /// Revocation lists, OCSP and CA certificates, over plain HTTP.
     #[serde(default)]
     pub pki: Option<PkiConfig>,
+    /// Where events are posted to.
+    #[serde(default)]
+    pub webhooks: WebhookConfig,
     /// Another broker that this one follows.
     #[serde(default)]
     pub standby: Option<StandbyConfig>,

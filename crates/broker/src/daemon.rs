@@ -45,6 +45,7 @@ use crate::standby::link::Link;
 use crate::standby::take_over::{self, TakeOver, own_name};
 use crate::statistics::{self, Statistics};
 use crate::tls::{ClientTrust, Mutual, Service, TlsMaterial, TlsSwap};
+use crate::webhook::{self, Webhooks};
 use crate::{api, dns, https, moves, ops, publication, zone_file};
 
 /// How often certificates are looked at.
@@ -69,6 +70,7 @@ pub struct Daemon {
     writer: JoinHandle<()>,
     /// The configuration's file, to be read again.
     file: PathBuf,
+    signals: Signals,
 }
 
 /// The certificates in use, to be swapped without a restart.
@@ -109,6 +111,8 @@ impl Daemon {
     pub async fn start(file: &Path) -> anyhow::Result<Self> {
         let config = Config::read(file)?;
         protect_process();
+        // Before anything answers: who sees it answer may stop it at once, and it shall end in good order.
+        let signals = Signals::new()?;
         let Opened { committer, writer, shared, engine } = open_store(&config)?;
         let copies = Arc::clone(&engine);
         let engine: Arc<dyn Engine> = engine;
@@ -138,6 +142,7 @@ impl Daemon {
             statistics: Statistics::default(),
             reminders: crate::expiry::Reminders::default(),
             take_over: TakeOver::default(),
+            webhooks: Webhooks::default(),
             streams: api::Streams::default(),
             stop: stop.clone(),
             started: now(),
@@ -151,8 +156,7 @@ impl Daemon {
         let api = with_mutual(&app, Service::Api, |mutual| TlsSwap::mutual(&front, mutual))?;
         let client = Arc::new(ArcSwap::from_pointee(own));
         let tls = Certificates { doh: Arc::new(doh), api: Arc::new(api), xot: Arc::new(xot), client, shown };
-        let daemon =
-            Self { app, tls, tasks: TaskTracker::new(), stop, writer, file: file.to_owned() };
+        let daemon = Self { app, tls, tasks: TaskTracker::new(), stop, writer, file: file.to_owned(), signals };
         if daemon.app.shared.standing.elsewhere().is_none() {
             publication::refresh(&daemon.app).await;
         }
@@ -248,8 +252,7 @@ impl Daemon {
     }
 
     /// Runs until SIGTERM or SIGINT; SIGHUP reloads.
-    pub async fn run(self, logging: &Logging) -> anyhow::Result<()> {
-        let mut signals = Signals::new()?;
+    pub async fn run(mut self, logging: &Logging) -> anyhow::Result<()> {
         tell_systemd(&[sd_notify::NotifyState::Ready]);
         if let Some(period) = sd_notify::watchdog_enabled() {
             tokio::spawn(watch(self.app.committer.clone(), period, self.stop.clone()));
@@ -257,6 +260,7 @@ impl Daemon {
         let mut renewal = tokio::time::interval(RENEWAL_CHECK);
         let mut authorities = self.app.pki.changes();
         loop {
+            let signals = &mut self.signals;
             tokio::select! {
                 _ = signals.hangup.recv() => {
                     tell_systemd(&[sd_notify::NotifyState::Reloading, sd_notify::NotifyState::monotonic_usec_now()?]);
@@ -335,8 +339,12 @@ impl Daemon {
         with_mutual(&self.app, Service::Xot, |mutual| self.tls.xot.replace_mutual(&own, mutual))?;
         with_mutual(&self.app, Service::Api, |mutual| self.tls.api.replace_mutual(&front, mutual))?;
         self.tls.client.store(Arc::new(own));
-        *self.tls.shown.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = new;
-        tracing::info!("the broker's certificate, or what clients' certificates are held against, is new");
+        let mut shown = self.tls.shown.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        match shown.0 == new.0 {
+            true => tracing::info!("clients' certificates are held against other CAs, or another list of revoked ones"),
+            false => tracing::info!("the broker's certificate is a new one"),
+        }
+        *shown = new;
         Ok(())
     }
 }
@@ -597,7 +605,8 @@ async fn as_primary(app: App, means: source::Means) {
         }
     };
     let moves = moves::run(app.clone(), app.stop.clone());
-    tokio::join!(lists, moves, old, brokers);
+    let webhooks = webhook::keep(app.clone());
+    tokio::join!(lists, moves, old, brokers, webhooks);
 }
 
 /// Puts the public zone in place, under a new serial if it differs from the last one.
@@ -617,9 +626,11 @@ async fn publish(app: &App) -> anyhow::Result<()> {
     let broker = config.broker()?;
     let view = app.view();
     let standbys = view.replicas.values().filter_map(|replica| replica.standby.as_ref());
-    let standbys = standbys.map(|at| OtherBroker { name: at.name.clone(), addresses: at.addresses.clone(), port: at.port });
+    let standbys =
+        standbys.map(|at| OtherBroker { name: at.name.clone(), addresses: at.addresses.clone(), port: at.port });
     // A standby that was promoted answers under the federation's broker's name too.
-    let mut others: Vec<OtherBroker> = std::iter::once(own).chain(standbys).filter(|other| other.name != broker).collect();
+    let mut others: Vec<OtherBroker> =
+        std::iter::once(own).chain(standbys).filter(|other| other.name != broker).collect();
     others.dedup_by(|one, other| one.name == other.name);
     let addresses = public_zone::addresses(&config, &app.listeners.doh);
     let doh = config.doh.as_ref();

@@ -113,7 +113,8 @@ mod tests {
         assert!(latency(&histogram.counts()).is_none());
         (1..=10_000).for_each(|microseconds| histogram.add(Duration::from_micros(microseconds)));
         let found = latency(&histogram.counts()).expect("some");
-        for (found, exact) in [(found.p50, 5_000.0), (found.p90, 9_000.0), (found.p99, 9_900.0), (found.p999, 9_990.0)] {
+        for (found, exact) in [(found.p50, 5_000.0), (found.p90, 9_000.0), (found.p99, 9_900.0), (found.p999, 9_990.0)]
+        {
             assert!((exact..=exact * 4.0 / 3.0).contains(&found), "{found} for {exact}");
         }
     }

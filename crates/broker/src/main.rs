@@ -37,6 +37,7 @@ mod standby;
 mod statistics;
 mod tls;
 mod ui;
+mod webhook;
 mod zone_file;
 
 use std::process::ExitCode;

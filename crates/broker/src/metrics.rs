@@ -379,12 +379,7 @@ impl Metrics {
             "DoH requests answered with an HTTP error.",
             self.http_errors.get(),
         );
-        page.one(
-            "dnsbroker_connections",
-            "gauge",
-            "Open DoH connections.",
-            self.connections(),
-        );
+        page.one("dnsbroker_connections", "gauge", "Open DoH connections.", self.connections());
         page.family("dnsbroker_member_queries_total", "counter", "DoH queries by member.");
         for (id, tally) in members {
             page.sample(&format!("member=\"{id}\""), tally.answers().iter().sum());

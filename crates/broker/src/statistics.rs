@@ -76,7 +76,14 @@ pub fn answers(counts: &[u64; Outcome::ALL.len()], seconds: f64) -> Answers {
 #[derive(Default)]
 pub struct Statistics {
     kept: Mutex<Kept>,
-    ouis: Mutex<Option<(Instant, Serial, Arc<Vec<OuiShare>>)>>,
+    ouis: Mutex<Option<Counted>>,
+}
+
+/// The OUIs with most devices, when they were counted and under which serial.
+struct Counted {
+    at: Instant,
+    serial: Serial,
+    ouis: Arc<Vec<OuiShare>>,
 }
 
 #[derive(Default)]
@@ -151,7 +158,7 @@ impl Statistics {
     /// The OUIs with most devices. Walks over the blocks unless it has done so lately: not for a thread that serves others.
     pub fn ouis(&self, view: &View) -> Arc<Vec<OuiShare>> {
         let mut kept = self.ouis.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((at, serial, ouis)) = &*kept
+        if let Some(Counted { at, serial, ouis }) = &*kept
             && (*serial == view.zones.serial() || at.elapsed() < OUIS_AGAIN)
         {
             return Arc::clone(ouis);
@@ -161,7 +168,7 @@ impl Statistics {
         counted.truncate(OUIS);
         let ouis = counted.into_iter().map(|(oui, devices)| OuiShare { oui: format!("{oui:06x}"), devices });
         let ouis = Arc::new(ouis.collect());
-        *kept = Some((Instant::now(), view.zones.serial(), Arc::clone(&ouis)));
+        *kept = Some(Counted { at: Instant::now(), serial: view.zones.serial(), ouis: Arc::clone(&ouis) });
         ouis
     }
 }
@@ -209,7 +216,10 @@ pub async fn keep(app: App) {
 /// The event of the last second.
 pub fn piece(app: &App) -> String {
     let pulse = app.statistics.last().and_then(|pulse| serde_json::to_string(&pulse).ok());
-    pulse.map_or_else(|| ": no second has passed yet\n\n".to_owned(), |pulse| format!("event: statistics\ndata: {pulse}\n\n"))
+    pulse.map_or_else(
+        || ": no second has passed yet\n\n".to_owned(),
+        |pulse| format!("event: statistics\ndata: {pulse}\n\n"),
+    )
 }
 
 #[cfg(test)]

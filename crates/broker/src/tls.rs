@@ -180,6 +180,16 @@ pub fn https_client(
     Ok(config)
 }
 
+/// A client of any web server, without a certificate.
+pub fn plain_https_client(roots: RootCertStore) -> Result<ClientConfig, TlsError> {
+    // Others' servers may not know TLS 1.3 yet.
+    let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
+    let mut config = builder.with_root_certificates(roots).with_no_client_auth();
+    config.resumption = Resumption::disabled();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(config)
+}
+
 /// The ALPN of DNS over TLS.
 const DOT: &[u8] = b"dot";
 

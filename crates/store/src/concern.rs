@@ -114,19 +114,24 @@ impl Found<'_> {
                 object.parse().into_iter().for_each(|device| self.device(device));
             }
             "move" => {
-                let moves = self.views().map(|view| object.parse().ok().and_then(|id: u64| view.ownership.moves.get(&id)));
-                let parties = moves.into_iter().flatten().flat_map(|planned| [planned.from.clone(), Some(planned.to.clone())]);
+                let moves =
+                    self.views().map(|view| object.parse().ok().and_then(|id: u64| view.ownership.moves.get(&id)));
+                let parties =
+                    moves.into_iter().flatten().flat_map(|planned| [planned.from.clone(), Some(planned.to.clone())]);
                 let parties: Vec<MemberId> = parties.flatten().collect();
                 self.members.extend(parties);
             }
             "webhook" => {
                 let hooks =
                     self.views().map(|view| object.parse().ok().and_then(|id: u64| view.accounts.webhooks.get(&id)));
-                let owners: Vec<MemberId> = hooks.into_iter().flatten().filter_map(|hook| hook.member.clone()).collect();
+                let owners: Vec<MemberId> =
+                    hooks.into_iter().flatten().filter_map(|hook| hook.member.clone()).collect();
                 self.members.extend(owners);
             }
             "key" => {
-                let keys = self.views().map(|view| object.parse().ok().and_then(|name: dnsbroker_federation::DomainName| view.tsig_keys.get(&name)));
+                let keys = self.views().map(|view| {
+                    object.parse().ok().and_then(|name: dnsbroker_federation::DomainName| view.tsig_keys.get(&name))
+                });
                 let holders: Vec<MemberId> = keys
                     .into_iter()
                     .flatten()

@@ -13,7 +13,7 @@ use dnsbroker_federation::{MemberId, NetId};
 use serde::Serialize;
 
 use crate::act::Act;
-use crate::record::Source;
+use crate::record::{Source, Webhook};
 use crate::refusal::Refusal;
 use crate::transaction::{Note, Transaction};
 use crate::view::View;
@@ -112,7 +112,10 @@ impl View {
                 let administrator = self.accounts.administrators.get(name)?;
                 Revision::of(&crate::record::Administrator { last_step: None, ..(**administrator).clone() })
             }
-            Object::Webhook(id) => Revision::of(&**self.accounts.webhooks.get(id)?),
+            // How far it is is no part of what somebody edits.
+            Object::Webhook(id) => {
+                Revision::of(&Webhook { delivered: None, ..Webhook::clone(self.accounts.webhooks.get(id)?) })
+            }
         })
     }
 }

@@ -160,7 +160,18 @@ impl Store {
         identity.check(&*engine)?;
         let loaded = Loaded::read(&*engine, &identity, &settings)?;
         let Loaded { view, journal, heads, base } = loaded;
-        Ok(Self { engine, identity, settings, view: Arc::new(view), journal, heads, stored_base: base, stale: false, ship: false, shipped: None })
+        Ok(Self {
+            engine,
+            identity,
+            settings,
+            view: Arc::new(view),
+            journal,
+            heads,
+            stored_base: base,
+            stale: false,
+            ship: false,
+            shipped: None,
+        })
     }
 
     /// Goes on where another store was: readers who ask whether somebody is admitted ask again.

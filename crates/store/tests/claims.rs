@@ -4,7 +4,7 @@ mod support;
 
 use dnsbroker_federation::{DevEui, MemberId};
 use dnsbroker_store::act::{
-    DecideClaims, DeviceChanges, Mode, Release, RemoveNetwork, SetLimits, Settled, SuspendMember, Update,
+    DecideClaims, DeviceChanges, Import, Mode, Release, RemoveNetwork, SetLimits, Settled, SuspendMember, Update,
     WithdrawClaims,
 };
 use dnsbroker_store::engine::EngineKind;
@@ -92,7 +92,7 @@ fn dry_runs_and_other_netids_leave_claims_alone() {
         act(store, network("atlantic", "60002e")).expect("a second NetID");
         import(store, list("atlantic", "60002d", Mode::Add, [2]));
         let dry_run = list("atlantic", "60002d", Mode::Full, [3]);
-        act(store, dnsbroker_store::act::Import { dry_run: true, ..dry_run }).expect("looked at");
+        act(store, Import { dry_run: true, ..dry_run }).expect("looked at");
         import(store, list("atlantic", "60002e", Mode::Full, [5]));
         assert_eq!(claimed(&store.view()), of("atlantic", [2, 5]));
         act(store, RemoveNetwork { netid: netid("60002d") }).expect("has no devices");
@@ -144,7 +144,7 @@ fn what_is_only_let_go_is_nobodys_until_a_list_names_it() {
         assert_eq!(holder(store, 2), Some("baltic".into()));
         assert_eq!(claimed(&store.view()), of("atlantic", [2]));
         // A full list that no longer names it lets go as well.
-        import(store, list("baltic", "600031", Mode::Full, []));
+        import(store, Import { allow_shrink: true, ..list("baltic", "600031", Mode::Full, []) });
         import(store, list("atlantic", "60002d", Mode::Add, [2]));
         assert_eq!((holder(store, 2), claims(&store.view())), (Some("atlantic".into()), vec![]));
     });

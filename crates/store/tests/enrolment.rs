@@ -5,7 +5,9 @@ mod support;
 use std::sync::Arc;
 
 use dnsbroker_ca::{Issuer, Principal, Profile, PublicKey, RevocationReason, Signer};
-use dnsbroker_store::act::{CreateToken, Enrol, RemoveMember, ResumeMember, Revoke, SuspendMember};
+use dnsbroker_store::act::{
+    CreateToken, Enrol, OpenGrace, RemoveMember, Renew, Renewer, ResumeMember, Revoke, SuspendMember,
+};
 use dnsbroker_store::engine::{Engine, EngineKind};
 use dnsbroker_store::{Denial, Store};
 use support::{
@@ -159,4 +161,61 @@ fn who_is_admitted_follows_every_change_and_the_generation_tells() {
     assert!(verdict(&store, NOW).is_err(), "a member that comes back does not get its old certificates back");
     drop(store);
     assert!(verdict(&open(&engine), NOW).is_err(), "nor by a restart");
+}
+
+fn renew(issuer: &Arc<Issuer>, old: dnsbroker_ca::SerialNumber, csr: &[u8], number: u8) -> Renew {
+    Renew {
+        old,
+        by: Renewer::Holder,
+        csr: verified(csr),
+        issuer: Arc::clone(issuer),
+        profile: profile(Profile::OPERATOR),
+        serial: serial(number),
+    }
+}
+
+#[test]
+fn a_certificate_is_renewed_in_its_time_or_in_grace_and_the_same_request_gets_the_same_one() {
+    let (_dir, engine, mut store) = store();
+    let (issuer, mine, next) = (issuer(), csr(), csr());
+    token(&mut store, 1, None);
+    let first = act(&mut store, enrol(&issuer, 1, &mine, 10)).expect("enrolled").certificate;
+    assert_eq!(
+        code(act_at(&mut store, first.renew_at() - 1, renew(&issuer, first.serial, &next, 11))),
+        "renewal-early"
+    );
+    let second = act_at(&mut store, first.renew_at(), renew(&issuer, first.serial, &next, 11)).expect("renewed");
+    let rows = store.view().audit.number;
+    let again = act_at(&mut store, first.renew_at() + 60, renew(&issuer, first.serial, &next, 12)).expect("the same");
+    assert_eq!((again.der, store.view().audit.number), (second.der.clone(), rows), "nothing happened the second time");
+    assert_eq!((second.certificate.renews, second.certificate.lineage()), (Some(first.serial), first.serial));
+    drop(store);
+    let mut store = open(&engine);
+    let late = first.not_after + 1;
+    let third = csr();
+    assert_eq!(code(act_at(&mut store, late, renew(&issuer, first.serial, &third, 13))), "certificate-expired");
+    let grace = |until| OpenGrace { id: member("alpine"), until };
+    act_at(&mut store, late, grace(Some(late + DAY))).expect("opened");
+    act_at(&mut store, late + 1, renew(&issuer, first.serial, &third, 13)).expect("in grace");
+    let fourth = csr();
+    assert_eq!(code(act_at(&mut store, late + DAY, renew(&issuer, first.serial, &fourth, 14))), "certificate-expired");
+    assert_eq!(code(act_at(&mut store, late, grace(Some(late)))), "grace-invalid");
+    assert_eq!(code(act_at(&mut store, late, grace(Some(late + 31 * DAY)))), "grace-invalid");
+}
+
+#[test]
+fn a_compromised_key_takes_its_renewals_with_it_and_other_reasons_do_not() {
+    for (reason, ended) in [(RevocationReason::KeyCompromise, 3), (RevocationReason::Superseded, 1)] {
+        let (_dir, _engine, mut store) = store();
+        let issuer = issuer();
+        token(&mut store, 1, None);
+        let first = act(&mut store, enrol(&issuer, 1, &csr(), 10)).expect("enrolled").certificate;
+        let due = first.renew_at();
+        let second = act_at(&mut store, due, renew(&issuer, first.serial, &csr(), 11)).expect("renewed").certificate;
+        act_at(&mut store, second.renew_at(), renew(&issuer, second.serial, &csr(), 12)).expect("renewed");
+        let now = second.renew_at();
+        act_at(&mut store, now, Revoke { serial: first.serial, reason, of: None }).expect("revoked");
+        let revoked = store.view().certificates.values().filter(|known| known.revoked.is_some()).count();
+        assert_eq!(revoked, ended, "{reason}");
+    }
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use dnsbroker_ca::Principal;
 use dnsbroker_federation::{DomainName, Serial};
 use dnsbroker_store::act::{
-    CreateKey, DeviceChanges, Due, Imported, Mode, MoveDevices, RemoveMember, RemoveNetwork, RemoveReplica,
+    CreateKey, DeviceChanges, Due, Import, Imported, Mode, MoveDevices, RemoveMember, RemoveNetwork, RemoveReplica,
     RemoveSource, RevokeKey, RunMove, SetReplica, SetSource, SuspendMember, TakeTransfer, Update, Withdraw,
 };
 use dnsbroker_store::engine::EngineKind;
@@ -286,6 +286,24 @@ fn two_sources_of_one_member_do_not_take_devices_from_each_other() {
         assert_eq!(act(store, of_second(3, 5..15)).expect("taken").added, 5);
         let progress = store.view().sources[&netid("600014")].progress.clone().expect("progress");
         assert_eq!(progress.filled, 0);
+    });
+}
+
+#[test]
+fn a_full_list_that_is_empty_or_does_not_read_removes_nothing_unasked() {
+    with_store(|store| {
+        import(store, list("alpine", "600013", Mode::Add, 1..4));
+        assert_eq!(code(act(store, list("alpine", "600013", Mode::Full, []))), "list-shrinks", "however few there are");
+        import(store, list("alpine", "600013", Mode::Add, 1..1_001));
+        // Ten rows in a thousand may be rubbish, and eleven may be the devices that would go.
+        let with = |rejected, devices| Import { rejected, ..list("alpine", "600013", Mode::Full, devices) };
+        assert_eq!(import(store, with(10, 1..991)).removed, 10);
+        assert_eq!(code(act(store, with(11, 1..981))), "list-unread");
+        assert_eq!(import(store, with(500, 1..991)).removed, 0, "rows that do not read do no harm where nothing goes");
+        let yes = Import { allow_shrink: true, ..with(11, 1..981) };
+        assert_eq!(import(store, yes).removed, 10, "an administrator said yes");
+        let empty = Import { allow_shrink: true, ..with(0, 1..1) };
+        assert_eq!(import(store, empty).removed, 980);
     });
 }
 

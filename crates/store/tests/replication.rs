@@ -113,10 +113,22 @@ impl Pair {
             }
             6 => self.act(SuspendMember { id, reason: "a test".to_owned() }),
             7 => self.act(ResumeMember { id }),
-            8 => self.act(MoveDevices { devices: euis, to: netid(nets[other]), at: None, before: None, reason: "so".to_owned() }),
+            8 => self.act(MoveDevices {
+                devices: euis,
+                to: netid(nets[other]),
+                at: None,
+                before: None,
+                reason: "so".to_owned(),
+            }),
             9 => {
                 let at = Some(NOW + self.random.i64(0..400));
-                self.act(MoveDevices { devices: euis, to: netid(nets[other]), at, before: Some(60), reason: "so".to_owned() });
+                self.act(MoveDevices {
+                    devices: euis,
+                    to: netid(nets[other]),
+                    at,
+                    before: Some(60),
+                    reason: "so".to_owned(),
+                });
             }
             10 => self.act(RunMove),
             11 => self.act(DecideClaims { claimant: id, devices: euis, grant, reason: "so".to_owned() }),
@@ -142,7 +154,8 @@ impl Pair {
                 self.act(RemoveWebhook { id: hook.unwrap_or(1), member: None });
             }
             19 => {
-                let name: dnsbroker_federation::DomainName = format!("k{}.example", self.random.u8(..3)).parse().expect("a name");
+                let name: dnsbroker_federation::DomainName =
+                    format!("k{}.example", self.random.u8(..3)).parse().expect("a name");
                 let holder = dnsbroker_ca::Principal::Member(id);
                 if self.random.bool() {
                     let allows = [dnsbroker_store::record::Permission::Update].into();
@@ -165,10 +178,17 @@ impl Pair {
             _ => {
                 let id: dnsbroker_ca::ReplicaId = format!("r{}", self.random.u8(..2)).parse().expect("an id");
                 if self.random.bool() {
-                    let standby = Some(StandbyAt { name: "b2.fed.example".parse().expect("a name"), addresses: vec![], port: 7 });
+                    let standby =
+                        Some(StandbyAt { name: "b2.fed.example".parse().expect("a name"), addresses: vec![], port: 7 });
                     self.act(SetReplica {
-                        id, holder: None, only: None, names: NameForm::Nibble, notify: vec![], notify_key: None,
-                        clear_text: false, standby,
+                        id,
+                        holder: None,
+                        only: None,
+                        names: NameForm::Nibble,
+                        notify: vec![],
+                        notify_key: None,
+                        clear_text: false,
+                        standby,
                     });
                 } else {
                     self.act(RemoveReplica { id });
@@ -207,7 +227,12 @@ fn a_standby_has_what_the_primary_has_after_each_commit_and_after_a_restart() {
         };
         pair.act(SetPrimary(reached.clone()));
         pair.act(SetPolicy { policy: Policy::default() });
-        pair.act(AddAdministrator { name: "ada".to_owned(), role: Role::Admin, password: "$argon2id$x".to_owned(), totp: None });
+        pair.act(AddAdministrator {
+            name: "ada".to_owned(),
+            role: Role::Admin,
+            password: "$argon2id$x".to_owned(),
+            totp: None,
+        });
         for step in 0..150 {
             pair.step();
             if step % 50 == 49 {
@@ -250,7 +275,8 @@ fn what_does_not_follow_is_refused_and_leaves_no_trace() {
     let mut pair = pair(2, &first, &second);
     import(&mut pair.primary, list("alpine", "600013", Mode::Add, 1..5));
     let missed = pair.primary.take_shipment().expect("is shipped");
-    act(&mut pair.primary, RevokeAll { which: Which::Member(member("alpine")), reason: RevocationReason::Superseded }).ok();
+    act(&mut pair.primary, RevokeAll { which: Which::Member(member("alpine")), reason: RevocationReason::Superseded })
+        .ok();
     import(&mut pair.primary, list("alpine", "600013", Mode::Add, 7..9));
     let next = pair.primary.take_shipment().expect("is shipped");
     let before = (seen(&pair.standby.view()), rows(&*second));

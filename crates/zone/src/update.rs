@@ -60,6 +60,11 @@ pub struct UpdateError {
     pub words: &'static str,
 }
 
+/// Records of one update at most, prerequisites and changes together.
+pub const MAX_RECORDS: usize = 4_096;
+/// Records about one name at most: a device has one record, and a replacement takes two and a condition or two.
+pub const MAX_RECORDS_OF_NAME: usize = 16;
+
 const IN: u16 = 1;
 const NONE: u16 = 254;
 const ANY: u16 = 255;
@@ -93,6 +98,9 @@ pub fn parse(message: Message<'_>, zones: &Zones) -> Result<Update, UpdateError>
         Owner::Apex(Zone::Public) => return Err(refused("the public zone comes from the broker's configuration")),
         _ => return Err(UpdateError { rcode: Rcode::NOTAUTH, words: "not a zone of this broker" }),
     }
+    if usize::from(message.count(1)) + usize::from(message.count(2)) > MAX_RECORDS {
+        return Err(refused("an update has 4096 records at most"));
+    }
     let mut update = Update::default();
     for record in message.records()? {
         let record = record?;
@@ -102,7 +110,28 @@ pub fn parse(message: Message<'_>, zones: &Zones) -> Result<Update, UpdateError>
             Section::Additional => {}
         }
     }
+    check_names(&update)?;
     Ok(update)
+}
+
+/// Heaps of records about one name are no update of a device (CVE-2024-1737).
+fn check_names(update: &Update) -> Result<(), UpdateError> {
+    let conditions = update.prerequisites.iter().filter_map(|prerequisite| match prerequisite {
+        Prerequisite::Registered { device, .. } | Prerequisite::Absent { device, .. } => Some(*device),
+        Prerequisite::Constant(_) => None,
+    });
+    let changes = update.changes.iter().map(|change| match change {
+        Change::Set(device, _) | Change::Remove(device, _) => *device,
+    });
+    let mut devices: Vec<DevEui> = conditions.chain(changes).collect();
+    if devices.len() <= MAX_RECORDS_OF_NAME {
+        return Ok(());
+    }
+    devices.sort_unstable();
+    match devices.chunk_by(|one, next| one == next).all(|of_one| of_one.len() <= MAX_RECORDS_OF_NAME) {
+        true => Ok(()),
+        false => Err(refused("an update has 16 records about one name at most")),
+    }
 }
 
 /// What an owner stands for; outside of the zone nothing can be asked or changed (section 3.1.1, 3.4.1.3).

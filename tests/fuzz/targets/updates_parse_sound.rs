@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use dnsbroker_federation::{Namespace, Serial, ZoneLabels};
 use dnsbroker_zone::table::Devices;
-use dnsbroker_zone::update::{Change, Prerequisite, parse};
+use dnsbroker_zone::update::{Change, MAX_RECORDS, Prerequisite, parse};
 use dnsbroker_zone::wire::Rcode;
 use dnsbroker_zone::wire::message::Message;
 use dnsbroker_zone::zones::Zones;
@@ -25,6 +25,7 @@ fuzz_target!(|data: &[u8]| {
             assert!(known.contains(&error.rcode) && !error.words.is_empty());
         }
         Ok(update) => {
+            assert!(update.prerequisites.len() + update.changes.len() <= MAX_RECORDS);
             let records = usize::from(message.count(1)) + usize::from(message.count(2));
             assert_eq!(update.prerequisites.len() + update.changes.len(), records, "each record means one thing");
             for prerequisite in &update.prerequisites {

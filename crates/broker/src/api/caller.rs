@@ -208,16 +208,9 @@ impl Need {
     pub fn met(self, who: &Who, named: Option<&str>, reads: bool) -> Result<(), ApiError> {
         match (&who.role, self) {
             (_, Self::Nothing) => return Ok(()),
-            (_, Self::Session) => {
-                if who.session.is_some() {
-                    return Ok(());
-                }
-            }
-            (_, Self::Certificate) => {
-                if who.certificate.is_some() {
-                    return Ok(());
-                }
-            }
+            (_, Self::Session) if who.session.is_some() => return Ok(()),
+            (_, Self::Certificate) if who.certificate.is_some() => return Ok(()),
+            (_, Self::Session | Self::Certificate) => {}
             (Role::Administrator, _) | (Role::Member(_), Self::Member) | (Role::Auditor, Self::Look) => return Ok(()),
             (Role::Auditor, Self::Member | Self::Own) if reads => return Ok(()),
             (Role::Member(own), Self::Own) => {
@@ -475,7 +468,7 @@ mod tests {
     #[test]
     fn a_page_of_another_site_changes_nothing() {
         let asks = |method: Method, headers: &[(&str, &str)]| {
-            let mut request = axum::http::Request::builder().method(method).uri("/api/v1/members");
+            let mut request = http::Request::builder().method(method).uri("/api/v1/members");
             for (name, value) in headers {
                 request = request.header(*name, *value);
             }

@@ -14,7 +14,8 @@ use crate::standby::Elsewhere;
 /// An error on its way to the caller.
 #[derive(Debug)]
 pub struct ApiError {
-    problem: Problem,
+    /// Apart, so that results that may be an error stay small.
+    problem: Box<Problem>,
     /// After how many seconds to come again.
     wait: Option<i64>,
 }
@@ -22,13 +23,13 @@ pub struct ApiError {
 impl ApiError {
     /// An error under a code.
     pub fn new(status: StatusCode, code: &'static str, detail: impl std::fmt::Display) -> Self {
-        Self { problem: Problem::new(status, code, detail), wait: None }
+        Self { problem: Box::new(Problem::new(status, code, detail)), wait: None }
     }
 
     /// A fault of ours.
     pub fn internal(error: &dyn std::error::Error) -> Self {
         let problem = Problem::from_error(StatusCode::INTERNAL_SERVER_ERROR, "internal", error);
-        Self { problem, wait: None }
+        Self { problem: Box::new(problem), wait: None }
     }
 
     /// What is not there, or is not the caller's business.
@@ -153,7 +154,8 @@ fn ownership_status(refusal: &OwnershipRefusal) -> StatusCode {
 
 impl From<EngineError> for ApiError {
     fn from(error: EngineError) -> Self {
-        Self { problem: Problem::from_error(StatusCode::SERVICE_UNAVAILABLE, "store-failed", &error), wait: None }
+        let problem = Problem::from_error(StatusCode::SERVICE_UNAVAILABLE, "store-failed", &error);
+        Self { problem: Box::new(problem), wait: None }
     }
 }
 

@@ -74,7 +74,8 @@ pub async fn listen(
     let place = place.ok_or_else(|| ApiError::too_many("too many streams of events are open", 5))?;
     let (pieces, body) = mpsc::channel(QUEUE);
     let listener = app.shared.events.listen(after);
-    let statistics = matches!(who.role, Role::Administrator | Role::Auditor) && kinds.iter().any(|kind| kind == STATISTICS);
+    let statistics =
+        matches!(who.role, Role::Administrator | Role::Auditor) && kinds.iter().any(|kind| kind == STATISTICS);
     let stream = Stream { app, who, kinds, statistics, pieces, _place: place };
     tokio::spawn(stream.run(listener));
     let body = futures_util::stream::unfold(body, |mut body: mpsc::Receiver<Bytes>| async move {

@@ -25,6 +25,7 @@ mod request_id;
 mod sessions;
 mod standby;
 mod statistics;
+mod webhooks;
 mod zones;
 
 use axum::Router;
@@ -171,7 +172,13 @@ pub fn table() -> Vec<Route> {
         route("replication", Certificate, replication::follow),
         route("replication_certificate", Certificate, replication::certificate),
         route("replication_fence", Certificate, replication::fence),
-        route("standby", Administrator, standby::show),
+        route("webhook_list", Member, webhooks::list),
+        route("webhook_add", Member, webhooks::add),
+        route("webhook_show", Member, webhooks::show),
+        route("webhook_set", Member, webhooks::set),
+        route("webhook_remove", Member, webhooks::remove),
+        route("webhook_test", Member, webhooks::test),
+        route("standby", Look, standby::show),
         route("standby_promote", Administrator, standby::promote),
     ];
     routes.into_iter().flatten().collect()

@@ -29,9 +29,9 @@ use super::events::admitted;
 use super::{ApiError, Who};
 use crate::app::App;
 use crate::committer::{Dumped, now};
+use crate::standby::Fence;
 use crate::standby::frame::{Frame, Heartbeat, shipment};
 use crate::standby::take_over::step_down;
-use crate::standby::Fence;
 
 /// Frames that wait for the standby to read.
 const QUEUE: usize = 16;
@@ -166,7 +166,10 @@ impl Line {
 
     /// A copy of everything; where what comes after it begins, and its last act. Keys of the CA are not in it.
     async fn copy(&self) -> Result<(u64, u64), String> {
-        let dir = { let config = self.app.config.load(); config.path(&config.store.dir) };
+        let dir = {
+            let config = self.app.config.load();
+            config.path(&config.store.dir)
+        };
         let failed = |error: std::io::Error| format!("a copy cannot be made: {error}");
         let file = tokio::task::spawn_blocking(move || tempfile::tempfile_in(dir));
         let file = file.await.map_err(|error| error.to_string())?.map_err(failed)?;
@@ -242,6 +245,7 @@ pub async fn fence(
         let detail = format!("epoch {theirs} is not after {ours}, which is this broker's own");
         return Err(ApiError::new(StatusCode::CONFLICT, "epoch-over", detail));
     }
-    step_down(&app, Fence { epoch: theirs, primary: primary.to_string() }).map_err(|error| ApiError::internal(&error))?;
+    step_down(&app, Fence { epoch: theirs, primary: primary.to_string() })
+        .map_err(|error| ApiError::internal(&error))?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -12,8 +12,8 @@ use dnsbroker_api::standby::{Follower, Following, Standing};
 use super::{ApiError, Who};
 use crate::app::App;
 use crate::committer::now;
-use crate::standby::take_over::{PromoteError, own_name};
 use crate::standby::Role;
+use crate::standby::take_over::{PromoteError, own_name};
 
 pub async fn show(State(app): State<App>) -> Json<Standing> {
     Json(standing(&app, vec![]))

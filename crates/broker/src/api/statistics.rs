@@ -148,9 +148,8 @@ fn troubled(app: &App, view: &View, own: Option<&MemberId>) -> Vec<SourceTrouble
 }
 
 fn claims(view: &View, own: Option<&MemberId>) -> ClaimsWaiting {
-    let count = |filter: ClaimFilter| {
-        view.claims(&filter, None).filter(|claim| claim.rejected.is_none()).count() as u64
-    };
+    let count =
+        |filter: ClaimFilter| view.claims(&filter, None).filter(|claim| claim.rejected.is_none()).count() as u64;
     match own {
         None => ClaimsWaiting { waiting: count(ClaimFilter::default()), made: None, against: None },
         Some(own) => {

@@ -212,10 +212,10 @@ impl ReplicaCommand {
                 standby_port,
             }) => {
                 let names = names.text().to_owned();
-                let standby =
-                    standby.map(|name| StandbyAt { name, addresses: standby_address, port: standby_port });
+                let standby = standby.map(|name| StandbyAt { name, addresses: standby_address, port: standby_port });
                 let only = extent.only;
-                let body = SetReplica { holder, only, names, notify, notify_key, clear_text: allow_clear_text, standby };
+                let body =
+                    SetReplica { holder, only, names, notify, notify_key, clear_text: allow_clear_text, standby };
                 let replica: Replica = client.replica_set(&id, &body).await?;
                 output.print(&replica, |replica| {
                     let id = &replica.id;

@@ -21,6 +21,7 @@ mod quickstart;
 mod serve;
 mod standby;
 mod status;
+mod webhook;
 mod zone;
 
 use std::path::PathBuf;
@@ -112,6 +113,9 @@ enum Command {
     /// A second broker that follows the first and can take its place
     #[command(subcommand)]
     Standby(standby::StandbyCommand),
+    /// Where events are posted to
+    #[command(subcommand)]
+    Webhook(webhook::WebhookCommand),
     /// What happens, as it happens
     Events(events::Events),
     /// Look-ups a second, latencies, devices by member and OUI, what ends or fails, transfers
@@ -156,6 +160,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Key(command) => command.run(&context()).await,
         Command::Audit(command) => command.run(&context()).await,
         Command::Standby(command) => command.run(&context()).await,
+        Command::Webhook(command) => command.run(&context()).await,
         Command::Events(command) => command.run(&context()).await,
         Command::Statistics => events::statistics(&context()).await,
         Command::Backup(command) => command.run(&context()).await,

@@ -108,7 +108,10 @@ impl Init {
         let dir = std::path::absolute(&self.dir)?;
         let there = dir.join("dnsbroker.toml").exists();
         if there && !self.rejoin {
-            bail!("there is a broker in {} already: choose another --dir, or --rejoin to make it a standby", dir.display());
+            bail!(
+                "there is a broker in {} already: choose another --dir, or --rejoin to make it a standby",
+                dir.display()
+            );
         }
         let open = || File::open(&self.from).with_context(|| format!("cannot read {}", self.from.display()));
         // All of it first: nothing is touched because of a file that is cut.
@@ -140,8 +143,7 @@ impl Init {
             bail!("the audit of the backup was tampered with or damaged: {broken}");
         }
         forget_fence(&dir)?;
-        let made =
-            Made { config: file, act: view.audit.number, devices: view.zones.devices().len(), replaced, notes };
+        let made = Made { config: file, act: view.audit.number, devices: view.zones.devices().len(), replaced, notes };
         output.print(&made, |made| {
             let mut text = format!(
                 "the standby has {} devices and follows from act {}\nserve it: dnsbroker serve --config {}\n",
@@ -183,7 +185,8 @@ impl Init {
                 let listen = config.get_mut(section).and_then(|section| section.get_mut("listen"));
                 let Some(listen) = listen.and_then(toml::Value::as_array_mut) else { continue };
                 for address in listen {
-                    let at: SocketAddr = address.as_str().unwrap_or_default().parse().context("an address of the backup")?;
+                    let at: SocketAddr =
+                        address.as_str().unwrap_or_default().parse().context("an address of the backup")?;
                     *address = SocketAddr::new(at.ip(), port).to_string().into();
                 }
             }
@@ -215,7 +218,11 @@ impl Init {
         private_dir(&credential)?;
         for name in ["client.pem", "client.key"] {
             let from = self.credential.join(name);
-            ensure!(from.exists(), "{} is missing: `cert issue --replica ID --new-key --out DIR` writes it", from.display());
+            ensure!(
+                from.exists(),
+                "{} is missing: `cert issue --replica ID --new-key --out DIR` writes it",
+                from.display()
+            );
             if std::path::absolute(&from)? != credential.join(name) {
                 write_secret(&credential.join(name), &std::fs::read(&from)?)?;
             }

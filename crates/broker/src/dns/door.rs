@@ -22,7 +22,7 @@ use dnsbroker_zone::answer::{Asker, answer};
 use dnsbroker_zone::tsig::{self, Signature, TsigError};
 use dnsbroker_zone::update::{self, UpdateError};
 use dnsbroker_zone::wire::message::Message;
-use dnsbroker_zone::wire::{Answerless, Query, Rcode, RecordType};
+use dnsbroker_zone::wire::{Answerless, Query, Rcode, RecordType, Section};
 
 use super::Desk;
 use super::envelope::{Envelope, done, refusal};
@@ -82,6 +82,7 @@ impl Proof {
 const OTHER_HOLDER: &str = "the TSIG key is of another holder than the certificate";
 const NOT_ADMITTED: &str = "the holder of the key is suspended or has left the federation";
 const NO_UPDATE: &str = "updates need a TSIG key or certificate of a member that allows them";
+const SIG0: &str = "SIG(0) is not implemented: sign with TSIG";
 const NO_NOTIFY: &str = "NOTIFY is taken from a configured source only, signed where it has a key";
 const CLEAR_TEXT: &str = "this replica may fetch over TLS only (XoT)";
 const CROWDED: &str = "this replica has too many transfers under way";
@@ -309,7 +310,8 @@ impl Desk {
             Reply::Message(envelope.empty(refusal(rcode, 18, words)))
         };
         let Some(Principal::Member(member)) = proof.principal(Permission::Update) else {
-            return refused(envelope, Rcode::REFUSED, NO_UPDATE, None);
+            let why = if matches!(proof, Proof::Nobody) && has_sig0(message) { SIG0 } else { NO_UPDATE };
+            return refused(envelope, Rcode::REFUSED, why, None);
         };
         let wanted = match update::parse(message, &view.zones) {
             Ok(wanted) => wanted,
@@ -325,6 +327,12 @@ impl Desk {
             Err(_) => Reply::Message(envelope.empty(Rcode::SERVFAIL)),
         }
     }
+}
+
+/// Whether a message is signed by a public key (RFC 2931): nobody's is known here.
+fn has_sig0(message: Message<'_>) -> bool {
+    let mut records = message.records().into_iter().flatten().filter_map(Result::ok);
+    records.any(|record| record.section == Section::Additional && record.rtype == RecordType::SIG)
 }
 
 /// Whether a certificate and a key belong together: of the same holder, or of one replica.

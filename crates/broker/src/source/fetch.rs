@@ -77,7 +77,7 @@ impl Fetcher {
         let (mut query, id) = query(&self.source.zone, RecordType::SOA, None)?;
         let mut chain = self.key.clone().map(|key| Chain::request(key, &mut query, now().unsigned_abs()));
         send(&mut stream, &query).await?;
-        let octets = receive(&mut stream, STALL).await?.ok_or("the primary closed the connection without an answer")?;
+        let octets = receive(&mut stream, STALL).await?.ok_or_else(|| self.silent())?;
         let message = Message::new(&octets).map_err(|error| format!("the answer to SOA is malformed: {error}"))?;
         verify(&mut chain, message)?;
         if message.header().id != id || !message.is_response() {
@@ -151,6 +151,16 @@ impl Fetcher {
                 // RFC 8945, section 5.3.1: the last message is signed.
                 return if signed { Ok(()) } else { Err(TsigError::Missing.to_string().into()) };
             }
+        }
+    }
+
+    /// What a primary means that ends the connection and says nothing. In TLS 1.3 a client is through with its handshake
+    /// before the server has looked at its certificate, and not every server says why it goes.
+    fn silent(&self) -> String {
+        let why = "the primary closed the connection without an answer";
+        match &self.tls {
+            None => why.to_owned(),
+            Some(_) => format!("{why}: does it accept our certificate, that is, trust this federation's CA?"),
         }
     }
 
@@ -289,8 +299,12 @@ async fn send(stream: &mut Connected, message: &[u8]) -> Result<(), String> {
 async fn receive(stream: &mut Connected, within: Duration) -> Result<Option<Vec<u8>>, String> {
     let read = async {
         let mut length = [0; 2];
-        if stream.read(&mut length[..1]).await? == 0 {
-            return Ok(None);
+        match stream.read(&mut length[..1]).await {
+            Ok(1..) => {}
+            // Many end TLS without a word.
+            Ok(0) => return Ok(None),
+            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(None),
+            Err(error) => return Err(error),
         }
         stream.read_exact(&mut length[1..]).await?;
         let mut message = vec![0; usize::from(u16::from_be_bytes(length))];
@@ -299,7 +313,10 @@ async fn receive(stream: &mut Connected, within: Duration) -> Result<Option<Vec<
     };
     match tokio::time::timeout(within, read).await {
         Ok(Ok(message)) => Ok(message),
-        Ok(Err(error)) => Err(format!("the connection broke in the middle of a message: {error}")),
+        Ok(Err(error)) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+            Err("the connection ended in the middle of a message".to_owned())
+        }
+        Ok(Err(error)) => Err(format!("the connection broke: {}", tls_words(&error))),
         Err(_) => Err(format!("the primary has sent nothing for {} seconds", within.as_secs())),
     }
 }

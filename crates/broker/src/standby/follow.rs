@@ -205,10 +205,20 @@ impl Follower {
         if is_stale {
             let words = standing.trouble(now()).unwrap_or_default();
             tracing::error!("{words}");
-            self.app.shared.events.notice("standby.stale", "standby", Audience::Administrators, json!({ "reason": words }));
+            self.app.shared.events.notice(
+                "standby.stale",
+                "standby",
+                Audience::Administrators,
+                json!({ "reason": words }),
+            );
         } else {
             tracing::info!(primary = self.link.url, "the standby knows all that its primary does, and answers");
-            self.app.shared.events.notice("standby.current", "standby", Audience::Administrators, serde_json::Value::Null);
+            self.app.shared.events.notice(
+                "standby.current",
+                "standby",
+                Audience::Administrators,
+                serde_json::Value::Null,
+            );
         }
     }
 
@@ -229,7 +239,11 @@ impl Follower {
         self.foreign = false;
         self.app.shared.standing.follow(|following| following.copies += 1);
         let view = self.app.view();
-        tracing::info!(act = view.audit.number, devices = view.zones.devices().len(), "a copy of the primary's store is here");
+        tracing::info!(
+            act = view.audit.number,
+            devices = view.zones.devices().len(),
+            "a copy of the primary's store is here"
+        );
         Ok(())
     }
 
@@ -330,7 +344,8 @@ pub async fn configure(app: &App) -> anyhow::Result<()> {
 pub fn metrics(app: &App) -> String {
     let standing = &app.shared.standing;
     let role = standing.role();
-    let mut text = String::from("# HELP dnsbroker_role What this broker is in its federation.\n# TYPE dnsbroker_role gauge\n");
+    let mut text =
+        String::from("# HELP dnsbroker_role What this broker is in its federation.\n# TYPE dnsbroker_role gauge\n");
     for label in ["primary", "standby", "fenced"] {
         text.push_str(&format!("dnsbroker_role{{role=\"{label}\"}} {}\n", u8::from(role.label() == label)));
     }

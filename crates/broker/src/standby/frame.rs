@@ -103,7 +103,8 @@ impl Frames {
         let content = std::mem::replace(&mut self.0, rest).split_off(HEAD);
         Ok(Some(match kind {
             b'H' => {
-                let heartbeat = serde_json::from_slice(&content).map_err(|_| FrameError("a heartbeat does not read"))?;
+                let heartbeat =
+                    serde_json::from_slice(&content).map_err(|_| FrameError("a heartbeat does not read"))?;
                 Frame::Heartbeat(heartbeat)
             }
             b'B' => Frame::Shipment(content),

@@ -75,7 +75,12 @@ impl Link {
     }
 
     /// A request and the head of its answer.
-    async fn send(&self, method: Method, path: &str, body: Option<Vec<u8>>) -> anyhow::Result<http::Response<Incoming>> {
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Vec<u8>>,
+    ) -> anyhow::Result<http::Response<Incoming>> {
         let (host, port) = self.authority()?;
         let root = CertificateDer::from_pem_file(&self.root)
             .map_err(|error| anyhow!("cannot read {}: {error}", self.root.display()))?;
@@ -93,7 +98,8 @@ impl Link {
             let tls = connector.connect(name, stream).await.with_context(|| format!("no TLS with {}", self.url))?;
             let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(tls)).await?;
             tokio::spawn(connection);
-            let mut request = http::Request::builder().method(method).uri(path).header(http::header::HOST, host.as_str());
+            let mut request =
+                http::Request::builder().method(method).uri(path).header(http::header::HOST, host.as_str());
             if body.is_some() {
                 request = request.header(http::header::CONTENT_TYPE, "application/json");
             }
@@ -119,9 +125,11 @@ impl Link {
             return Err(refused(status, answer.into_body()).await);
         }
         let body = Limited::new(answer.into_body(), MAX_ANSWER).collect();
-        let body = tokio::time::timeout(WITHIN, body).await?.map_err(|error| anyhow!("the answer broke off: {error}"))?;
+        let body =
+            tokio::time::timeout(WITHIN, body).await?.map_err(|error| anyhow!("the answer broke off: {error}"))?;
         let body = body.to_bytes();
-        serde_json::from_slice(if body.is_empty() { b"null" } else { &body }).context("the primary's answer does not read")
+        serde_json::from_slice(if body.is_empty() { b"null" } else { &body })
+            .context("the primary's answer does not read")
     }
 
     /// Has the standby's server certified by the primary; certificate, key and names go to the CA's directory, where the
@@ -169,12 +177,8 @@ mod tests {
 
     #[test]
     fn a_url_has_a_host_and_maybe_a_port() {
-        let link = |url: &str| Link {
-            url: url.to_owned(),
-            connect: None,
-            root: PathBuf::new(),
-            credential: PathBuf::new(),
-        };
+        let link =
+            |url: &str| Link { url: url.to_owned(), connect: None, root: PathBuf::new(), credential: PathBuf::new() };
         let authority = |url: &str| link(url).authority().ok();
         assert_eq!(authority("https://broker.fed.example"), Some(("broker.fed.example".to_owned(), 443)));
         assert_eq!(authority("https://broker.fed.example:8443/x"), Some(("broker.fed.example".to_owned(), 8443)));

@@ -188,9 +188,7 @@ impl Standing {
     /// What a standby knows of its primary once that is so, or when the time is over.
     pub async fn once(&self, so: impl Fn(&Following) -> bool, within: Duration) -> Following {
         let mut changed = self.changed.subscribe();
-        let wait = async {
-            while !so(&self.following()) && changed.changed().await.is_ok() {}
-        };
+        let wait = async { while !so(&self.following()) && changed.changed().await.is_ok() {} };
         // Whether it is so is seen from what is given back.
         let _ = tokio::time::timeout(within, wait).await;
         self.following()

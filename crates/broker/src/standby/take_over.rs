@@ -65,7 +65,9 @@ impl TakeOver {
     pub async fn promote(&self, app: &App, actor: Actor) -> Result<Vec<String>, PromoteError> {
         let mut follower = self.follower.lock().await;
         let standing = &app.shared.standing;
-        let Role::Standby { primary } = standing.role() else { return Err(PromoteError::Role(standing.role().label())) };
+        let Role::Standby { primary } = standing.role() else {
+            return Err(PromoteError::Role(standing.role().label()));
+        };
         // What is on its way is still taken: either the old primary says that there is no more, or it is not there.
         let asked = Instant::now();
         let settled = |known: &Following| !known.connected || known.heard.is_some_and(|heard| heard >= asked);
@@ -81,7 +83,8 @@ impl TakeOver {
         self.promoted.notify_one();
         let (epoch, name) = (taken.epoch, &taken.name);
         tracing::warn!(epoch, %name, act, old = primary, "this broker is the primary now");
-        let mut notes = vec![format!("{name} is the primary since epoch {epoch}; act {act} was the last that came from {primary}")];
+        let mut notes =
+            vec![format!("{name} is the primary since epoch {epoch}; act {act} was the last that came from {primary}")];
         if following.connected && following.heard.is_some_and(|heard| heard >= asked) {
             notes.push(format!(
                 "the old primary was there and had no act that is not here when it was asked last; it is told to stop at \
@@ -119,7 +122,12 @@ pub fn reached(app: &App) -> Reached {
 /// This broker's own name: the federation's broker's, unless it was made as a standby.
 pub fn own_name(config: &Config) -> DomainName {
     // A configuration that was read has a broker's name.
-    config.standby.as_ref().map(|standby| standby.name.clone()).or_else(|| config.broker().ok()).unwrap_or(config.federation.clone())
+    config
+        .standby
+        .as_ref()
+        .map(|standby| standby.name.clone())
+        .or_else(|| config.broker().ok())
+        .unwrap_or(config.federation.clone())
 }
 
 /// What a broker is when it starts.
@@ -154,7 +162,9 @@ pub fn step_down(app: &App, fence: Fence) -> Result<(), KeyError> {
     app.sources.stop();
     app.announcer.stop();
     tracing::error!(
-        epoch = fence.epoch, primary = fence.primary, act = app.view().audit.number,
+        epoch = fence.epoch,
+        primary = fence.primary,
+        act = app.view().audit.number,
         "another broker has taken the place of this one: changes are refused and nobody is answered from now on"
     );
     app.shared.standing.set(Role::Fenced(fence));
@@ -181,9 +191,10 @@ pub async fn tell_old(app: App, link: Link) {
                 return;
             }
             // It knows already, or follows.
-            Err(error) if error.downcast_ref::<Refused>().is_some_and(|Refused(problem)| {
-                ["fenced", "standby"].contains(&problem.code.as_ref())
-            }) =>
+            Err(error)
+                if error
+                    .downcast_ref::<Refused>()
+                    .is_some_and(|Refused(problem)| ["fenced", "standby"].contains(&problem.code.as_ref())) =>
             {
                 return;
             }

@@ -116,6 +116,8 @@ pub fn pointers(id: &str) -> Pointers {
 /// Whether a tool is installed. Says so when it is not, since the test then shows nothing.
 pub fn have(tool: &str) -> bool {
     let found = Command::new(tool).arg("--version").output().is_ok();
+    let required = std::env::var_os("DNSBROKER_PEERS").is_some_and(|peers| peers == "required");
+    assert!(found || !required, "{tool} is missing, and DNSBROKER_PEERS=required: tests/run installs it as root");
     if !found {
         let message = format!("SKIPPED: {tool} is not installed, and this test has shown nothing\n");
         std::io::Write::write_all(&mut std::io::stderr(), message.as_bytes()).expect("stderr");

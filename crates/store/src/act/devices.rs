@@ -140,6 +140,8 @@ pub(super) struct Planner<'a> {
     view: &'a View,
     member: &'a MemberId,
     netid: NetId,
+    /// The list is all there is.
+    whole: bool,
     limits: Option<&'a Limits>,
     changes: Vec<DeviceChange>,
     report: Imported,
@@ -163,16 +165,16 @@ impl<'a> Planner<'a> {
     pub(super) fn new(view: &'a View, member: &'a MemberId, netid: NetId) -> Self {
         let limits = view.ownership.limits.get(member).map(|limits| &**limits);
         let (changes, report, disputed, withdrawn) = Default::default();
-        Self { view, member, netid, limits, changes, report, disputed, withdrawn }
+        Self { view, member, netid, whole: false, limits, changes, report, disputed, withdrawn }
     }
 
-    /// A full list that drops most devices looks like a mistake, and so does one that leaves nothing, however few there
-    /// were.
+    /// A full list that drops most devices looks like a mistake, and so does an empty one, however few it drops.
     pub(super) fn check_shrink(&self) -> Result<(), Refusal> {
-        let Imported { added, moved, removed, .. } = self.report;
+        let Imported { added, moved, removed, unchanged, claimed, outside, filled, .. } = self.report;
         let held = self.view.zones.devices().count(self.netid);
-        let empties = removed > 0 && removed == held && added + moved == 0;
-        if empties || held >= SHRINK_FLOOR && removed * 100 > held * SHRINK_PERCENT {
+        let names = added + moved + unchanged + claimed + outside + filled;
+        let empty = self.whole && removed > 0 && names == 0;
+        if empty || held >= SHRINK_FLOOR && removed * 100 > held * SHRINK_PERCENT {
             return Err(Refusal::Shrink { netid: self.netid, removed, held, percent: SHRINK_PERCENT });
         }
         Ok(())
@@ -258,6 +260,7 @@ impl<'a> Planner<'a> {
     /// One pass over the sorted list and the whole table.
     pub(super) fn full(&mut self, devices: &[DevEui]) {
         let view = self.view;
+        self.whole = true;
         let mut wanted = devices.iter().copied().peekable();
         for (device, netid) in view.zones.devices().iter() {
             while let Some(absent) = wanted.next_if(|&next| next < device) {

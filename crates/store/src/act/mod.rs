@@ -52,7 +52,7 @@ pub use restore::{Published, Recall, Recalled, Replaced};
 pub use source::{RemoveSource, SetSource, TakeTransfer, Withdraw};
 pub use token::{CreateToken, MAX_TOKEN_DAYS, bearer};
 pub use update::{Update, Updated};
-pub use webhook::{DisableWebhook, MAX_WEBHOOKS, RemoveWebhook, SetWebhook};
+pub use webhook::{DisableWebhook, MAX_WEBHOOKS, NoteDelivered, RemoveWebhook, SetWebhook};
 pub use witness::Witness;
 
 use crate::refusal::Refusal;

@@ -9,8 +9,8 @@ use serde_json::json;
 use super::Act;
 use crate::audit::hash;
 use crate::engine::{Engine, Table};
-use crate::store::OpenError;
 use crate::refusal::Refusal;
+use crate::store::OpenError;
 use crate::store::{PRIVATE_KEY, PUBLIC_KEY, PUBLIC_RECORDS_KEY};
 use crate::transaction::{Note, Transaction};
 

@@ -63,7 +63,8 @@ impl Act for SetWebhook {
         let id = id.unwrap_or_else(|| transaction.next_number());
         let created = known.as_ref().map_or(transaction.now(), |known| known.created);
         // Who changes one means it to work.
-        let webhook = Webhook { id, url, events, secret, member, created, disabled: None };
+        let delivered = known.as_ref().and_then(|known| known.delivered.clone());
+        let webhook = Webhook { id, url, events, secret, member, created, disabled: None, delivered };
         if known.is_some_and(|known| *known == webhook) {
             return Ok((Arc::new(webhook), None));
         }
@@ -94,6 +95,25 @@ impl Act for DisableWebhook {
         let note = Note::new("webhook.disable", self.id, json!({ "reason": self.reason }));
         let disabled = Some(Disabled { since: transaction.now(), reason: self.reason });
         Ok((transaction.write_webhook(Webhook { disabled, ..Webhook::clone(&known) })?, Some(note)))
+    }
+}
+
+/// Writes down up to which event webhooks have taken them. It is no change of the federation, and so no row of the audit.
+pub struct NoteDelivered {
+    /// The id of the last event of each.
+    pub places: Vec<(u64, String)>,
+}
+
+impl Act for NoteDelivered {
+    type Done = ();
+
+    fn apply(self, transaction: &mut Transaction<'_>) -> Result<((), Option<Note>), Refusal> {
+        for (id, place) in self.places {
+            // It may have been removed meanwhile.
+            let Some(known) = transaction.view.accounts.webhooks.get(&id).cloned() else { continue };
+            transaction.write_webhook(Webhook { delivered: Some(place), ..Webhook::clone(&known) })?;
+        }
+        Ok(((), None))
     }
 }
 

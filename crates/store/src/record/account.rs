@@ -150,6 +150,9 @@ pub struct Webhook {
     /// Since when, and why, nothing is sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disabled: Option<Disabled>,
+    /// The id of the last event that it has taken, as of the last time that was written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delivered: Option<String>,
 }
 
 /// A webhook that nothing is sent to for the time being.

@@ -1,0 +1,138 @@
+//! Webhooks: a member's for its own events, administrators' for all.
+
+use std::time::Instant;
+
+use axum::Extension;
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{Json, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use dnsbroker_api::Timestamp;
+use dnsbroker_api::event::{Event, EventId};
+use dnsbroker_api::message::Page;
+use dnsbroker_api::webhook::{SetWebhook, Webhook, WebhookTest};
+use dnsbroker_store::record::{self, Sealed};
+use dnsbroker_store::{AccountRefusal, Object, View, act};
+use zeroize::Zeroizing;
+
+use super::call::{Call, tagged};
+use super::{ApiError, At, Who};
+use crate::app::App;
+use crate::committer::{CommitError, now};
+use crate::webhook::message::{Message, new_secret};
+use crate::webhook::post::{PostError, Poster};
+use crate::webhook::{PURPOSE, Status};
+
+fn shown(app: &App, webhook: &record::Webhook) -> Webhook {
+    let Status { delivered, failures, error } = app.webhooks.status(webhook.id);
+    Webhook {
+        id: webhook.id,
+        url: webhook.url.clone(),
+        events: webhook.events.clone(),
+        member: webhook.member.clone(),
+        created: Timestamp(webhook.created),
+        disabled: webhook.disabled.as_ref().map(|disabled| disabled.reason.clone()),
+        delivered: delivered.map(|id| id.to_string()).or_else(|| webhook.delivered.clone()),
+        failures,
+        error,
+        secret: None,
+    }
+}
+
+/// A webhook of the caller; another's is as unknown as none.
+fn known(view: &View, who: &Who, id: u64) -> Result<std::sync::Arc<record::Webhook>, ApiError> {
+    let webhook = view.accounts.webhooks.get(&id).filter(|webhook| who.may_see(webhook.member.as_ref()));
+    webhook.cloned().ok_or_else(|| CommitError::Refused(AccountRefusal::NoWebhook(id).into()).into())
+}
+
+pub async fn list(State(app): State<App>, Extension(who): Extension<Who>) -> Json<Page<Webhook>> {
+    let view = app.view();
+    let own = view.accounts.webhooks.values().filter(|webhook| who.may_see(webhook.member.as_ref()));
+    Json(Page { items: own.map(|webhook| shown(&app, webhook)).collect(), next: None })
+}
+
+pub async fn add(
+    State(app): State<App>,
+    call: Call,
+    body: Result<Json<SetWebhook>, JsonRejection>,
+) -> Result<Response, ApiError> {
+    let Json(wanted) = body?;
+    let unavailable = |error| ApiError::internal(&error);
+    let (secret, octets) = new_secret().map_err(unavailable)?;
+    let sealed = app.sealer.seal_for(PURPOSE, &octets).map_err(unavailable)?;
+    let set = act::SetWebhook {
+        id: None,
+        url: wanted.url.clone(),
+        events: wanted.events.clone(),
+        secret: Some(Sealed(sealed)),
+        member: call.who.own().cloned(),
+    };
+    let parts = app.clone();
+    let show = move |webhook: &std::sync::Arc<record::Webhook>| Webhook {
+        secret: Some(secret.to_string()),
+        ..shown(&parts, webhook)
+    };
+    call.create(&app, &wanted, set, show).await
+}
+
+pub async fn show(
+    State(app): State<App>,
+    Extension(who): Extension<Who>,
+    At(id): At<u64>,
+) -> Result<Response, ApiError> {
+    let webhook = known(&app.view(), &who, id)?;
+    Ok(tagged(&app, &Object::Webhook(id), shown(&app, &webhook)))
+}
+
+pub async fn set(
+    State(app): State<App>,
+    call: Call,
+    At(id): At<u64>,
+    body: Result<Json<SetWebhook>, JsonRejection>,
+) -> Result<Response, ApiError> {
+    let Json(SetWebhook { url, events }) = body?;
+    // Whoever changes it, it stays whose it is.
+    let member = known(&app.view(), &call.who, id)?.member.clone();
+    let set = act::SetWebhook { id: Some(id), url, events, secret: None, member };
+    let webhook = call.change(&app, Object::Webhook(id), set).await?;
+    Ok(tagged(&app, &Object::Webhook(id), shown(&app, &webhook)))
+}
+
+pub async fn remove(State(app): State<App>, call: Call, At(id): At<u64>) -> Result<StatusCode, ApiError> {
+    let remove = act::RemoveWebhook { id, member: call.who.own().cloned() };
+    call.change(&app, Object::Webhook(id), remove).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Posts a message of a kind that no event has, once.
+pub async fn test(
+    State(app): State<App>,
+    Extension(who): Extension<Who>,
+    At(id): At<u64>,
+) -> Result<Json<WebhookTest>, ApiError> {
+    let view = app.view();
+    let webhook = known(&view, &who, id)?;
+    let secret = app.sealer.unseal_for(PURPOSE, &webhook.secret.0).unwrap_or_else(|| Zeroizing::new(vec![]));
+    let event = Event {
+        id: EventId { act: view.audit.number, beside: now().unsigned_abs() }.to_string(),
+        kind: "webhook.test".to_owned(),
+        at: Timestamp(now()),
+        actor: None,
+        object: id.to_string(),
+        members: webhook.member.iter().cloned().collect(),
+        detail: serde_json::Value::Null,
+        serial: view.zones.serial(),
+    };
+    let begun = Instant::now();
+    let poster = Poster::new(&app.config.load(), webhook.member.is_some());
+    let posted = poster.post(&webhook.url, &Message::new(id, &event), &secret).await;
+    let milliseconds = begun.elapsed().as_millis() as u64;
+    Ok(Json(match posted {
+        Ok(()) => WebhookTest { ok: true, status: None, error: None, milliseconds },
+        Err(PostError::Status(status)) => {
+            let error = Some(PostError::Status(status).to_string());
+            WebhookTest { ok: false, status: Some(status.as_u16()), error, milliseconds }
+        }
+        Err(error) => WebhookTest { ok: false, status: None, error: Some(error.to_string()), milliseconds },
+    }))
+}
