@@ -10,6 +10,8 @@ pub const EXCHANGE: Duration = Duration::from_secs(5);
 pub const HEDGE: (Duration, Duration) = (Duration::from_millis(30), Duration::from_millis(400));
 /// A broker that failed is left alone for so long at first, and at most; until then others are asked.
 pub const BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
+/// What is left of that is waited for, if it is not longer: a question that nobody else answers comes back with an answer.
+pub const PATIENCE: Duration = Duration::from_millis(500);
 /// A broker is asked for its SOA this often: the connection stays warm, and it is known which one is fastest.
 pub const PROBE: Duration = Duration::from_secs(45);
 /// An HTTP/2 connection on which nothing moves is tried with a PING after so long, and given up after so long again.

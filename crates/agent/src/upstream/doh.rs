@@ -24,7 +24,7 @@ use tokio::sync::{Mutex, watch};
 use tokio_rustls::client::TlsStream;
 
 use super::plain::Plain;
-use crate::limits::{BACKOFF, CONNECT, EXCHANGE, LAST_WORDS, MESSAGE, PING, VERDICT};
+use crate::limits::{BACKOFF, CONNECT, EXCHANGE, LAST_WORDS, MESSAGE, PATIENCE, PING, VERDICT};
 use crate::tls::{CUT_OFF, REFUSES, words};
 
 const MEDIA_TYPE: HeaderValue = HeaderValue::from_static("application/dns-message");
@@ -212,10 +212,13 @@ impl Broker {
 
     /// Sends a query and takes what comes back, within [`EXCHANGE`].
     pub async fn exchange(&self, query: Bytes, tls: &Arc<ClientConfig>) -> Result<Bytes, Failure> {
-        if let Some(trouble) = self.trouble_now()
-            && Instant::now() < trouble.until
-        {
-            return Err(Failure::Backoff(trouble.failure.to_string()));
+        if let Some(trouble) = self.trouble_now() {
+            let left = trouble.until.saturating_duration_since(Instant::now());
+            if left > PATIENCE {
+                return Err(Failure::Backoff(trouble.failure.to_string()));
+            }
+            // A network server does not ask again: a moment's wait is better than no answer.
+            tokio::time::sleep(left).await;
         }
         self.counts.asked.fetch_add(1, Ordering::Relaxed);
         match tokio::time::timeout(EXCHANGE, self.attempt(query, tls)).await {
