@@ -53,7 +53,7 @@ const upwards = (value, top) => HIGH - LOW - (value / top) * (HIGH - LOW - 10);
 /** Look-ups a second by result, stacked. */
 export function RateChart({ pulses }) {
   const [place, wide] = useWidth();
-  const top = ceiling(Math.max(...pulses.map((pulse) => sum(pulse.answers)), 1));
+  const top = ceiling(Math.max(...pulses.map((pulse) => sum(pulse.answers)), 2));
   const now = pulses.at(-1);
   let floor = pulses.map(() => 0);
   const areas = RESULTS.map(([name, , colour]) => {

@@ -85,7 +85,7 @@ function Confirm({ text, name, verb, act, fields, done, undo, close }) {
   return html`<${Form} act=${run} verb=${verb} tone="danger primary" onCancel=${close} disabled=${!right}>
     ${text && html`<${Note} tone="warn">${text}<//>`}
     <div>${fields}</div>
-    ${name && html`<${Field} label=${html`Type <code><bdi>${name}</bdi></code> to confirm`} value=${typed} onInput=${(event) => set(event.currentTarget.value)} name="confirmation" autofocus />`}
+    ${name && html`<${Field} label=${html`Type <code><bdi>${name}</bdi></code> to confirm`} value=${typed} onInput=${(event) => set(event.currentTarget.value)} name="confirmation" autofocus=${!fields} />`}
   <//>`;
 }
 

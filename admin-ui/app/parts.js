@@ -7,7 +7,7 @@ import { Link } from "./route.js";
 
 /** Somebody's words. */
 export const Words = ({ children }) => html`<bdi>${children}</bdi>`;
-export const Member = ({ id, name }) => html`<${Link} parts=${["members", id]}><bdi>${name || id}</bdi><//>`;
+export const Member = ({ id, name }) => html`<${Link} parts=${["members", id]} class="clamp" title=${name || id}><bdi>${name || id}</bdi><//>`;
 export const NetId = ({ id }) => html`<${Link} parts=${["netids", id]}><span class="mono">${id}</span><//>`;
 export const Eui = ({ id, plain }) => (plain ? html`<span class="mono nowrap">${id}</span>` : html`<${Link} parts=${["devices", id]} title=${pairs(id)}><span class="mono">${id}</span><//>`);
 

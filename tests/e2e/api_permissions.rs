@@ -6,7 +6,9 @@ use anyhow::{Context, ensure};
 use dnsbroker_api::endpoint::{Content, Endpoint, fill};
 use dnsbroker_api::endpoints;
 use dnsbroker_tests::Broker;
+use dnsbroker_tests::ca::Api;
 use dnsbroker_tests::rest::{Answer, Rest};
+use serde_json::json;
 
 /// Routes, and who gets past the gate: `n` nobody, `m` a member on its own things, `f` a member on another's, `r` an auditor,
 /// `a` an administrator by token, `s` an administrator's session. What happens behind the gate is for other tests.
@@ -25,6 +27,8 @@ const TABLE: &[(&str, &str)] = &[
     ("session_end", "s"),
     ("session_totp_begin", "s"),
     ("session_totp_confirm", "s"),
+    ("session_list", "s"),
+    ("session_end", "s"),
     ("administrator_list", "ras"),
     ("administrator_add", "as"),
     ("administrator_change", "as"),
@@ -221,26 +225,48 @@ fn a_session_changes_something_only_with_its_csrf_token_and_ends_at_logout() -> 
     let broker = Broker::start()?;
     let password = std::fs::read_to_string(broker.path().join("secrets/admin-password"))?;
     let mut session = Rest::session(&broker, "admin", password.trim())?;
-    let body = serde_json::json!({ "id": "alpine" });
+    let body = json!({ "id": "alpine" });
     ensure!(session.post("/api/v1/members", &body)?.status == 201);
     let shown = session.get("/api/v1/session")?;
     ensure!(shown.json["role"] == "admin" && shown.json["totp"] == false, "{shown:?}");
     let kept = session.forget_csrf();
-    let forged = session.post("/api/v1/members", &serde_json::json!({ "id": "other" }))?;
+    let forged = session.post("/api/v1/members", &json!({ "id": "other" }))?;
     ensure!((forged.status, forged.code()) == (403, "csrf"), "{forged:?}");
     ensure!(session.get("/api/v1/members/alpine")?.status == 200, "reading needs none");
     session.add_header(&kept);
-    ensure!(session.post("/api/v1/members", &serde_json::json!({ "id": "other" }))?.status == 201);
+    ensure!(session.post("/api/v1/members", &json!({ "id": "other" }))?.status == 201);
     ensure!(session.send("DELETE", "/api/v1/session", "", None)?.status == 204);
     ensure!(session.get("/api/v1/members/alpine")?.status == 401, "the session is over");
     let mut wrong = Rest::nobody(&broker)?;
     for _ in 0..5 {
-        let login = serde_json::json!({ "name": "admin", "password": "not the password" });
+        let login = json!({ "name": "admin", "password": "not the password" });
         ensure!(wrong.post("/api/v1/session", &login)?.status == 401);
     }
-    let login = serde_json::json!({ "name": "admin", "password": password.trim() });
+    let login = json!({ "name": "admin", "password": password.trim() });
     let held = wrong.post("/api/v1/session", &login)?;
     ensure!(held.status == 429 && held.header("retry-after").is_some(), "guessing is held up: {held:?}");
     ensure!(!broker.log().contains(password.trim()), "passwords stay out of the log");
+    Ok(())
+}
+
+/// Who hides from a member is not for it to know, neither when it asks nor in the answer to a change of its own.
+#[test]
+fn a_member_is_shown_its_own_part_of_the_policy() -> anyhow::Result<()> {
+    let broker = Broker::start()?;
+    for (id, netid) in [("alpine", "600013"), ("atlantic", "60002d"), ("baltic", "60000a")] {
+        broker.member(id, netid, "192.0.2.45")?;
+    }
+    broker.json(&["policy", "change", "deny", "alpine", "--holder", "baltic"])?;
+    broker.json(&["policy", "change", "agree", "atlantic", "baltic"])?;
+    broker.json(&["policy", "change", "agree", "alpine", "baltic"])?;
+    let mut alpine = Api::of(&broker, &broker.certificate("alpine")?)?;
+    let change = json!({ "share": { "netid": "600013", "sharing": "closed" } });
+    let (status, changed) = alpine.post("/api/v1/policy/changes", &change)?;
+    ensure!(status == 200, "{changed}");
+    for shown in [changed, alpine.get("/api/v1/policy")?.1] {
+        ensure!(shown["deny"] == json!([]), "it sees who bans it: {shown}");
+        ensure!(shown["agreements"] == json!([["alpine", "baltic"]]), "{shown}");
+        ensure!(shown["netids"] == json!({ "600013": "closed" }), "{shown}");
+    }
     Ok(())
 }

@@ -112,22 +112,21 @@ fn federation() -> anyhow::Result<Broker> {
         ensure!(status < 300, "{method} {path}: {status} {}", String::from_utf8_lossy(&answer));
         Ok(())
     };
-    send("POST", "/api/v1/api-tokens", &json!({ "name": script, "scopes": ["read"] }))?;
+    send("POST", "/api/v1/api-tokens", &json!({ "name": script, "owner": "administrator:admin", "scopes": ["read"] }))?;
     send("POST", "/api/v1/administrators", &json!({ "name": "eve", "role": "auditor" }))?;
     let reject =
         json!({ "claimant": "alpine-lora", "devices": ["0004a30b001c0531"], "grant": false, "reason": script });
     send("POST", "/api/v1/claims/decide", &reject)?;
-    let later = json!({
-        "devices": ["70b3d5a141000001"], "netid": "600013", "at": "2099-01-01T00:00:00Z", "reason": script,
-    });
+    let day = (time::OffsetDateTime::now_utc() + time::Duration::days(100)).date();
+    let at = format!("{day}T00:00:00Z");
+    let later = json!({ "devices": ["70b3d5a141000001"], "netid": "600013", "at": at, "reason": script });
     send("POST", "/api/v1/moves", &later)?;
     send("POST", "/api/v1/policy/changes", &json!({ "agree": ["alpine-lora", "atlantic-iot"] }))?;
     send("POST", "/api/v1/policy/changes", &json!({ "deny": { "asker": "baltic-net", "holder": "alpine-lora" } }))?;
     send("POST", "/api/v1/policy/changes", &json!({ "share": { "netid": "60000a", "sharing": "closed" } }))?;
     let replica = json!({ "names": "nibble", "notify": ["127.0.0.1:5353"], "clear_text": true });
     send("PUT", "/api/v1/replicas/mirror", &replica)?;
-    let source =
-        json!({ "member": "atlantic-iot", "primary": "127.0.0.1:1", "zone": "mydevices.example", "on_expiry": "keep" });
+    let source = json!({ "member": "atlantic-iot", "primary": "127.0.0.1:1", "zone": "mydevices.example", "key": "op1.example" });
     send("PUT", "/api/v1/sources/60002d", &source)?;
     Ok(broker)
 }

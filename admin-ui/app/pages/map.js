@@ -56,15 +56,19 @@ function Graph({ members, policy, networks, sources, replicas }) {
         ${agreements.map(([a, b]) => html`<path class="link agree" d=${bend(spots.get(a), spots.get(b))}><title>${a} and ${b} agree</title></path>`)}
         ${bans.map(([a, b]) => html`<path class="link ban" marker-end="url(#tip)" d=${bend(spots.get(a), spots.get(b))}><title>${a} is banned from ${b}</title></path>`)}
         <circle class="hub" cx=${middle.x} cy=${middle.y} r="17" /><text x=${middle.x} y=${middle.y + 36} text-anchor="middle">the broker</text>
-        ${[...spots.values()].map(({ x, y, r, angle, member }) => html`<a href=${to("members", member.id)} key=${member.id} aria-label=${`${member.name}: ${plural(member.devices, "device")}${member.suspended ? ", suspended" : ""}`}><title>${`${member.name}: ${count(member.devices)} devices`}</title><circle class=${member.suspended ? "f3" : filled.has(member.id) ? "f2" : "f1"} cx=${x} cy=${y} r=${r} />${(!many || r > 14) && html`<text x=${x + Math.cos(angle) * (r + 8)} y=${y + Math.sin(angle) * (r + 12) + 4} text-anchor=${Math.cos(angle) > 0.3 ? "start" : Math.cos(angle) < -0.3 ? "end" : "middle"}>${short(member.name)} · ${compact(member.devices)}</text>`}</a>`)}
+        ${[...spots.values()].map(({ x, y, r, angle, member }) => html`<a href=${to("members", member.id)} key=${member.id} aria-label=${named(member)}><title>${named(member)}</title><circle class=${member.suspended ? "f3" : filled.has(member.id) ? "f2" : "f1"} cx=${x} cy=${y} r=${r} />${(!many || r > 14) && html`<text x=${x + Math.cos(angle) * (r + 8)} y=${y + Math.sin(angle) * (r + 12) + 4} text-anchor=${Math.cos(angle) > 0.3 ? "start" : Math.cos(angle) < -0.3 ? "end" : "middle"}>${tag(member)}</text>`}</a>`)}
       </svg>
       <ul class="legend"><li><i class="b1"></i>registers by lists and updates</li><li><i class="b2"></i>filled from its own primary</li><li><i class="b3"></i>suspended</li><li>— agreement</li><li>- - → banned</li></ul>
     <//>
     <${Card} title="In words"><dl class="facts"><dt>Default</dt><dd>${policy.default === "open" ? "open: everybody sees everybody" : "closed: only agreements"} (<a href="#/policy">policy</a>)</dd><dt>Agreements</dt><dd>${agreements.length ? agreements.slice(0, 12).map((pair) => pair.join(" – ")).join(", ") + (agreements.length > 12 ? " …" : "") : "none"}</dd><dt>Bans</dt><dd>${bans.length ? bans.slice(0, 12).map(([a, b, ban]) => `${a} from ${ban.netid ?? b}`).join(", ") + (bans.length > 12 ? " …" : "") : "none"}</dd><dt>Copies</dt><dd>${replicas.length ? replicas.map((replica) => replica.id).join(", ") : "no replica"}</dd></dl><//>`;
 }
 
+/** What stands beside a member, and what is said of it, which begins with that. */
+const tag = (member) => `\u2068${short(member.name)}\u2069 · ${compact(member.devices)}`;
+const named = (member) => `${tag(member)} ${member.devices === 1 ? "device" : "devices"}${member.suspended ? ", suspended" : ""}`;
+
 /** Names are cut by characters, since SVG does not wrap; marks of direction are taken out. */
 function short(name) {
   const plain = [...name.replace(/[\u200e\u200f\u202a-\u202e\u2066-\u2069]/g, "")];
-  return plain.length > 24 ? `${plain.slice(0, 23).join("")}…` : plain.join("");
+  return plain.length > 18 ? `${plain.slice(0, 17).join("")}…` : plain.join("");
 }

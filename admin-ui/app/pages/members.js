@@ -7,6 +7,7 @@ import { confirm, fill, say } from "../dialogs.js";
 import { count, day, plural } from "../text.js";
 import { Link, go, requery } from "../route.js";
 import { useWho } from "../who.js";
+import { inWords } from "../acts.js";
 import { Enrol, TokenCommand } from "./enrol.js";
 import { CertificateTable } from "./certificates.js";
 
@@ -182,5 +183,5 @@ export const TokenTable = ({ rows, withMember }) => html`<${Table} caption="Enro
 
 function LastActs({ id }) {
   const rows = useGet("/audit", { object: id, limit: 10, order: "desc" }, ["member.", "limits.", "token."]);
-  return html`<${Card} title="Last changes" actions=${html`<a href=${`#/audit?object=${encodeURIComponent(id)}`}>In the audit</a>`}><${Got} from=${rows}>${({ items }) => (items.length ? html`<ul class="recent">${items.map((row) => html`<li key=${row.number}>${row.act} <span class="soft small"><bdi>${row.actor}</bdi>, <${When} at=${row.at} /></span></li>`)}</ul>` : html`<p class="soft">None yet.</p>`)}<//><//>`;
+  return html`<${Card} title="Last changes" actions=${html`<a href=${`#/audit?object=${encodeURIComponent(id)}`}>In the audit</a>`}><${Got} from=${rows}>${({ items }) => (items.length ? html`<ul class="recent">${items.map((row) => html`<li key=${row.number}><span>${inWords(row.act)}</span> <span class="soft small"><bdi>${row.actor}</bdi>, <${When} at=${row.at} /></span></li>`)}</ul>` : html`<p class="soft">None yet.</p>`)}<//><//>`;
 }

@@ -71,7 +71,7 @@ impl Memory {
 
 /// Every second device is another one.
 fn other(at: usize, device: DevEui) -> DevEui {
-    if at % 2 == 0 { device } else { DevEui::from_u64(device.as_u64() ^ 1 << 20).unwrap_or(device) }
+    if at.is_multiple_of(2) { device } else { DevEui::from_u64(device.as_u64() ^ 1 << 20).unwrap_or(device) }
 }
 
 fn step(what: &'static str, federation: &Federation, run: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<Step> {
