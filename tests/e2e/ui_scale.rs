@@ -11,8 +11,8 @@ use dnsbroker_tests::{Broker, Browser};
 use serde_json::{Value, json};
 
 const MEMBERS: u64 = 200;
-/// No request of a page may take longer, on a machine that is busy with other tests. What it really takes is printed; 200 ms
-/// is what the release build is held to in `crates/bench`.
+/// No request of a page may take longer, in a debug build on a machine that is busy with other tests. What it really takes is
+/// printed: the aim is 200 ms in a release build (`DNSBROKER_BIN` names one).
 const BOUND: Duration = Duration::from_secs(2);
 /// What the pages ask, as they ask it.
 const ASKED: [&str; 20] = [
