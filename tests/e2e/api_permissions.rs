@@ -23,6 +23,8 @@ const TABLE: &[(&str, &str)] = &[
     ("session_show", "nmfras"),
     ("session_close", "nmfras"),
     ("session_password", "s"),
+    ("session_list", "s"),
+    ("session_end", "s"),
     ("session_totp_begin", "s"),
     ("session_totp_confirm", "s"),
     ("session_list", "s"),

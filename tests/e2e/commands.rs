@@ -49,8 +49,13 @@ fn a_device_of_another_member_is_left_alone_and_its_holder_not_named() -> anyhow
     ensure!(!finished.stderr.contains("atlantic") && !finished.stdout.contains("atlantic"), "the holder is named");
     ensure!(broker.json(&["device", "show", "0004a30b001c0530"])?["member"] == "atlantic", "nothing is overwritten");
     let audit = broker.json(&["audit", "list"])?;
-    let last = audit["items"].as_array().and_then(|rows| rows.last()).context("no audit")?.clone();
-    ensure!(last["act"] == "devices.import" && last["detail"]["claimed"] == 1, "{last}");
+    let rows = audit["items"].as_array().context("no audit")?;
+    let [.., import, claim] = &rows[..] else { anyhow::bail!("{audit}") };
+    ensure!(import["act"] == "devices.import" && import["detail"]["claimed"] == 1, "{import}");
+    // What the list did is alpine's business alone; that it claims a device is its holder's too.
+    ensure!(import["concerns"] == serde_json::json!(["alpine"]), "{import}");
+    ensure!(claim["act"] == "claim.open" && claim["detail"]["claimant"] == "alpine", "{claim}");
+    ensure!(claim["concerns"] == serde_json::json!(["alpine", "atlantic"]), "{claim}");
     Ok(())
 }
 
@@ -324,6 +329,46 @@ fn the_labels_of_the_tutorial_are_served() -> anyhow::Result<()> {
     }
     let zone = broker.run(&["zone", "export", "deveui.fed.example"])?;
     ensure!(zone.stdout.contains("CNAME 60002d.netid.fed.example."), "{zone:?}");
+    Ok(())
+}
+
+/// With `WatchdogSec=` systemd kills who says nothing for too long (sd_watchdog_enabled(3)).
+#[test]
+fn systemds_watchdog_is_told_that_all_is_well() -> anyhow::Result<()> {
+    let dir = tempfile::tempdir()?;
+    let path = dir.path().join("notify");
+    let socket = std::os::unix::net::UnixDatagram::bind(&path)?;
+    socket.set_read_timeout(Some(std::time::Duration::from_secs(10)))?;
+    let env = vec![("NOTIFY_SOCKET".into(), path.into_os_string()), ("WATCHDOG_USEC".into(), "300000".into())];
+    let broker = Broker::with(Options { env, ..Options::default() })?;
+    let mut alive = 0;
+    while alive < 3 {
+        let mut octets = [0; 512];
+        let length = socket.recv(&mut octets).context("the watchdog is told nothing")?;
+        alive += usize::from(&octets[..length] == b"WATCHDOG=1");
+    }
+    drop(broker);
+    Ok(())
+}
+
+#[test]
+fn a_public_zone_file_is_checked_with_the_names_of_its_configuration() -> anyhow::Result<()> {
+    let broker = Broker::with(Options { labels: "things,networks", ..Options::default() })?;
+    let (file, config) = (broker.path().join("public.zone"), broker.path().join("dnsbroker.toml"));
+    let [file, config] = [file, config].map(|path| path.to_string_lossy().into_owned());
+    let check = |text: &str, how: &[&str]| {
+        std::fs::write(&file, text)?;
+        broker.run(&[&["zone", "check", &file], how].concat())
+    };
+    let fine = "$ORIGIN fed.example.\n$TTL 60\n@ SOA ns host 1 2 3 4 5\nwww A 192.0.2.80\ndeveuis A 192.0.2.81\n";
+    let private = "$ORIGIN fed.example.\n$TTL 60\n@ SOA ns host 1 2 3 4 5\nwww.things A 192.0.2.80\n";
+    let by_config = ["--config", &config];
+    ensure!(check(fine, &by_config)?.ok, "deveuis is no private zone of a federation that calls it things");
+    ensure!(!check(fine, &["--public", "fed.example"])?.ok, "by its usual name it is one");
+    let refused = check(private, &by_config)?;
+    ensure!(!refused.ok && refused.stderr.contains("within a private zone"), "{refused:?}");
+    ensure!(check(private, &["--public", "fed.example"])?.ok);
+    ensure!(!check(fine, &["--public", "fed.example", "--config", &config])?.ok, "one of them");
     Ok(())
 }
 

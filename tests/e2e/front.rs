@@ -169,7 +169,7 @@ fn each_mistake_of_a_client_gets_its_status() -> anyhow::Result<()> {
     let long = "A".repeat(65_536);
     let cases: Vec<(String, Vec<u8>, u16, &str)> = vec![
         ("GET / HTTP/1.1".into(), vec![], 404, "/dns-query"),
-        ("PUT /dns-query HTTP/1.1\r\ncontent-length: 0".into(), vec![], 405, "allow: get, post"),
+        ("PUT /dns-query HTTP/1.1\r\ncontent-length: 0".into(), vec![], 405, "allow: GET, POST"),
         ("GET /dns-query HTTP/1.1".into(), vec![], 400, ""),
         ("GET /dns-query?dns=AA==BB HTTP/1.1".into(), vec![], 400, ""),
         ("GET /dns-query?dns=AAAA&dns=AAAA HTTP/1.1".into(), vec![], 400, ""),
@@ -309,6 +309,12 @@ fn one_member_cannot_take_the_places_of_others() -> anyhow::Result<()> {
     // The minute may have changed in between, so that the count began again.
     ensure!(refused.is_some_and(|(number, status)| (5..=10).contains(&number) && status == 429), "{refused:?}");
     ensure!(ask(&mut first, &lookup())?.0 == 429, "a known name tells no more than an unknown one");
+    let unknown = broker.metric("dnsbroker_member_unknown_total{member=\"alpine\"}")?;
+    ensure!((5..=10).contains(&unknown), "{unknown} unknown names were counted");
+    ensure!(broker.metric("dnsbroker_member_limited_total{member=\"alpine\"}")? >= 2);
+    broker.assert_logged("a member asks for too many names that nobody has registered")?;
+    let lines = broker.log().lines().filter(|line| line.contains("asks for too many names")).count();
+    ensure!(lines <= 2, "{lines} lines in a minute or two");
     assert_served(&broker, "atlantic")?;
     drop(second);
     Ok(())

@@ -355,6 +355,11 @@ fn each_mistake_of_a_primary_is_told_and_changes_nothing() -> anyhow::Result<()>
         ensure!(error.contains(words), "{name}: {error:?} and not {words:?}");
         ensure!(netid_devices(&broker)? == good, "{name}: something has changed");
         broker.assert_logged("transfer in failed")?;
+        let line =
+            broker.log().lines().rfind(|line| line.contains("transfer in failed")).unwrap_or_default().to_owned();
+        for field in ["kind=", "serial=", "seconds=", "records=", "cause="] {
+            ensure!(line.contains(field), "{line} lacks {field}");
+        }
     }
     ensure!(memory(&broker)? < 150 * 1024 * 1024, "memory grew to {} octets", memory(&broker)?);
     let after: BTreeSet<u64> = (120..160).collect();

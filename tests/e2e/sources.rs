@@ -281,6 +281,10 @@ fn claims_mismatches_and_a_zone_that_shrinks_are_told_and_held() -> anyhow::Resu
     assert_devices(&broker, &ours, "all but the device of another member")?;
     let last = source(&broker)?["last"].clone();
     ensure!(last["claimed"] == 1 && last["mismatches"].as_u64() > Some(30), "{last}");
+    for (reason, count) in [("claimed", 1), ("no-deveui", 2), ("outside", 0), ("filled", 0)] {
+        let rejected = broker.metric(&format!("dnsbroker_transfer_rejected_total{{reason=\"{reason}\"}}"))?;
+        ensure!(rejected == count, "{rejected} rejected for {reason}");
+    }
     let shown = broker.run(&["source", "show", NETID])?;
     ensure!(shown.stdout.contains("held by another member") && shown.stdout.contains("another address"), "{shown:?}");
 
@@ -290,7 +294,18 @@ fn claims_mismatches_and_a_zone_that_shrinks_are_told_and_held() -> anyhow::Resu
     let reason = source(&broker)?["held"].as_str().unwrap_or_default().to_owned();
     ensure!(reason.contains("more than 50 %") && reason.contains("source accept"), "{reason}");
     ensure!(devices(&broker)? == ours, "nothing has changed");
+    let refused = broker.run(&["source", "accept", "60002d"])?;
+    ensure!(!refused.ok, "there is nothing to accept");
     broker.json(&["source", "accept", NETID])?;
+    // Who let devices go is in the audit, and on which serial, before they go.
+    let audit = broker.json(&["audit", "list"])?;
+    let rows = audit["items"].as_array().context("no audit")?;
+    let accepted: Vec<&Value> = rows.iter().filter(|row| row["act"] == "source.accept").collect();
+    ensure!(
+        accepted.len() == 1 && accepted[0]["object"] == NETID && accepted[0]["detail"]["serial"] == 2,
+        "{accepted:?}"
+    );
+    ensure!(accepted[0]["actor"].as_str().is_some_and(|actor| actor.starts_with("local:")), "{accepted:?}");
     let ours: BTreeSet<u64> = held.iter().copied().filter(|device| *device != claimed).collect();
     assert_devices(&broker, &ours, "after an administrator said yes")
 }

@@ -546,6 +546,9 @@ pub struct AuditRow {
     pub detail: serde_json::Value,
     /// Serial of the private zones afterwards.
     pub serial: Serial,
+    /// The members whose business it is, beside the administrators'.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub concerns: Vec<MemberId>,
 }
 
 /// What a check of the audit found.

@@ -27,6 +27,8 @@ const FEDERATION: &str = "fed.example";
 const BROKER: &str = "broker.fed.example";
 /// The one NetID.
 const NETID: &str = "60002d";
+/// The NetID that a primary fills.
+const SOURCE_NETID: &str = "600013";
 /// Bounds that a load is not to meet.
 const LIMITS: &str = "\n[limits]\nnxdomain_per_minute = 0\nconnections_per_member = 4096\n";
 /// How long a daemon may take until it answers.
@@ -165,6 +167,37 @@ impl Federation {
         let began = Instant::now();
         self.command(&["device", "import", "--member", "a", "--netid", NETID, "devices"])?;
         Ok(began.elapsed())
+    }
+
+    /// The same as a full list, however much that drops.
+    pub fn replace(&self, devices: &[DevEui]) -> anyhow::Result<Duration> {
+        write_list(devices, File::create(self.path("devices"))?)?;
+        let began = Instant::now();
+        let list = ["device", "import", "--member", "a", "--netid", NETID, "--full", "--allow-shrink", "devices"];
+        self.command(&list)?;
+        Ok(began.elapsed())
+    }
+
+    /// Another member with a TSIG key for its primary; gives the secret.
+    pub fn source_key(&self, name: &str) -> anyhow::Result<Vec<u8>> {
+        self.command(&["member", "add", "b"])?;
+        self.command(&["netid", "set", SOURCE_NETID, "--member", "b", "--address", "192.0.2.2"])?;
+        let key = self.ask(&["key", "create", name, "--member", "b", "--allow", "source", "--json"])?;
+        let key: dnsbroker_api::exchange::Key = serde_json::from_slice(&key)?;
+        Ok(STANDARD.decode(key.secret.context("the key has no secret")?)?)
+    }
+
+    /// Has its NetID filled from a primary.
+    pub fn add_source(&self, primary: SocketAddr, zone: &str, key: &str) -> anyhow::Result<()> {
+        let primary = primary.to_string();
+        let to = ["source", "add", SOURCE_NETID, "--member", "b", "--primary", &primary, "--zone", zone, "--key", key];
+        self.command(&to)
+    }
+
+    /// How many devices have come.
+    pub fn source_devices(&self) -> anyhow::Result<u64> {
+        let shown = self.ask(&["source", "show", SOURCE_NETID, "--json"])?;
+        Ok(serde_json::from_slice::<dnsbroker_api::exchange::Source>(&shown)?.devices)
     }
 
     /// A TSIG key of the member that may transfer everything in clear text and update; gives its secret.

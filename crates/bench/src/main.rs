@@ -14,6 +14,7 @@ mod floor;
 mod handshakes;
 mod latency;
 mod load;
+mod memory;
 mod output;
 mod process;
 mod questions;
@@ -53,6 +54,12 @@ enum Command {
     Agent(agent::Agent),
     /// Zone transfers and updates of the broker, BIND and NSD side by side
     Exchange(exchange::Exchange),
+    /// A member's zone taken from its primary, and from NOTIFY to visible
+    Inbound(exchange::Inbound),
+    /// Store and memory after very many updates
+    Growth(exchange::Growth),
+    /// Peaks of memory while devices are imported, loaded, replaced and folded
+    Memory(memory::Memory),
     /// Make a federation, measure the broker and the floor side by side, and print tables
     Suite(suite::Suite),
 }
@@ -77,6 +84,9 @@ impl Command {
             Self::Enrolments(command) => client()?.block_on(command.run()),
             Self::Agent(command) => client()?.block_on(command.run()),
             Self::Exchange(command) => client()?.block_on(command.run()),
+            Self::Inbound(command) => client()?.block_on(command.run()),
+            Self::Growth(command) => client()?.block_on(command.run()),
+            Self::Memory(command) => client()?.block_on(command.run()),
             Self::Suite(command) => client()?.block_on(command.run()),
         }
     }

@@ -80,6 +80,20 @@ pub fn resident(pid: u32) -> anyhow::Result<u64> {
     Ok(pages * rustix::param::page_size() as u64)
 }
 
+/// The most memory that a process has had resident since its start or since [`forget_peak`], in octets.
+pub fn peak(pid: u32) -> anyhow::Result<u64> {
+    let status =
+        fs::read_to_string(format!("/proc/{pid}/status")).with_context(|| format!("there is no process {pid}"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("status has no VmHWM")?;
+    let kilobytes: u64 = line.trim().trim_end_matches("kB").trim().parse()?;
+    Ok(kilobytes * 1024)
+}
+
+/// Begins anew with the peak (proc(5), clear_refs).
+pub fn forget_peak(pid: u32) -> anyhow::Result<()> {
+    fs::write(format!("/proc/{pid}/clear_refs"), "5").context("the kernel does not reset peaks")
+}
+
 /// A process of ours. It does not outlive this value.
 pub struct Server {
     child: Child,
@@ -161,7 +175,8 @@ mod tests {
             }
             used = CpuTime::of(pid).expect("we are running").since(&before);
         }
-        assert!(resident(pid).expect("we are running") > 100_000);
+        let resident = resident(pid).expect("we are running");
+        assert!(resident > 100_000 && peak(pid).expect("we are running") >= resident / 2);
     }
 
     #[test]

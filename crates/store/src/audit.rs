@@ -66,7 +66,14 @@ pub struct Verdict {
 
 /// SHA-256 in hexadecimal.
 pub(crate) fn hash(octets: &[u8]) -> String {
-    digest(&SHA256, octets).as_ref().iter().map(|octet| format!("{octet:02x}")).collect()
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digit = |nibble: u8| char::from(DIGITS[usize::from(nibble)]);
+    // Each update has a row: one allocation and not one an octet.
+    let mut text = String::with_capacity(64);
+    for octet in digest(&SHA256, octets).as_ref() {
+        text.extend([digit(octet >> 4), digit(octet & 15)]);
+    }
+    text
 }
 
 /// Whether a row is wanted.

@@ -257,6 +257,10 @@ impl<'a> Signature<'a> {
                 TsigError::Truncated
             });
         }
+        // The same section: longer than the algorithm makes it is malformed as well.
+        if self.mac.len() > full.len() {
+            return Err(MessageError("the MAC is too long").into());
+        }
         debug_assert_eq!(key.hmac.algorithm().digest_algorithm().output_len(), full.len());
         verify_slices_are_equal(self.mac, full).map_err(|_| TsigError::Signature)
     }

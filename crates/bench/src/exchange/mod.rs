@@ -4,8 +4,11 @@
 //! message of the client is signed, and every response verified: there is no unsigned way in for a benchmark.
 
 mod fetch;
+mod growth;
+mod inbound;
 mod peers;
-mod updates;
+mod primary;
+pub mod updates;
 
 use std::net::SocketAddr;
 
@@ -19,8 +22,11 @@ use crate::devices::devices;
 use crate::federation::Federation;
 use crate::output;
 use fetch::Fetched;
+pub use growth::Growth;
+pub use inbound::Inbound;
 use peers::{Bind, Nsd};
 use updates::Updated;
+pub use updates::{End, Plan};
 
 #[derive(Args)]
 pub struct Exchange {
@@ -103,7 +109,7 @@ impl Exchange {
                 // NSD takes no updates.
                 for (target, figures) in targets.iter().zip(&mut figures).filter(|(t, _)| !t.name.starts_with("NSD")) {
                     output::progress(&format!("round {round}: updates to {}, {in_flight} in flight", target.name));
-                    let plan = updates::Plan { in_flight, records, seconds: self.seconds, seed: round as u64 };
+                    let plan = Plan { in_flight, records, end: End::Seconds(self.seconds), seed: round as u64 };
                     let updated = updates::run(target.address, &zone, key(), &plan, target.pid).await?;
                     ensure!(updated.refused == 0, "{} refused {} updates", target.name, updated.refused);
                     figures.updates[load].push(updated);

@@ -24,8 +24,17 @@ pub struct Plan {
     pub in_flight: usize,
     /// Devices added by a message.
     pub records: usize,
-    pub seconds: u64,
+    pub end: End,
     pub seed: u64,
+}
+
+/// When to stop.
+#[derive(Debug, Clone, Copy)]
+pub enum End {
+    /// After so many seconds.
+    Seconds(u64),
+    /// After so many messages.
+    After(u64),
 }
 
 /// What came of it.
@@ -65,11 +74,16 @@ pub async fn run(server: SocketAddr, zone: &DomainName, key: Key, plan: &Plan, p
     let mut waiting: HashMap<u16, (Chain, Instant)> = HashMap::new();
     let (mut id, mut done, mut refused) = (0_u16, 0_u64, 0_u64);
     let (cpu, began) = (CpuTime::of_family(pid)?, Instant::now());
-    let end = began + Duration::from_secs(plan.seconds);
+    let mut sent = 0_u64;
+    let goes_on = |sent: u64| match plan.end {
+        End::Seconds(seconds) => began.elapsed() < Duration::from_secs(seconds),
+        End::After(messages) => sent < messages,
+    };
     let mut message = Vec::new();
     loop {
         let mut burst = Vec::new();
-        while waiting.len() < plan.in_flight && Instant::now() < end {
+        while waiting.len() < plan.in_flight && goes_on(sent) {
+            sent += 1;
             id = id.wrapping_add(1);
             let mut octets = update(id, zone, target.wire(), plan.records, &mut random);
             let chain = Chain::request(key.clone(), &mut octets, now());
@@ -89,9 +103,9 @@ pub async fn run(server: SocketAddr, zone: &DomainName, key: Key, plan: &Plan, p
             reader.read_exact(&mut message).await?;
             let response = Message::new(&message)?;
             let answered = u16::from_be_bytes(response.header().id);
-            let (mut chain, sent) = waiting.remove(&answered).context("an answer to nothing")?;
+            let (mut chain, asked) = waiting.remove(&answered).context("an answer to nothing")?;
             ensure!(chain.verify(response, now())?, "an answer without a signature");
-            latencies.record(sent.elapsed());
+            latencies.record(asked.elapsed());
             if response.rcode().0 == 0 {
                 done += plan.records as u64
             } else {

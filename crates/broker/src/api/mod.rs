@@ -20,6 +20,8 @@ mod ownership;
 mod paging;
 mod path;
 pub mod quota;
+#[cfg(test)]
+mod reference;
 mod replication;
 mod request_id;
 mod sessions;

@@ -142,6 +142,7 @@ pub async fn audit(
         object: row.object,
         detail: row.detail,
         serial: row.serial,
+        concerns: row.concerns,
     });
     Ok(Json(Page { items: items.collect(), next }))
 }

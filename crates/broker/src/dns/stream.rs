@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use dnsbroker_ca::Principal;
-use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -72,9 +72,12 @@ pub(super) struct Connection {
     pub(super) peer: Option<Peer<Principal>>,
 }
 
+/// Messages that are ready together and go out together.
+type Messages = Vec<Vec<u8>>;
+
 /// What the tasks of a connection share.
 struct Tasks {
-    out: mpsc::Sender<Vec<u8>>,
+    out: mpsc::Sender<Messages>,
     running: JoinSet<()>,
     /// Updates that wait for their commit.
     updates: mpsc::Sender<(WaitingUpdate, Busy)>,
@@ -178,7 +181,7 @@ impl Connection {
         };
         match self.desk.receive(message, &caller).await {
             Reply::Nothing => false,
-            Reply::Message(response) => tasks.out.send(response).await.is_ok(),
+            Reply::Message(response) => tasks.out.send(vec![response]).await.is_ok(),
             Reply::Update(update) => tasks.updates.send((*update, Busy::new(&tasks.busy))).await.is_ok(),
             Reply::Transfer(transfer) => {
                 let (out, busy) = (tasks.out.clone(), Busy::new(&tasks.busy));
@@ -192,11 +195,12 @@ impl Connection {
     }
 }
 
-/// Answers updates as their commits are done. One task for all: a group's answers go out together.
+/// Answers updates as their commits are done. One task for all: a group's answers go out together, in one write, and the
+/// client that waits for them wakes once.
 async fn answer_updates(
     mut waiting: mpsc::Receiver<(WaitingUpdate, Busy)>,
     desk: Arc<Desk>,
-    out: mpsc::Sender<Vec<u8>>,
+    out: mpsc::Sender<Messages>,
 ) {
     let mut pending = FuturesUnordered::new();
     let mut open = true;
@@ -210,8 +214,14 @@ async fn answer_updates(
                 None => open = false,
             },
             Some(response) = pending.next(), if !pending.is_empty() => {
-                // The peer may have gone; the update happened all the same.
-                let _ = out.send(response).await;
+                // The writer is at the rest of the group.
+                tokio::task::yield_now().await;
+                let mut responses = vec![response];
+                while let Some(Some(response)) = pending.next().now_or_never() {
+                    responses.push(response);
+                }
+                // The peer may have gone; the updates happened all the same.
+                let _ = out.send(responses).await;
             }
         }
     }
@@ -233,19 +243,19 @@ impl Drop for Busy {
     }
 }
 
-async fn send(transfer: Transfer, out: &mpsc::Sender<Vec<u8>>) {
+async fn send(transfer: Transfer, out: &mpsc::Sender<Messages>) {
     let Ok(mut sending) = tokio::task::spawn_blocking(|| transfer.start()).await else { return };
     let end = messages(&mut sending, out).await;
     sending.ended(end);
 }
 
-async fn messages(sending: &mut Sending, out: &mpsc::Sender<Vec<u8>>) -> Result<(), &'static str> {
+async fn messages(sending: &mut Sending, out: &mpsc::Sender<Messages>) -> Result<(), &'static str> {
     loop {
         let mut message = Vec::with_capacity(17 * 1024);
         if !sending.next(&mut message)? {
             return Ok(());
         }
-        out.send(message).await.map_err(|_| "the peer went away, or took nothing for too long")?;
+        out.send(vec![message]).await.map_err(|_| "the peer went away, or took nothing for too long")?;
     }
 }
 
@@ -263,22 +273,26 @@ async fn next_message<R: AsyncRead + Unpin>(reader: &mut R, message: &mut Vec<u8
 
 /// Writes what is queued, as much at once as there is; over TLS (`apart`) each message as a record of its own. NSD's
 /// client reads one message of a record and looks at the rest only when more arrives.
-async fn write<W: AsyncWrite + Unpin>(mut writer: W, mut queue: mpsc::Receiver<Vec<u8>>, apart: bool) {
+async fn write<W: AsyncWrite + Unpin>(mut writer: W, mut queue: mpsc::Receiver<Messages>, apart: bool) {
     let mut burst = Vec::with_capacity(BURST);
     while let Some(first) = queue.recv().await {
         let mut next = Some(first);
         let mut queued = 0;
         let written = async {
-            while let Some(message) = next {
-                queued += message.len();
-                burst.extend_from_slice(&(message.len() as u16).to_be_bytes());
-                burst.extend_from_slice(&message);
-                next = if queued < BURST { queue.try_recv().ok() } else { None };
-                if apart || next.is_none() {
-                    writer.write_all(&burst).await?;
-                    burst.clear();
+            while let Some(messages) = next {
+                for message in messages {
+                    queued += message.len();
+                    burst.extend_from_slice(&(message.len() as u16).to_be_bytes());
+                    burst.extend_from_slice(&message);
+                    if apart || burst.len() >= BURST {
+                        writer.write_all(&burst).await?;
+                        burst.clear();
+                    }
                 }
+                next = if queued < BURST { queue.try_recv().ok() } else { None };
             }
+            writer.write_all(&burst).await?;
+            burst.clear();
             writer.flush().await
         };
         if !matches!(tokio::time::timeout(WRITE_STALL, written).await, Ok(Ok(()))) {

@@ -77,9 +77,13 @@ impl Act for Update {
             return Ok((updated, None));
         }
         let first = changes[0].device;
-        let detail = json!({
-            "member": self.member, "added": updated.added, "moved": updated.moved, "removed": updated.removed,
-        });
+        // Short, because there may be a row for each of millions of updates: what did not happen is not told.
+        let mut detail = json!({ "member": self.member });
+        for (what, count) in [("added", updated.added), ("moved", updated.moved), ("removed", updated.removed)] {
+            if count > 0 {
+                detail[what] = count.into();
+            }
+        }
         transaction.change_zones(changes, vec![])?;
         Ok((updated, Some(Note::new("devices.update", first, detail))))
     }

@@ -269,7 +269,7 @@ mod tests {
         assert_eq!(found([2, 0, 0, 1], &[QUESTION, QUESTION, OPT]), Some(1_232), "two questions");
         assert_eq!(found([1, 0, 0, 1], &[QUESTION, OPT, b"junk"]), Some(1_232), "octets behind it");
         assert_eq!(found([1, 0, 0, 2], &[QUESTION, OPT, b"\xc0"]), Some(1_232), "a broken record behind it");
-        assert_eq!(found([1, 0, 0, 2], &[QUESTION, b"\xc0", OPT]), None, "a broken record before it");
+        assert_eq!(found([1, 0, 0, 2], &[QUESTION, b"\x40", OPT]), None, "a broken record before it");
         assert_eq!(found([1, 0, 1, 0], &[QUESTION, OPT]), None, "in the wrong section");
         assert_eq!(found([u16::MAX; 4], &[QUESTION, OPT]), None, "forged counts");
     }
