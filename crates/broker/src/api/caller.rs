@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes, HttpBody, to_bytes};
 use axum::extract::{RawPathParams, Request, State};
-use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::http::{Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use dnsbroker_ca::{Principal, SerialNumber, TokenSecret};
@@ -89,14 +89,17 @@ impl Who {
     }
 
     /// By what the request brings, else by what the connection proved.
-    fn of(app: &App, caller: &Caller, method: &Method, headers: &HeaderMap) -> Result<Self, ApiError> {
+    fn of(app: &App, caller: &Caller, request: &Request) -> Result<Self, ApiError> {
+        let (method, headers) = (request.method(), request.headers());
         let (view, now) = (app.view(), now());
         let address = match caller {
             Caller::Local(user) => return Ok(Self::plain(Actor::Local(*user), Role::Administrator)),
             Caller::Nobody(address) | Caller::Certificate(_, address) => Some(*address),
         };
         let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
-        let bearer = text(header::AUTHORIZATION).and_then(|value| value.strip_prefix("Bearer "));
+        // EST has its own credentials (RFC 7030, section 3.2.3), and says so itself when there are others.
+        let est = request.uri().path().starts_with("/.well-known/est/");
+        let bearer = text(header::AUTHORIZATION).filter(|_| !est).and_then(|value| value.strip_prefix("Bearer "));
         let who = if let Some(token) = bearer {
             Self::by_token(&view, token, now)?
         } else if let Some(cookie) = text(header::COOKIE).and_then(cookie) {
@@ -330,7 +333,7 @@ fn decide(
         let detail = app.shared.standing.trouble(now()).unwrap_or_default();
         return (None, Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "standby-stale", detail)));
     }
-    let who = match Who::of(app, &caller, request.method(), request.headers()) {
+    let who = match Who::of(app, &caller, request) {
         Ok(who) => who,
         Err(refused) => return (None, Err(refused)),
     };

@@ -11,6 +11,9 @@ use dnsbroker_store::{AccountRefusal, OwnershipRefusal, Refusal};
 use crate::committer::CommitError;
 use crate::standby::Elsewhere;
 
+/// What a caller may bring who is not known.
+const CHALLENGE: &str = "Bearer realm=\"dnsbroker\"";
+
 /// An error on its way to the caller.
 #[derive(Debug)]
 pub struct ApiError {
@@ -65,6 +68,10 @@ impl IntoResponse for ApiError {
         self.problem.request = super::request_id::current();
         let content_type = [(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE))];
         let mut response = (self.problem.status(), content_type, self.problem.to_json()).into_response();
+        if self.problem.status() == StatusCode::UNAUTHORIZED {
+            // Owed with each 401 (RFC 9110, section 15.5.2); a certificate has no scheme of its own.
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(CHALLENGE));
+        }
         if let Some(seconds) = self.wait {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
         }
