@@ -44,6 +44,8 @@ const ZONE: &str = "inbound.example";
 const SOURCE_KEY: &str = "source.example";
 /// How long a transfer may take.
 const PATIENCE: Duration = Duration::from_secs(600);
+/// Changes come one by one: of several that come at once the broker takes the later ones together, a little later.
+const BETWEEN: Duration = Duration::from_millis(200);
 /// A change that takes longer was not noticed.
 const UNSEEN: Duration = Duration::from_secs(30);
 
@@ -96,6 +98,7 @@ impl Inbound {
                 output::progress(&format!("{} changes of one record", self.changes));
                 let mut watcher = Watcher::connect(federation.dns()?, federation.apex()?, watch).await?;
                 for _ in 0..self.changes {
+                    tokio::time::sleep(BETWEEN).await;
                     visible.push(watcher.until_visible(&primary, federation.dns()?).await?.as_secs_f64() * 1e3);
                 }
             }

@@ -8,8 +8,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use dnsbroker_federation::DomainName;
+use dnsbroker_zone::wire::RecordType;
 use tempfile::TempDir;
 
+use super::fetch::question;
 use crate::output;
 use crate::process::Server;
 
@@ -45,7 +47,7 @@ pub struct Nsd;
 
 impl Bind {
     pub fn start(zone: &DomainName, file: &Path, key: &str, secret: &str) -> anyhow::Result<Option<Peer>> {
-        start("named", "BIND", &["-v"], file, |dir, port| {
+        start("named", "BIND", zone, file, |dir, port| {
             let config = format!(
                 "options {{ directory \"{dir}\"; listen-on port {port} {{ 127.0.0.1; }}; listen-on-v6 {{ none; }};\n\
                  pid-file none; session-keyfile none; recursion no; dnssec-validation no; notify no; }};\ncontrols {{ }};\n\
@@ -60,7 +62,7 @@ impl Bind {
 
 impl Nsd {
     pub fn start(zone: &DomainName, file: &Path, key: &str, secret: &str) -> anyhow::Result<Option<Peer>> {
-        start("nsd", "NSD", &["-v"], file, |dir, port| {
+        start("nsd", "NSD", zone, file, |dir, port| {
             let config = format!(
                 "server:\n  ip-address: 127.0.0.1@{port}\n  username: \"\"\n  zonesdir: \"{dir}\"\n  database: \"\"\n\
                  \x20 pidfile: \"\"\n  xfrdfile: \"{dir}/xfrd.state\"\n  xfrdir: \"{dir}\"\n  zonelistfile: \"{dir}/list\"\n\
@@ -75,11 +77,11 @@ impl Nsd {
 fn start(
     program: &str,
     name: &str,
-    version: &[&str],
+    zone: &DomainName,
     file: &Path,
     configure: impl Fn(&str, u16) -> (String, Vec<String>),
 ) -> anyhow::Result<Option<Peer>> {
-    let Ok(said) = Command::new(program).args(version).output() else {
+    let Ok(said) = Command::new(program).arg("-v").output() else {
         output::progress(&format!("{name} is not installed: it is left out"));
         return Ok(None);
     };
@@ -103,7 +105,7 @@ fn start(
     let address = SocketAddr::from(([127, 0, 0, 1], port));
     let mut peer = Peer { name: format!("{name} {number}"), server: Server::new(child, "a peer"), address, _dir: dir };
     let began = Instant::now();
-    while !serves(address) {
+    while !serves(address, zone) {
         if let Some(ended) = peer.server.ended()? {
             let log = fs::read_to_string(peer._dir.path().join("log")).unwrap_or_default();
             anyhow::bail!("{name} ended with {ended}: {log}");
@@ -115,13 +117,13 @@ fn start(
 }
 
 /// Whether it answers for the zone, and does not fail: a server may listen before it has read it.
-fn serves(address: SocketAddr) -> bool {
+fn serves(address: SocketAddr, zone: &DomainName) -> bool {
     let Ok(socket) = UdpSocket::bind("127.0.0.1:0") else { return false };
-    let query = b"\x00\x01\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x07deveuis\x03fed\x07example\x00\x00\x06\x00\x01";
+    let query = question(1, 0, zone, RecordType::SOA, 0);
     let mut answer = [0; 512];
     let asked = socket
         .set_read_timeout(Some(Duration::from_millis(500)))
-        .and_then(|()| socket.send_to(query, address))
+        .and_then(|()| socket.send_to(&query, address))
         .and_then(|_| socket.recv(&mut answer));
     asked.is_ok() && answer[3] & 15 == 0 && TcpStream::connect(address).is_ok()
 }

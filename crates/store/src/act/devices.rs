@@ -118,6 +118,8 @@ impl Act for Import {
         }
         planner.check_quota()?;
         let plan = planner.finish();
+        // Millions of devices need not be there beside their changes.
+        drop(devices);
         if self.dry_run {
             let serial = Some(transaction.view.zones.serial());
             return Ok((Imported { dry_run: true, serial, ..plan.report }, None));
@@ -261,6 +263,8 @@ impl<'a> Planner<'a> {
     pub(super) fn full(&mut self, devices: &[DevEui]) {
         let view = self.view;
         self.whole = true;
+        // At once: a vector that grows to millions is there twice while it is copied. What is not used is not touched.
+        self.changes.reserve(devices.len());
         let mut wanted = devices.iter().copied().peekable();
         for (device, netid) in view.zones.devices().iter() {
             while let Some(absent) = wanted.next_if(|&next| next < device) {

@@ -127,6 +127,7 @@ impl Act for TakeTransfer {
         }
         planner.check_quota()?;
         let plan = planner.finish();
+        drop(content);
         let (report, _) = transaction.carry_out(&source.member, self.netid, plan, !incremental)?;
         let before = source.progress.as_ref();
         // A difference tells of new claims only; the old ones still stand.
