@@ -438,7 +438,11 @@ async fn watch(committer: Committer, period: Duration, stop: CancellationToken) 
             }
         }
         if asked.elapsed() < WRITER_STALL {
-            tell_systemd(&[sd_notify::NotifyState::Watchdog]);
+            // Apart: this waits where nobody reads the socket.
+            let told = tokio::task::spawn_blocking(|| tell_systemd(&[sd_notify::NotifyState::Watchdog]));
+            if told.await.is_err() {
+                tracing::debug!("systemd was not told that all is well");
+            }
         }
     }
 }
