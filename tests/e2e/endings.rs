@@ -18,6 +18,8 @@ const DEVICE: &str = "0004a30b001c0530";
 const A_SECOND: Duration = Duration::from_secs(1);
 /// How far the clocks of this test and of the broker's look may be apart: certificates end at whole seconds.
 const ROUNDING: Duration = Duration::from_secs(1);
+/// What a busy machine may add before either runs.
+const SCHEDULING: Duration = Duration::from_millis(500);
 
 fn federation(options: Options) -> anyhow::Result<Broker> {
     let broker = Broker::with(options)?;
@@ -181,7 +183,11 @@ fn is_answered_until(tls: &mut Tls, end: SystemTime) -> anyhow::Result<()> {
 fn is_the_time(end: SystemTime) -> anyhow::Result<()> {
     let now = SystemTime::now();
     ensure!(now >= end - ROUNDING, "it ended {:?} too early", end.duration_since(now));
-    ensure!(now <= end + ROUNDING + A_SECOND, "it ended {:?} after its certificate", now.duration_since(end));
+    ensure!(
+        now <= end + ROUNDING + A_SECOND + SCHEDULING,
+        "it ended {:?} after its certificate",
+        now.duration_since(end)
+    );
     Ok(())
 }
 
