@@ -25,8 +25,8 @@ const QUEUE: usize = 4_096;
 /// Acts of one group at most, so that the first is not kept waiting for ever.
 const GROUP: usize = 1_024;
 
-/// A group waits so long for those that were answered with the last one.
-const GATHER: Duration = Duration::from_micros(200);
+/// A group waits so long, from its first act on, for those that were answered with the last one.
+const GATHER: Duration = Duration::from_micros(300);
 
 /// What is said then, to everybody.
 const WRITER_FAILED: &str = "the writer has failed: no change is taken until the broker is restarted";
@@ -67,6 +67,11 @@ type Fail = Box<dyn FnOnce(Failure) + Send>;
 
 enum Message {
     Act(Job, Fail),
+    Other(Between),
+}
+
+/// What is done between two commits.
+enum Between {
     Configure(Box<Settings>, oneshot::Sender<Result<(), String>>),
     Dump(Box<Dump>),
     Ping(oneshot::Sender<()>),
@@ -117,7 +122,7 @@ impl Committer {
     /// Waits until the writer has come to what was queued before.
     pub async fn ping(&self) -> Result<(), CommitError> {
         let (reply, answer) = oneshot::channel();
-        self.queue.send(Message::Ping(reply)).await.map_err(|_| CommitError::Failed)?;
+        self.queue.send(Message::Other(Between::Ping(reply))).await.map_err(|_| CommitError::Failed)?;
         answer.await.map_err(|_| CommitError::Failed)
     }
 
@@ -169,7 +174,7 @@ impl Committer {
     pub async fn configure(&self, settings: Settings) -> Result<(), String> {
         let (reply, answer) = oneshot::channel();
         let failed = || CommitError::Failed.to_string();
-        self.queue.send(Message::Configure(Box::new(settings), reply)).await.map_err(|_| failed())?;
+        self.queue.send(Message::Other(Between::Configure(Box::new(settings), reply))).await.map_err(|_| failed())?;
         answer.await.map_err(|_| failed())?
     }
 }
@@ -183,21 +188,24 @@ impl Committer {
     ) -> Result<Result<Dumped, BackupError>, CommitError> {
         let (reply, answer) = oneshot::channel();
         let dump = Box::new(Dump { file, files, reply });
-        self.queue.send(Message::Dump(dump)).await.map_err(|_| CommitError::Failed)?;
+        self.queue.send(Message::Other(Between::Dump(dump))).await.map_err(|_| CommitError::Failed)?;
         answer.await.map_err(|_| CommitError::Failed)
     }
 
     /// Takes what the primary has committed; gives the audit rows in it.
     pub async fn replay(&self, shipment: Shipment) -> Result<Result<Vec<Row>, ReplayError>, CommitError> {
         let (reply, answer) = oneshot::channel();
-        self.queue.send(Message::Replay(shipment, reply)).await.map_err(|_| CommitError::Failed)?;
+        self.queue.send(Message::Other(Between::Replay(shipment, reply))).await.map_err(|_| CommitError::Failed)?;
         answer.await.map_err(|_| CommitError::Failed)
     }
 
     /// Goes on with another store: a copy of the primary's.
     pub async fn adopt(&self, store: Store) -> Result<(), CommitError> {
         let (reply, answer) = oneshot::channel();
-        self.queue.send(Message::Adopt(Box::new(store), reply)).await.map_err(|_| CommitError::Failed)?;
+        self.queue
+            .send(Message::Other(Between::Adopt(Box::new(store), reply)))
+            .await
+            .map_err(|_| CommitError::Failed)?;
         answer.await.map_err(|_| CommitError::Failed)
     }
 }
@@ -225,66 +233,95 @@ struct Writer {
 
 impl Writer {
     fn run(mut self, mut messages: mpsc::Receiver<Message>) {
-        let mut last = 0;
+        let (mut last, mut held) = (0, None);
         loop {
-            let mut group = Vec::new();
-            self.drain(&mut messages, &mut group);
             // What came during the last commit, and from whom that one has answered: they are about to ask again, and a
             // sync that all share beats two in turn.
-            let expected = (group.len() + last).min(GROUP);
-            if group.is_empty() {
-                match messages.blocking_recv() {
-                    Some(first) => self.take(first, &mut group),
-                    None => break,
-                }
+            let expected = (messages.len() + last).min(GROUP);
+            match held.take().or_else(|| messages.blocking_recv()) {
+                Some(Message::Act(job, fail)) => (last, held) = self.group((job, fail), expected, &mut messages),
+                Some(Message::Other(other)) => self.between(other),
+                None => break,
             }
-            let begun = Instant::now();
-            while group.len() < expected && begun.elapsed() < GATHER {
-                std::thread::yield_now();
-                self.drain(&mut messages, &mut group);
-            }
-            last = group.len();
-            self.commit(group);
         }
         if let Err(error) = self.store.checkpoint(now()) {
             tracing::error!(error = chain(&error), "the last checkpoint failed; the next start replays the journal");
         }
     }
 
-    /// Takes what is queued, as far as a group may go.
-    fn drain(&mut self, messages: &mut mpsc::Receiver<Message>, group: &mut Vec<(Job, Fail)>) {
-        while group.len() < GROUP
-            && let Ok(message) = messages.try_recv()
-        {
-            self.take(message, group);
+    /// One group commit. Acts run as they come, while those behind them are still being read and verified elsewhere. Gives
+    /// how many there were, and what came that is no act and so ended the group.
+    fn group(
+        &mut self,
+        (first, fail): (Job, Fail),
+        expected: usize,
+        messages: &mut mpsc::Receiver<Message>,
+    ) -> (usize, Option<Message>) {
+        let started = Instant::now();
+        let standbys = self.store.view().replicas.values().any(|replica| replica.standby.is_some());
+        self.store.ship(standbys);
+        let mut transaction = match self.store.begin(now()) {
+            Ok(transaction) => transaction,
+            Err(error) => {
+                let reason = chain(&error);
+                let full = matches!(&error, dnsbroker_store::OpenError::Engine(error) if error.is_full());
+                self.shared.store_failed(&reason);
+                fail(Failure { reason, full });
+                return (0, None);
+            }
+        };
+        let mut acknowledge = vec![first(&mut transaction)];
+        let mut held = None;
+        while acknowledge.len() < GROUP {
+            match messages.try_recv() {
+                Ok(Message::Act(job, _)) => acknowledge.push(job(&mut transaction)),
+                Ok(other) => {
+                    held = Some(other);
+                    break;
+                }
+                Err(_) if acknowledge.len() < expected && started.elapsed() < GATHER => std::thread::yield_now(),
+                Err(_) => break,
+            }
         }
+        let mut finished = transaction.finish();
+        let rows = finished.take_rows();
+        let acts = acknowledge.len();
+        let result = match self.store.commit(finished) {
+            Ok(view) => {
+                self.shared.outbox.committed(self.store.take_shipment(), &view.audit);
+                let serial = view.zones.serial();
+                self.shared.publish(view);
+                self.shared.events.acts(rows, serial);
+                self.shared.store_committed(acts, started.elapsed());
+                Ok(())
+            }
+            Err(error) => {
+                let (full, reason) = (error.is_full(), chain(&error));
+                self.shared.store_failed(&reason);
+                Err(Failure { reason, full })
+            }
+        };
+        acknowledge.into_iter().for_each(|acknowledge| acknowledge(result.clone()));
+        (acts, held)
     }
 
-    fn take(&mut self, message: Message, group: &mut Vec<(Job, Fail)>) {
+    /// What happens between two commits.
+    fn between(&mut self, message: Between) {
         match message {
-            Message::Act(job, fail) => group.push((job, fail)),
-            Message::Configure(settings, reply) => {
-                self.commit(std::mem::take(group));
-                let _ = reply.send(self.configure(*settings));
-            }
+            Between::Configure(settings, reply) => drop(reply.send(self.configure(*settings))),
             // Who asks may have gone.
-            Message::Ping(reply) => drop(reply.send(())),
-            Message::Dump(dump) => {
-                self.commit(std::mem::take(group));
+            Between::Ping(reply) => drop(reply.send(())),
+            Between::Dump(dump) => {
                 let Dump { file, files, reply } = *dump;
                 let mut out = BufWriter::new(file);
                 let written = backup::write(&*self.store.engine(), &files, &mut out);
                 let file = written.and_then(|()| Ok(out.into_inner().map_err(std::io::IntoInnerError::into_error)?));
-                // Between two commits: what comes next is what is not in it.
+                // What comes next is what is not in it.
                 let (place, act) = (self.shared.outbox.end(), self.store.view().audit.number);
                 let _ = reply.send(file.map(|file| Dumped { file, place, act }));
             }
-            Message::Replay(shipment, reply) => {
-                self.commit(std::mem::take(group));
-                let _ = reply.send(self.replay(&shipment));
-            }
-            Message::Adopt(store, reply) => {
-                self.commit(std::mem::take(group));
+            Between::Replay(shipment, reply) => drop(reply.send(self.replay(&shipment))),
+            Between::Adopt(store, reply) => {
                 let last = self.store.view();
                 self.store = *store;
                 self.store.succeed(&last);
@@ -319,45 +356,6 @@ impl Writer {
                 Err(error)
             }
         }
-    }
-
-    fn commit(&mut self, group: Vec<(Job, Fail)>) {
-        if group.is_empty() {
-            return;
-        }
-        let started = Instant::now();
-        let standbys = self.store.view().replicas.values().any(|replica| replica.standby.is_some());
-        self.store.ship(standbys);
-        let acts = group.len();
-        let mut transaction = match self.store.begin(now()) {
-            Ok(transaction) => transaction,
-            Err(error) => {
-                let reason = chain(&error);
-                let full = matches!(&error, dnsbroker_store::OpenError::Engine(error) if error.is_full());
-                self.shared.store_failed(&reason);
-                group.into_iter().for_each(|(_, fail)| fail(Failure { reason: reason.clone(), full }));
-                return;
-            }
-        };
-        let acknowledge: Vec<Acknowledge> = group.into_iter().map(|(job, _)| job(&mut transaction)).collect();
-        let mut finished = transaction.finish();
-        let rows = finished.take_rows();
-        let result = match self.store.commit(finished) {
-            Ok(view) => {
-                self.shared.outbox.committed(self.store.take_shipment(), &view.audit);
-                let serial = view.zones.serial();
-                self.shared.publish(view);
-                self.shared.events.acts(rows, serial);
-                self.shared.store_committed(acts, started.elapsed());
-                Ok(())
-            }
-            Err(error) => {
-                let (full, reason) = (error.is_full(), chain(&error));
-                self.shared.store_failed(&reason);
-                Err(Failure { reason, full })
-            }
-        };
-        acknowledge.into_iter().for_each(|acknowledge| acknowledge(result.clone()));
     }
 }
 
