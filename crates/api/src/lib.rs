@@ -8,6 +8,7 @@ pub mod endpoint;
 pub mod endpoints;
 pub mod event;
 pub mod exchange;
+pub mod line;
 pub mod listed;
 pub mod listing;
 pub mod message;

@@ -13,6 +13,7 @@ use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use clap::{Args, ValueEnum};
+use dnsbroker_api::line::{Line, gather};
 use h2::client::SendRequest;
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Request, StatusCode, Uri};
@@ -104,15 +105,15 @@ impl Connector {
     pub async fn connect(&self) -> anyhow::Result<Connection> {
         let tcp =
             TcpStream::connect(self.address).await.with_context(|| format!("cannot connect to {}", self.address))?;
-        tcp.set_nodelay(true)?;
+        let (line, sending) = gather(tcp)?;
         let traffic = Arc::new(Traffic::default());
-        let counted = Counted { tcp, traffic: Arc::clone(&traffic) };
+        let counted = Counted { line, traffic: Arc::clone(&traffic) };
         let tls = TlsConnector::from(Arc::clone(&self.tls)).connect(self.name.clone(), counted);
-        let tls = tls.await.context("the TLS handshake failed")?;
+        let tls = sending.during(tls).await.context("the TLS handshake failed")?;
         ensure!(tls.get_ref().1.alpn_protocol() == Some(b"h2"), "the server does not speak HTTP/2");
         let resumed = tls.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed);
         let (send, driver) = h2::client::handshake(tls).await.context("HTTP/2 did not begin")?;
-        let driver = tokio::spawn(driver);
+        let driver = tokio::spawn(async move { sending.during(driver).await });
         Ok(Connection { sender: Sender { send, authority: self.authority.clone() }, driver, traffic, resumed })
     }
 }
@@ -205,14 +206,14 @@ struct Traffic {
 
 /// A TCP connection whose octets are counted.
 struct Counted {
-    tcp: TcpStream,
+    line: Line,
     traffic: Arc<Traffic>,
 }
 
 impl AsyncRead for Counted {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
-        let read = Pin::new(&mut self.tcp).poll_read(cx, buf);
+        let read = Pin::new(&mut self.line).poll_read(cx, buf);
         self.traffic.received.fetch_add((buf.filled().len() - before) as u64, Ordering::Relaxed);
         read
     }
@@ -229,7 +230,7 @@ impl Counted {
 
 impl AsyncWrite for Counted {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.tcp).poll_write(cx, data);
+        let written = Pin::new(&mut self.line).poll_write(cx, data);
         self.count(written)
     }
 
@@ -238,19 +239,19 @@ impl AsyncWrite for Counted {
         cx: &mut TaskContext<'_>,
         data: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.tcp).poll_write_vectored(cx, data);
+        let written = Pin::new(&mut self.line).poll_write_vectored(cx, data);
         self.count(written)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.tcp.is_write_vectored()
+        self.line.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_flush(cx)
+        Pin::new(&mut self.line).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_shutdown(cx)
+        Pin::new(&mut self.line).poll_shutdown(cx)
     }
 }

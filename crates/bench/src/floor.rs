@@ -92,6 +92,7 @@ impl Floor {
             .with_protocol_versions(&[&rustls::version::TLS13])?
             .with_client_cert_verifier(verifier.clear_root_hint_subjects().build()?)
             .with_single_cert(chain, key)?;
+        config.cert_decompressors = Vec::new();
         config.session_storage = ServerSessionMemoryCache::new(SESSIONS);
         config.send_tls13_tickets = 1;
         config.alpn_protocols = vec![b"h2".to_vec()];

@@ -138,6 +138,8 @@ fn mutual_config(material: &TlsMaterial, mutual: &Mutual<'_>) -> Result<ServerCo
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_client_cert_verifier(Arc::new(verifier))
         .with_single_cert(material.chain.clone(), material.key.clone_key())?;
+    // Ours goes out compressed, once and for all (RFC 8879); to open each client's would cost more than its octets.
+    config.cert_decompressors = Vec::new();
     // One ticket of 32 octets that names a session kept here: a stateless ticket would carry the client certificate.
     config.session_storage = ServerSessionMemoryCache::new(mutual.sessions);
     config.send_tls13_tickets = usize::from(mutual.service != Service::Api);

@@ -212,11 +212,12 @@ impl PublicKey {
         Fingerprint::of(&self.spki)
     }
 
-    /// The key identifier that our certificates carry (RFC 7093, section 2, method 1): 160 bits of the SHA-256 of
-    /// the key alone.
-    pub(crate) fn identifier(&self) -> [u8; 20] {
-        let mut identifier = [0; 20];
-        identifier.copy_from_slice(&Fingerprint::of(self.key_bits()).0[..20]);
+    /// The key identifier that our certificates carry: 64 bits of the SHA-256 of the key alone. RFC 5280, section
+    /// 4.2.1.2, leaves the method open; its second has 60 bits. Four of them are in each handshake, and with 160 bits each
+    /// (RFC 7093) what the broker sends first would not fit into one packet.
+    pub(crate) fn identifier(&self) -> [u8; 8] {
+        let mut identifier = [0; 8];
+        identifier.copy_from_slice(&Fingerprint::of(self.key_bits()).0[..8]);
         identifier
     }
 }

@@ -4,17 +4,20 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex as StdMutex, PoisonError};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use bytes::Bytes;
+use dnsbroker_api::line::{Line, Sending, gather};
 use http::header::ACCEPT;
 use http::{HeaderValue, Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::client::conn::http2::{Builder, SendRequest};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper::rt::Executor;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::client::Resumption;
 use rustls::{ClientConfig, HandshakeKind};
 use rustls_pki_types::ServerName;
@@ -347,38 +350,49 @@ impl Broker {
         let mut tls = ClientConfig::clone(tls);
         tls.resumption = Resumption::disabled();
         let listening = async {
-            let mut stream = self.shake_hands(&Arc::new(tls)).await.ok()?;
-            stream.read(&mut [0; 64]).await.err().map(|error| words(&error))
+            let (mut stream, sending) = self.shake_hands(&Arc::new(tls)).await.ok()?;
+            sending.during(stream.read(&mut [0; 64])).await.err().map(|error| words(&error))
         };
         tokio::time::timeout(VERDICT, listening).await.ok().flatten()
     }
 
-    async fn shake_hands(&self, tls: &Arc<ClientConfig>) -> Result<TlsStream<TcpStream>, Failure> {
+    async fn shake_hands(&self, tls: &Arc<ClientConfig>) -> Result<(TlsStream<Line>, Sending), Failure> {
         let no = |error: std::io::Error| Failure::Connect(words(&error));
         let addresses = self.known_addresses().await?;
         let stream = TcpStream::connect(&addresses[..]).await.map_err(no)?;
-        stream.set_nodelay(true).map_err(no)?;
+        let (line, sending) = gather(stream).map_err(no)?;
         let connector = tokio_rustls::TlsConnector::from(Arc::clone(tls));
-        connector.connect(self.place.name.clone(), stream).await.map_err(no)
+        let stream = sending.during(connector.connect(self.place.name.clone(), line)).await.map_err(no)?;
+        Ok((stream, sending))
     }
 
     async fn connect(&self, tls: &Arc<ClientConfig>) -> Result<Link, Failure> {
-        let stream = self.shake_hands(tls).await?;
+        let (stream, sending) = self.shake_hands(tls).await?;
         let connection = stream.get_ref().1;
         if connection.alpn_protocol() != Some(b"h2") {
             return Err(Failure::Connect("it does not speak HTTP/2".to_owned()));
         }
         let resumed = connection.handshake_kind() == Some(HandshakeKind::Resumed);
         self.counts.handshakes[usize::from(resumed)].fetch_add(1, Ordering::Relaxed);
-        let mut builder = Builder::new(TokioExecutor::new());
+        let mut builder = Builder::new(Driver(sending.clone()));
         builder.timer(TokioTimer::new()).keep_alive_interval(PING.0).keep_alive_timeout(PING.1);
         builder.keep_alive_while_idle(true).max_frame_size(None);
+        // The end of the handshake goes with the first request, which is handed over before this task waits.
+        sending.hold();
         let made = builder.handshake(TokioIo::new(stream)).await;
         let (sender, connection) = made.map_err(|error| Failure::Connect(http_words(&error)))?;
         let broker = self.place.uri.clone();
         let (tell, ended) = watch::channel(None);
         tokio::spawn(async move {
-            let words = connection.await.map_or_else(|error| http_words(&error), |()| String::new());
+            let mut connection = std::pin::pin!(connection);
+            let first = futures_util::poll!(connection.as_mut());
+            tokio::task::yield_now().await;
+            sending.release().await;
+            let ended = match first {
+                Poll::Ready(ended) => ended,
+                Poll::Pending => connection.await,
+            };
+            let words = ended.map_or_else(|error| http_words(&error), |()| String::new());
             tracing::debug!(%broker, words, "a connection to a broker ended");
             tell.send_replace(Some(words));
         });
@@ -399,6 +413,17 @@ impl Broker {
         let found =
             found.map_err(|reason| Failure::Connect(format!("{} has no address: {reason}", self.place.host)))?;
         Ok(found.into_iter().map(|address| (address, port).into()).collect())
+    }
+}
+
+/// Runs what hyper runs beside a connection, the driver that writes to it among others.
+#[derive(Clone)]
+struct Driver(Sending);
+
+impl<F: Future<Output: Send> + Send + 'static> Executor<F> for Driver {
+    fn execute(&self, future: F) {
+        let sending = self.0.clone();
+        tokio::spawn(async move { sending.during(future).await });
     }
 }
 

@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::task::{Context, Waker};
 use std::time::Duration;
 
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper::rt::Executor;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio_util::sync::CancellationToken;
 
 use super::Doh;
@@ -23,7 +25,7 @@ const PING_WITHIN: Duration = Duration::from_secs(20);
 
 /// Serves a connection to its end.
 pub(super) async fn serve(accepted: Accepted, doh: &Arc<Doh>, stop: &CancellationToken) {
-    let Accepted { stream, peer, place, client } = accepted;
+    let Accepted { stream, sending, peer, place, client } = accepted;
     let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
     let asking = Arc::new(Asking { doh: Arc::clone(doh), peer, place, last: AtomicI64::new(now()) });
     let service = Responder(Arc::clone(&asking));
@@ -32,20 +34,20 @@ pub(super) async fn serve(accepted: Accepted, doh: &Arc<Doh>, stop: &Cancellatio
         let connection = http2(&doh.limits).serve_connection(io, service);
         tokio::pin!(connection);
         tokio::select! {
-            ended = connection.as_mut() => ended,
+            ended = sending.during(connection.as_mut()) => ended,
             () = reason_to_end(&asking, stop) => {
                 connection.as_mut().graceful_shutdown();
-                tokio::time::timeout(LAST_WORDS, connection).await.unwrap_or(Ok(()))
+                tokio::time::timeout(LAST_WORDS, sending.during(connection)).await.unwrap_or(Ok(()))
             }
         }
     } else {
         let connection = http1(&doh.limits).serve_connection(io, service);
         tokio::pin!(connection);
         tokio::select! {
-            ended = connection.as_mut() => ended,
+            ended = sending.during(connection.as_mut()) => ended,
             () = reason_to_end(&asking, stop) => {
                 connection.as_mut().graceful_shutdown();
-                tokio::time::timeout(LAST_WORDS, connection).await.unwrap_or(Ok(()))
+                tokio::time::timeout(LAST_WORDS, sending.during(connection)).await.unwrap_or(Ok(()))
             }
         }
     };
@@ -54,8 +56,22 @@ pub(super) async fn serve(accepted: Accepted, doh: &Arc<Doh>, stop: &Cancellatio
     }
 }
 
-fn http2(limits: &Limits) -> hyper::server::conn::http2::Builder<TokioExecutor> {
-    let mut http = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+/// Runs what answers a request where the request was read, so that answers to all that one read brought leave in one packet.
+/// What has to wait, for the rest of a body perhaps, gets a task.
+#[derive(Clone)]
+struct AtOnce;
+
+impl<F: Future<Output: Send> + Send + 'static> Executor<F> for AtOnce {
+    fn execute(&self, future: F) {
+        let mut future = Box::pin(future);
+        if future.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
+            tokio::spawn(future);
+        }
+    }
+}
+
+fn http2(limits: &Limits) -> hyper::server::conn::http2::Builder<AtOnce> {
+    let mut http = hyper::server::conn::http2::Builder::new(AtOnce);
     http.timer(TokioTimer::new())
         .auto_date_header(false)
         .max_concurrent_streams(limits.streams)

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use dnsbroker_api::line::{Line, Sending, gather};
 use rustls::HandshakeKind;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -23,7 +24,8 @@ const PLAIN_HTTP: &[u8] = b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain
 
 /// A connection of a member.
 pub(super) struct Accepted {
-    pub(super) stream: TlsStream<TcpStream>,
+    pub(super) stream: TlsStream<Line>,
+    pub(super) sending: Sending,
     pub(super) peer: Peer,
     pub(super) place: Place,
     pub(super) client: SocketAddr,
@@ -59,10 +61,6 @@ pub(super) async fn accept(
     doh: &Doh,
     handshakes: &Semaphore,
 ) -> Option<Accepted> {
-    // An answer is one small packet: it shall not wait for more.
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%client, %error, "the connection is gone already");
-    }
     let acceptor = TlsAcceptor::from(doh.tls.load());
     let within = tokio::time::timeout(doh.limits.handshake(), async {
         if speaks_plain_http(&stream).await {
@@ -71,10 +69,12 @@ pub(super) async fn accept(
         }
         // The semaphore is never closed.
         let _turn = handshakes.acquire().await.ok();
-        acceptor.accept(stream).await.map_err(|error| explain(&error))
+        let (line, sending) = gather(stream).map_err(|error| explain(&error))?;
+        let stream = sending.during(acceptor.accept(line)).await.map_err(|error| explain(&error))?;
+        Ok((stream, sending))
     });
     let failure = match within.await {
-        Ok(Ok(stream)) => match admit(stream, client, doh) {
+        Ok(Ok((stream, sending))) => match admit(stream, sending, client, doh) {
             Ok(accepted) => return Some(accepted),
             Err(failure) => failure,
         },
@@ -90,7 +90,12 @@ pub(super) async fn accept(
 }
 
 /// Looks at the identity again: a resumed session has not come by the verifier.
-fn admit(stream: TlsStream<TcpStream>, client: SocketAddr, doh: &Doh) -> Result<Accepted, (Handshake, String)> {
+fn admit(
+    stream: TlsStream<Line>,
+    sending: Sending,
+    client: SocketAddr,
+    doh: &Doh,
+) -> Result<Accepted, (Handshake, String)> {
     let connection = stream.get_ref().1;
     let resumed = connection.handshake_kind() == Some(HandshakeKind::Resumed);
     let Some(certificate) = connection.peer_certificates().and_then(<[_]>::first) else {
@@ -105,7 +110,7 @@ fn admit(stream: TlsStream<TcpStream>, client: SocketAddr, doh: &Doh) -> Result<
     };
     doh.shared.metrics.handshake(if resumed { Handshake::Resumed } else { Handshake::Full });
     tracing::debug!(%client, member = %peer.member(), resumed, "DoH connection");
-    Ok(Accepted { stream, peer, place, client })
+    Ok(Accepted { stream, sending, peer, place, client })
 }
 
 /// Whether the first octet is that of an HTTP method; a TLS record begins with 22 (RFC 8446, section 5.1).

@@ -57,7 +57,7 @@ type Reply = Response<Full<Bytes>>;
 
 /// An answer that is there, or waits for a body.
 ///
-/// hyper moves the future of each request into a task of its own, so it is small: only what has to wait is on the heap.
+/// hyper moves it to the heap for each request, so it is small: what has to wait is apart.
 pub(super) enum Replying {
     Now(Option<Reply>),
     Later(Pin<Box<dyn Future<Output = Reply> + Send>>),
