@@ -16,6 +16,8 @@ pub const PATIENCE: Duration = Duration::from_millis(500);
 pub const PROBE: Duration = Duration::from_secs(45);
 /// An HTTP/2 connection on which nothing moves is tried with a PING after so long, and given up after so long again.
 pub const PING: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(5));
+/// A new connection's last words of the handshake wait so long for the first request, to go in one packet with it.
+pub const FIRST_REQUEST: Duration = Duration::from_millis(10);
 /// Time for a connection that broke to tell why.
 pub const LAST_WORDS: Duration = Duration::from_millis(50);
 /// Time for a broker that closes its connections to say why.

@@ -11,7 +11,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -38,13 +38,15 @@ struct Out {
     /// For the next write: who sent had no one to tell.
     failed: Option<io::Error>,
     held: bool,
+    /// Who wrote while all was held.
+    writer: Option<Waker>,
 }
 
 /// Divides a connection. Nagle's algorithm is switched off.
 pub fn gather(stream: TcpStream) -> io::Result<(Line, Sending)> {
     stream.set_nodelay(true)?;
     let (read, write) = stream.into_split();
-    let out = Arc::new(Mutex::new(Out { write, gathered: Vec::new(), failed: None, held: false }));
+    let out = Arc::new(Mutex::new(Out { write, gathered: Vec::new(), failed: None, held: false, writer: None }));
     Ok((Line { read, out: Arc::clone(&out) }, Sending(out)))
 }
 
@@ -68,19 +70,22 @@ impl Sending {
         lock(&self.0).held = true;
     }
 
-    /// Sends what has gathered, and from now on what gathers.
-    pub async fn release(&self) {
-        lock(&self.0).held = false;
-        std::future::poll_fn(|cx| {
-            self.send(cx);
-            Poll::Ready(())
-        })
-        .await;
+    /// Lets go. Who wrote is polled once more, so that what it has got to write by now is sent with the rest.
+    pub fn release(&self) {
+        let writer = {
+            let mut out = lock(&self.0);
+            out.held = false;
+            out.writer.take()
+        };
+        if let Some(writer) = writer {
+            writer.wake();
+        }
     }
 
     fn send(&self, cx: &mut Context<'_>) {
         let mut out = lock(&self.0);
         if out.held {
+            out.writer = Some(cx.waker().clone());
             return;
         }
         // Where the peer takes no more now, the task is woken when it does.
@@ -261,7 +266,7 @@ mod tests {
         let mut heard = [0; 16];
         let early = tokio::time::timeout(Duration::from_millis(50), far.read(&mut heard)).await;
         assert!(early.is_err(), "{early:?}");
-        sending.release().await;
+        sending.release();
         let count = far.read(&mut heard).await.expect("a packet");
         assert_eq!(&heard[..count], b"first");
         far.write_all(b"!").await.expect("sent");

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex as StdMutex, PoisonError};
 use std::task::Poll;
 use std::time::{Duration, Instant};
@@ -23,11 +23,11 @@ use rustls::{ClientConfig, HandshakeKind};
 use rustls_pki_types::ServerName;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{Mutex, Notify, watch};
 use tokio_rustls::client::TlsStream;
 
 use super::plain::Plain;
-use crate::limits::{BACKOFF, CONNECT, EXCHANGE, LAST_WORDS, MESSAGE, PATIENCE, PING, VERDICT};
+use crate::limits::{BACKOFF, CONNECT, EXCHANGE, FIRST_REQUEST, LAST_WORDS, MESSAGE, PATIENCE, PING, VERDICT};
 use crate::tls::{CUT_OFF, REFUSES, words};
 
 const MEDIA_TYPE: HeaderValue = HeaderValue::from_static("application/dns-message");
@@ -148,6 +148,8 @@ struct Link {
     sender: SendRequest<Empty<Bytes>>,
     /// Why it ended, once it has: a request only hears that it did.
     ended: watch::Receiver<Option<String>>,
+    /// The first request has been handed over.
+    begun: Arc<Notify>,
 }
 
 impl Link {
@@ -291,7 +293,7 @@ impl Broker {
             };
             // Connecting does not count: it tells nothing of the next exchange.
             let begun = Instant::now();
-            match self.request(&mut open.sender, query.clone()).await {
+            match self.request(&mut open, query.clone()).await {
                 Ok(answer) => {
                     self.note_rtt(begun.elapsed());
                     return Ok(answer);
@@ -310,12 +312,14 @@ impl Broker {
         if last.starts_with(REFUSES) { Err(Failure::Refused(last)) } else { Err(Failure::Connect(last)) }
     }
 
-    async fn request(&self, sender: &mut SendRequest<Empty<Bytes>>, query: Bytes) -> Result<Bytes, Attempt> {
+    async fn request(&self, link: &mut Link, query: Bytes) -> Result<Bytes, Attempt> {
         // GET is one frame and so one packet; POST would be two.
         let mut request = Request::new(Empty::new());
         *request.uri_mut() = self.place.target(&query).map_err(|error| Attempt::Broken(error.to_string()))?;
         request.headers_mut().insert(ACCEPT, MEDIA_TYPE);
-        let response = sender.send_request(request).await.map_err(|error| Attempt::Broken(http_words(&error)))?;
+        let response = link.sender.send_request(request);
+        link.begun.notify_one();
+        let response = response.await.map_err(|error| Attempt::Broken(http_words(&error)))?;
         let status = response.status();
         let retry_after = response.headers().get(http::header::RETRY_AFTER).and_then(|value| value.to_str().ok());
         let retry_after = retry_after.and_then(|text| text.parse().ok());
@@ -374,20 +378,23 @@ impl Broker {
         }
         let resumed = connection.handshake_kind() == Some(HandshakeKind::Resumed);
         self.counts.handshakes[usize::from(resumed)].fetch_add(1, Ordering::Relaxed);
-        let mut builder = Builder::new(Driver(sending.clone()));
+        let mut builder = Builder::new(Beside { sending: sending.clone(), driven: Arc::default() });
         builder.timer(TokioTimer::new()).keep_alive_interval(PING.0).keep_alive_timeout(PING.1);
         builder.keep_alive_while_idle(true).max_frame_size(None);
-        // The end of the handshake goes with the first request, which is handed over before this task waits.
+        // The end of the handshake goes with the first request.
         sending.hold();
         let made = builder.handshake(TokioIo::new(stream)).await;
         let (sender, connection) = made.map_err(|error| Failure::Connect(http_words(&error)))?;
         let broker = self.place.uri.clone();
         let (tell, ended) = watch::channel(None);
+        let begun = Arc::new(Notify::new());
+        let begins = Arc::clone(&begun);
         tokio::spawn(async move {
             let mut connection = std::pin::pin!(connection);
+            // Who asked may have given up.
+            let _ = tokio::time::timeout(FIRST_REQUEST, begins.notified()).await;
             let first = futures_util::poll!(connection.as_mut());
-            tokio::task::yield_now().await;
-            sending.release().await;
+            sending.release();
             let ended = match first {
                 Poll::Ready(ended) => ended,
                 Poll::Pending => connection.await,
@@ -396,7 +403,7 @@ impl Broker {
             tracing::debug!(%broker, words, "a connection to a broker ended");
             tell.send_replace(Some(words));
         });
-        Ok(Link { sender, ended })
+        Ok(Link { sender, ended, begun })
     }
 
     /// An IP in the URL, else what was given or told, else what the bootstrap finds.
@@ -416,14 +423,21 @@ impl Broker {
     }
 }
 
-/// Runs what hyper runs beside a connection, the driver that writes to it among others.
+/// Runs what hyper runs beside a connection: first the driver that reads and writes, then whatever a request needs.
 #[derive(Clone)]
-struct Driver(Sending);
+struct Beside {
+    sending: Sending,
+    driven: Arc<AtomicBool>,
+}
 
-impl<F: Future<Output: Send> + Send + 'static> Executor<F> for Driver {
+impl<F: Future<Output: Send> + Send + 'static> Executor<F> for Beside {
     fn execute(&self, future: F) {
-        let sending = self.0.clone();
-        tokio::spawn(async move { sending.during(future).await });
+        if self.driven.swap(true, Ordering::Relaxed) {
+            tokio::spawn(future);
+        } else {
+            let sending = self.sending.clone();
+            tokio::spawn(async move { sending.during(future).await });
+        }
     }
 }
 
