@@ -231,7 +231,7 @@ pub fn ca_id(certificate: &Path) -> anyhow::Result<String> {
         Command::new("openssl").args(["x509", "-noout", "-ext", "subjectKeyIdentifier", "-in"]).arg(certificate),
     )?;
     let line = shown.stdout.lines().nth(1).context("no key identifier")?;
-    Ok(line.trim().split(':').take(4).collect::<String>().to_ascii_lowercase())
+    Ok(line.trim().split(':').skip(4).collect::<String>().to_ascii_lowercase())
 }
 
 /// Writes the published list of a CA into a directory as `<id>.crl` and `<id>.crl.pem`, and tells its number and entries.

@@ -194,10 +194,10 @@ pub fn request_issuing(signer: &dyn Signer, federation: &DomainName) -> Result<V
     Ok(key.result(parameters.serialize_request(&key))?.der().to_vec())
 }
 
-/// The short name of a CA in URLs and lists: the first 8 hexadecimal digits of its key identifier. It stays when its
+/// The short name of a CA in URLs and lists: the last 8 hexadecimal digits of its key identifier. It stays when its
 /// certificate is renewed with the same key.
 pub fn ca_id(key: &PublicKey) -> String {
-    key.identifier()[..4].iter().map(|octet| format!("{octet:02x}")).collect()
+    key.identifier()[4..].iter().map(|octet| format!("{octet:02x}")).collect()
 }
 
 impl Root {

@@ -212,12 +212,14 @@ impl PublicKey {
         Fingerprint::of(&self.spki)
     }
 
-    /// The key identifier that our certificates carry: 64 bits of the SHA-256 of the key alone. RFC 5280, section
-    /// 4.2.1.2, leaves the method open; its second has 60 bits. Four of them are in each handshake, and with 160 bits each
-    /// (RFC 7093) what the broker sends first would not fit into one packet.
+    /// The key identifier that our certificates carry (RFC 5280, section 4.2.1.2, method 2): 0100 and the last 60 bits of the
+    /// SHA-1 of the key alone. It names a key and secures nothing. Four of them are in each handshake, and with 160 bits each
+    /// what the broker sends first would not fit into one packet.
     pub(crate) fn identifier(&self) -> [u8; 8] {
+        let hash = digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, self.key_bits());
         let mut identifier = [0; 8];
-        identifier.copy_from_slice(&Fingerprint::of(self.key_bits()).0[..8]);
+        identifier.copy_from_slice(&hash.as_ref()[12..]);
+        identifier[0] = 0x40 | (identifier[0] & 0x0f);
         identifier
     }
 }
