@@ -12,26 +12,11 @@ use anyhow::{Context, ensure};
 use dnsbroker_tests::rest::Rest;
 use dnsbroker_tests::roaming::{HomeServer, join_abroad, stanza};
 use dnsbroker_tests::standby::keep_ports;
+use dnsbroker_tests::tls::private_ca;
 use dnsbroker_tests::{Agent, Broker, Host, Options, eventually, output, peer};
 use serde_json::json;
 
 const DEVICE: &str = "0004a30b001c0530";
-
-/// A CA of a member's own, and a network server's certificate by it: ca.pem, server.pem, server.key.
-fn own_ca(into: &Path) -> anyhow::Result<()> {
-    std::fs::create_dir_all(into)?;
-    let run = |args: &[&str]| -> anyhow::Result<()> {
-        let ran = output(Command::new("openssl").args(args).current_dir(into))?;
-        ensure!(ran.ok, "openssl {args:?}: {}", ran.stderr);
-        Ok(())
-    };
-    let key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-noenc", "-batch"];
-    let ca = ["-subj", "/CN=Atlantic's own", "-addext", "basicConstraints=critical,CA:TRUE", "-days", "7"];
-    run(&[&["req", "-x509", "-keyout", "ca.key", "-out", "ca.pem"], &key[..], &ca[..]].concat())?;
-    let server = ["-subj", "/CN=lns", "-CA", "ca.pem", "-CAkey", "ca.key", "-days", "7"];
-    let names = ["-addext", "subjectAltName=DNS:60002d.netids.fed.example", "-addext", "basicConstraints=CA:FALSE"];
-    run(&[&["req", "-x509", "-keyout", "server.key", "-out", "server.pem"], &key[..], &server[..], &names[..]].concat())
-}
 
 /// The digest of a CA's public key, as a TLSA record has it (RFC 6698, section 2.1: CA, key, SHA-256).
 fn tlsa_of(ca: &Path) -> anyhow::Result<String> {
@@ -74,7 +59,7 @@ fn anchors_that_a_member_publishes_become_files_and_follow_it() -> anyhow::Resul
     let others = [own.join("first"), own.join("second")];
     let mut listeners = vec![listener];
     for ca in &others {
-        own_ca(ca)?;
+        private_ca(ca, "DNS:60002d.netids.fed.example")?;
         let text = std::fs::read_to_string(ca.join("ca.pem"))?;
         let published = atlantic.put("/api/v1/netids/60002d/anchors", &json!({ "pem": text }))?;
         ensure!(published.status == 200, "{published:?}");
