@@ -1,103 +1,27 @@
 //! A second broker follows the first: it answers the same, stops when it cannot know of revocations, and takes over.
 
 use std::io::Write;
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use dnsbroker_tests::{Broker, eventually, free_port, nibble_name, output, query, tls};
+use dnsbroker_tests::standby::{Kit, follows, keep_ports};
+use dnsbroker_tests::{Broker, eventually, nibble_name, output, query, tls};
 use serde_json::Value;
-use tempfile::TempDir;
 
 const DEVICE: &str = "0004a30b001c0530";
 const STANDBY: &str = "broker2.fed.example";
 
-/// Writes a port into the configuration, so that a restart keeps it.
-fn pin(broker: &Broker, section: &str, address: SocketAddr) -> anyhow::Result<()> {
-    let file = broker.path().join("dnsbroker.toml");
-    let text = std::fs::read_to_string(&file)?;
-    let (head, tail) = text.split_once(&format!("[{section}]\n")).context("no such section")?;
-    std::fs::write(&file, format!("{head}[{section}]\n{}", tail.replacen("127.0.0.1:0", &address.to_string(), 1)))?;
-    Ok(())
-}
-
-fn api(broker: &Broker) -> anyhow::Result<SocketAddr> {
-    broker.status()?.listeners.api.first().copied().context("no API listener")
-}
-
 /// A primary with two members, on an API port that it keeps.
 fn primary() -> anyhow::Result<Broker> {
     let mut broker = Broker::start()?;
-    pin(&broker, "api", api(&broker)?)?;
-    pin(&broker, "doh", broker.doh()?)?;
-    broker.restart()?;
+    keep_ports(&mut broker)?;
     broker.member("atlantic", "60002d", "192.0.2.45")?;
     broker.member("alpine", "600013", "198.51.100.19")?;
     broker.devices("atlantic", "60002d", &[DEVICE])?;
     Ok(broker)
-}
-
-/// What a standby is made from.
-struct Kit {
-    dir: TempDir,
-    credential: PathBuf,
-    backup: PathBuf,
-}
-
-fn kit(of: &Broker, id: &str, name: &str) -> anyhow::Result<Kit> {
-    let dir = tempfile::Builder::new().prefix("standby-").tempdir()?;
-    let port = free_port()?.to_string();
-    let standby = ["--standby", name, "--standby-address", "127.0.0.1", "--standby-port", &port];
-    of.json(&[&["replica", "add", id, "--all"], &standby[..]].concat())?;
-    let credential = of.replica_certificate(id)?;
-    let backup = dir.path().join("backup");
-    of.json(&["backup", &backup.to_string_lossy()])?;
-    Ok(Kit { dir, credential, backup })
-}
-
-impl Kit {
-    fn path(&self) -> PathBuf {
-        self.dir.path().join("b")
-    }
-
-    fn init(&self, of: &Broker, at: &Path, name: &str, more: &[&str]) -> anyhow::Result<Value> {
-        let address = api(of)?;
-        let url = format!("https://{}:{}", of.status()?.broker.to_string().trim_end_matches('.'), address.port());
-        let mut command = Command::new(Broker::program()?);
-        command.args([
-            "standby",
-            "init",
-            "--json",
-            "--name",
-            name,
-            "--primary",
-            &url,
-            "--connect",
-            &address.to_string(),
-        ]);
-        command.arg("--from").arg(&self.backup).arg("--dir").arg(at).arg("--credential").arg(&self.credential);
-        command.arg("--passphrase-file").arg(of.path().join("secrets/ca-passphrase"));
-        let made = output(command.args(["--address", "127.0.0.1"]).args(more))?;
-        ensure!(made.ok, "standby init failed: {}", made.stderr);
-        Ok(serde_json::from_str(&made.stdout)?)
-    }
-
-    /// A standby that is served.
-    fn start(&self, of: &Broker, more: &[&str]) -> anyhow::Result<Broker> {
-        self.init(of, &self.path(), STANDBY, &[&["--port-base", "0"], more].concat())?;
-        Broker::open(&self.path())
-    }
-}
-
-fn follows(standby: &Broker, primary: &Broker) -> anyhow::Result<()> {
-    eventually("the standby has what the primary has", || {
-        let (ours, theirs) = (standby.json(&["standby", "status"])?, primary.json(&["standby", "status"])?);
-        Ok(ours["act"] == theirs["act"] && ours["following"]["answers"] == true)
-    })
-    .with_context(|| standby.log())
 }
 
 /// Asks a broker over DoH on one connection.
@@ -123,7 +47,7 @@ impl Asker {
 fn it_answers_as_the_primary_does_and_changes_nothing_by_itself() -> anyhow::Result<()> {
     let primary = primary()?;
     let alpine = primary.certificate("alpine")?;
-    let kit = kit(&primary, "second", STANDBY)?;
+    let kit = Kit::new(&primary, "second", STANDBY)?;
     let standby = kit.start(&primary, &[])?;
     follows(&standby, &primary)?;
     let mut first = Asker::open(&primary, &alpine, &primary, "broker.fed.example")?;
@@ -150,7 +74,7 @@ fn it_answers_as_the_primary_does_and_changes_nothing_by_itself() -> anyhow::Res
     // Members are told of both.
     let config = tls::client(&primary, Some(tls::credential(&alpine)?), &["http/1.1"])?;
     for (broker, name) in [(&primary, "broker.fed.example"), (&standby, STANDBY)] {
-        let mut connection = tls::connect_as(api(broker)?, &config, name)?;
+        let mut connection = tls::connect_as(broker.api()?, &config, name)?;
         let (status, _, body) = tls::http1(&mut connection, "GET /api/v1/directory HTTP/1.1", b"")?;
         let directory: Value = serde_json::from_slice(&body)?;
         let names: Vec<&str> = directory["brokers"]
@@ -205,7 +129,7 @@ fn nobody_but_a_registered_standby_follows() -> anyhow::Result<()> {
         ("a replica that is no standby", Some(tls::credential(&mirror)?), 403),
     ] {
         let config = tls::client(&primary, credential, &["http/1.1"])?;
-        let mut connection = tls::connect(api(&primary)?, &config)?;
+        let mut connection = tls::connect(primary.api()?, &config)?;
         let (status, _, body) = tls::http1(&mut connection, path, b"")?;
         ensure!(status == expected, "{who}: {status} {}", String::from_utf8_lossy(&body));
     }
@@ -223,7 +147,7 @@ fn nobody_but_a_registered_standby_follows() -> anyhow::Result<()> {
 fn it_stops_answering_when_it_cannot_know_of_revocations_and_goes_on_when_it_can() -> anyhow::Result<()> {
     let mut primary = primary()?;
     let alpine = primary.certificate("alpine")?;
-    let kit = kit(&primary, "second", STANDBY)?;
+    let kit = Kit::new(&primary, "second", STANDBY)?;
     let standby = kit.start(&primary, &["--max-age", "4s"])?;
     follows(&standby, &primary)?;
     let mut asker = Asker::open(&primary, &alpine, &standby, STANDBY)?;
@@ -257,7 +181,7 @@ fn it_stops_answering_when_it_cannot_know_of_revocations_and_goes_on_when_it_can
 fn a_hundred_thousand_devices_come_as_a_copy_where_the_ring_does_not_reach_back() -> anyhow::Result<()> {
     let mut primary = primary()?;
     let alpine = primary.certificate("alpine")?;
-    let kit = kit(&primary, "second", STANDBY)?;
+    let kit = Kit::new(&primary, "second", STANDBY)?;
     let list = primary.path().join("many");
     let mut file = std::io::BufWriter::new(std::fs::File::create(&list)?);
     for low in 0..100_000_u64 {
@@ -289,7 +213,7 @@ fn a_hundred_thousand_devices_come_as_a_copy_where_the_ring_does_not_reach_back(
 fn killed_under_load_the_primary_is_succeeded_and_comes_back_as_a_standby() -> anyhow::Result<()> {
     let mut primary = primary()?;
     let alpine = primary.certificate("alpine")?;
-    let kit = kit(&primary, "second", STANDBY)?;
+    let kit = Kit::new(&primary, "second", STANDBY)?;
     let mut standby = kit.start(&primary, &[])?;
     follows(&standby, &primary)?;
     let mut asker = Asker::open(&primary, &alpine, &standby, STANDBY)?;
@@ -358,7 +282,6 @@ fn killed_under_load_the_primary_is_succeeded_and_comes_back_as_a_standby() -> a
     eventually("its certificate has both names", || {
         Ok(["broker.fed.example", STANDBY].iter().all(|name| Asker::open(&standby, &alpine, &standby, name).is_ok()))
     })?;
-    pin(&standby, "api", api(&standby)?)?;
     standby.restart()?;
     ensure!(standby.json(&["standby", "status"])?["role"] == "primary", "a restart has forgotten it");
 
@@ -378,8 +301,8 @@ fn killed_under_load_the_primary_is_succeeded_and_comes_back_as_a_standby() -> a
 
     // And becomes the standby of the new one.
     primary.stop()?;
-    let new = self::kit(&standby, "first", "broker.fed.example")?;
-    new.init(&standby, primary.path(), "broker.fed.example", &["--rejoin"])?;
+    let new = Kit::new(&standby, "first", "broker.fed.example")?;
+    new.init(&standby, primary.path(), &["--rejoin"])?;
     primary.serve()?;
     follows(&primary, &standby)?;
     ensure!(primary.json(&["status"])?["audit"] == standby.json(&["status"])?["audit"]);

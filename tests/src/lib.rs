@@ -4,10 +4,13 @@ mod agent;
 mod broker;
 mod browser;
 pub mod ca;
+pub mod liar;
 mod peers;
 mod postgres;
 pub mod rest;
+pub mod roaming;
 mod servers;
+pub mod standby;
 pub mod tls;
 
 pub use agent::{Agent, Host, Relay, http};

@@ -127,6 +127,24 @@ pub fn odd(broker: &Broker, odd: &Odd<'_>) -> anyhow::Result<Credential> {
     certificate(odd, &issuer)
 }
 
+/// A CA that is none of the federation's, and a server's certificate by it: ca.pem, server.pem, server.key. `names` is as
+/// OpenSSL takes it, `DNS:lns.example,IP:127.0.0.1`.
+pub fn private_ca(into: &Path, names: &str) -> anyhow::Result<()> {
+    std::fs::create_dir_all(into)?;
+    let run = |args: &[&str]| -> anyhow::Result<()> {
+        let ran = output(Command::new("openssl").args(args).current_dir(into))?;
+        ensure!(ran.ok, "openssl {args:?}: {}", ran.stderr);
+        Ok(())
+    };
+    let key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-noenc", "-batch", "-days", "7"];
+    let ca = ["-subj", "/CN=a CA of one's own", "-addext", "basicConstraints=critical,CA:TRUE"];
+    run(&[&["req", "-x509", "-keyout", "ca.key", "-out", "ca.pem"], &key[..], &ca[..]].concat())?;
+    let names = format!("subjectAltName={names}");
+    let server = ["-subj", "/CN=a server", "-CA", "ca.pem", "-CAkey", "ca.key", "-addext", &names];
+    let server = [&server[..], &["-addext", "basicConstraints=CA:FALSE"]].concat();
+    run(&[&["req", "-x509", "-keyout", "server.key", "-out", "server.pem"], &key[..], &server[..]].concat())
+}
+
 /// The same of a CA of nobody's.
 pub fn stranger(odd: &Odd<'_>) -> anyhow::Result<Credential> {
     let mut params = CertificateParams::default();

@@ -4,7 +4,6 @@
 //! fits behind each of them, and a hundred thousand take some megabytes.
 
 use std::net::IpAddr;
-use std::num::NonZeroU16;
 
 use dnsbroker_federation::{Namespace, NetId, Owner};
 use dnsbroker_zone::wire::message::{Message, Record};
@@ -19,7 +18,7 @@ pub const STALE: u16 = 3;
 const STALE_NXDOMAIN: u16 = 19;
 
 /// An answer.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Answer {
     records: Box<[u8]>,
     counts: [u16; 3],
@@ -29,47 +28,6 @@ pub struct Answer {
     pub error: Option<u16>,
     /// Seconds for which it may be kept.
     pub ttl: u32,
-}
-
-/// An answer at rest, in as few octets as it goes: a hundred thousand of them are kept.
-#[derive(Debug)]
-pub struct Packed {
-    records: Box<[u8]>,
-    /// Seconds for which it may be kept.
-    ttl: u32,
-    /// When it was packed, as the one who keeps it counts.
-    pub since: u32,
-    rcode: u16,
-    error: Option<NonZeroU16>,
-    counts: [u8; 3],
-}
-
-impl Packed {
-    /// None where an answer has more records than any that is worth keeping.
-    pub fn new(answer: Answer, since: u32) -> Option<Self> {
-        let Answer { records, counts, rcode, error, ttl } = answer;
-        let mut small = [0; 3];
-        for (small, count) in small.iter_mut().zip(counts) {
-            *small = u8::try_from(count).ok()?;
-        }
-        Some(Self { records, ttl, since, rcode: rcode.0, error: error.and_then(NonZeroU16::new), counts: small })
-    }
-
-    /// The answer.
-    pub fn answer(&self) -> Answer {
-        Answer {
-            records: self.records.clone(),
-            counts: self.counts.map(u16::from),
-            rcode: Rcode(self.rcode),
-            error: self.error.map(NonZeroU16::get),
-            ttl: self.ttl,
-        }
-    }
-
-    /// Octets it takes.
-    pub fn size(&self) -> usize {
-        self.records.len() + size_of::<Self>()
-    }
 }
 
 /// Why a response is no answer to what was asked.
@@ -97,7 +55,7 @@ impl Answer {
         let mut name = asked.name;
         let (mut counts, mut rcode, mut error) = ([0; 3], message.rcode(), None);
         let (mut ttl, mut negative, mut end) = (u32::MAX, None, response.len());
-        let mut final_type = false;
+        let (mut final_type, mut aliases) = (false, Vec::new());
         for record in message.records().map_err(|error| Unfit(error.0))? {
             let record = record.map_err(|error| Unfit(error.0))?;
             if record.rtype == RecordType::OPT {
@@ -121,7 +79,13 @@ impl Answer {
                         return Err(Unfit("a record is about a name that was not asked for"));
                     }
                     if record.rtype == RecordType::CNAME && asked.qtype != RecordType::CNAME {
-                        name = record.target().ok_or(Unfit("a CNAME cannot be read"))?;
+                        let target = record.target().ok_or(Unfit("a CNAME cannot be read"))?;
+                        aliases.push(std::mem::replace(&mut name, target));
+                        if aliases.iter().any(|alias| alias.as_slice() == name.as_slice()) {
+                            return Err(Unfit("its CNAMEs lead back to where they began"));
+                        }
+                    } else if !suits(record.rtype, asked.qtype) {
+                        return Err(Unfit("a record is of a type that was not asked for"));
                     } else {
                         final_type = true;
                     }
@@ -146,11 +110,17 @@ impl Answer {
         Ok(Self { records, counts, rcode, error, ttl })
     }
 
-    /// The same, to be kept for so many seconds.
+    /// The same, for so many seconds at most, whatever it says.
     #[must_use]
-    pub fn kept_for(mut self, ttl: u32) -> Self {
-        self.ttl = ttl;
+    pub fn for_at_most(mut self, seconds: u32) -> Self {
+        self.ttl = self.ttl.min(seconds);
+        set_ttls(&mut self.records, 0, self.counts, |ttl| ttl.min(seconds));
         self
+    }
+
+    /// Octets that its records take.
+    pub fn size(&self) -> usize {
+        self.records.len()
     }
 
     /// Whether it has what was asked for.
@@ -163,8 +133,7 @@ impl Answer {
     pub fn stale(mut self, ttl: u32) -> Self {
         self.error = Some(if self.rcode == Rcode::NXDOMAIN { STALE_NXDOMAIN } else { STALE });
         self.ttl = ttl;
-        let at = 0;
-        set_ttls(&mut self.records, at, self.counts, |_| ttl);
+        set_ttls(&mut self.records, 0, self.counts, |_| ttl);
         self
     }
 
@@ -300,6 +269,12 @@ impl Answer {
     }
 }
 
+/// Whether a record's type is what was asked for. Signatures come with what they sign (RFC 4035, section 3.2.1).
+fn suits(rtype: RecordType, asked: RecordType) -> bool {
+    const RRSIG: RecordType = RecordType(46);
+    rtype == asked || asked == RecordType::ANY || rtype == RRSIG
+}
+
 /// Sets the TTL of each record that stands from `at` on. What has been read once has records that can be walked.
 fn set_ttls(octets: &mut [u8], mut at: usize, counts: [u16; 3], new: impl Fn(u32) -> u32) {
     for _ in 0..counts.iter().map(|count| usize::from(*count)).sum() {
@@ -423,18 +398,6 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_at_rest_is_small_and_the_same_again() {
-        assert_eq!(size_of::<Packed>(), 32);
-        let (asked, whole) = good();
-        let answer = Answer::read(&asked, &whole, fed().wire()).expect("fits");
-        assert_eq!(Packed::new(answer.clone(), 7).expect("few records").answer(), answer);
-        let denied = Answer::empty(Rcode::NXDOMAIN, Some(PROHIBITED)).kept_for(9);
-        assert_eq!(Packed::new(denied.clone(), 7).expect("few records").answer(), denied);
-        let many = Answer { counts: [256, 0, 0], ..answer };
-        assert!(Packed::new(many, 7).is_none());
-    }
-
-    #[test]
     fn a_lie_is_told_from_an_answer() {
         let (asked, whole) = good();
         let unfit = |octets: &[u8]| Answer::read(&asked, octets, fed().wire()).expect_err("is refused").0;
@@ -453,10 +416,29 @@ mod tests {
         let soa = record(name("example").wire(), 6, 60, &[0; 22]);
         assert!(unfit(&response(&asked, 3, [0, 1, 0], &soa)).contains("somebody else"));
         assert!(!unfit(&whole[..whole.len() - 1]).is_empty(), "cut off");
+        let own = &asked[..asked.len() - 4];
+        let to_itself = record(&[0xc0, 12], 5, 60, own);
+        assert!(unfit(&response(&asked, 0, [1, 0, 0], &to_itself)).contains("lead back"));
+        let target = name("60002d.netids.fed.example");
+        let round = [record(&[0xc0, 12], 5, 60, target.wire()), record(target.wire(), 5, 60, own)].concat();
+        assert!(unfit(&response(&asked, 0, [2, 0, 0], &round)).contains("lead back"));
+        let text = record(&[0xc0, 12], 16, 60, b"\x02hi");
+        assert!(unfit(&response(&asked, 0, [1, 0, 0], &text)).contains("type"));
         // A CNAME that leads out is an answer, but names no home.
         let answer = Answer::read(&asked, &response(&asked, 0, [1, 0, 0], &cname), fed().wire()).expect("fits");
         let namespace = Namespace::new(fed(), name("broker.fed.example"), &ZoneLabels::default()).expect("valid");
         assert_eq!(answer.home(&asked, &namespace), None);
+    }
+
+    #[test]
+    fn no_record_lives_longer_than_it_may() {
+        let (asked, mut whole) = good();
+        let at = whole.len() - 10;
+        whole[at..at + 4].fill(0xff);
+        let answer = Answer::read(&asked, &whole, fed().wire()).expect("fits").for_at_most(55);
+        assert_eq!(answer.ttl, 55);
+        let oracle = Oracle::from_vec(&answer.write(&PLAIN, &asked, None, 5, usize::MAX)).expect("hickory reads it");
+        assert_eq!(oracle.answers.iter().map(|record| record.ttl).collect::<Vec<_>>(), [50, 50]);
     }
 
     #[test]

@@ -43,31 +43,33 @@ impl Call {
 }
 
 impl Federation {
-    /// Where the API is: as configured, as the directory says, and where we enrolled.
+    /// Where the API is: as configured, as the directory says, the primary first, and where we enrolled. That may be an old
+    /// primary, which takes changes, and loses them, until it has heard that it is none.
     fn api_places(&self) -> Vec<(String, Vec<IpAddr>)> {
         let mut places: Vec<(String, Vec<IpAddr>)> = Vec::new();
-        let mut add = |url: Option<String>, addresses: Vec<IpAddr>| {
-            if let Some(url) = url.map(|url| url.trim_end_matches('/').to_owned())
-                && !places.iter().any(|(known, _)| *known == url)
-            {
+        let mut add = |url: String, addresses: Vec<IpAddr>| {
+            let url = url.trim_end_matches('/').to_owned();
+            if !places.iter().any(|(known, _)| *known == url) {
                 places.push((url, addresses));
             }
         };
         for broker in self.configured() {
-            add(broker.api_url.clone(), broker.addresses.clone());
+            if let Some(url) = &broker.api_url {
+                add(url.clone(), broker.addresses.clone());
+            }
         }
         // A file that was damaged is as good as none: the others are tried.
         let enrolment = self.home.enrolment().ok().flatten();
-        if let Some(enrolment) = &enrolment
-            && !enrolment.addresses.is_empty()
-        {
-            add(Some(enrolment.api_url.clone()), enrolment.addresses.clone());
-        }
+        let enrolled =
+            |url: &str| enrolment.as_ref().filter(|enrolment| enrolment.api_url.trim_end_matches('/') == url);
         for broker in self.home.directory().ok().flatten().map_or_else(Vec::new, |directory| directory.brokers) {
-            add(broker.api_url, broker.addresses);
+            let Some(url) = broker.api_url else { continue };
+            // An address that was good enough for the token is good enough for the rest.
+            let known = enrolled(&url).map(|enrolment| enrolment.addresses.clone()).filter(|known| !known.is_empty());
+            add(url, known.unwrap_or(broker.addresses));
         }
-        if let Some(enrolment) = enrolment {
-            add(Some(enrolment.api_url), enrolment.addresses);
+        if let Some(enrolment) = &enrolment {
+            add(enrolment.api_url.clone(), enrolment.addresses.clone());
         }
         places
     }

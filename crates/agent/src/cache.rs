@@ -1,14 +1,15 @@
 //! Answers by question, bounded in number, in two generations: what is used moves to the young one; when that is full, the
 //! old one is forgotten as a whole. So nothing is ever scanned, and what stays is what was used of late.
 //!
-//! A question is kept as two keyed hashes of 64 bits: nobody who does not know the keys finds two that agree.
+//! A question is kept as two keyed hashes of 64 bits: nobody who does not know the keys finds two that agree. Answers point into
+//! their questions, so that all devices of a NetID have the same, octet for octet: it is kept once in each shard.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use crate::answer::{Answer, Packed};
+use crate::answer::Answer;
 
 /// Independent parts, so that threads seldom wait for each other.
 const SHARDS: usize = 16;
@@ -37,19 +38,55 @@ impl Hasher for AsIs {
     }
 }
 
-type Generation = HashMap<Key, Packed, BuildHasherDefault<AsIs>>;
+/// An answer at rest.
+struct Kept {
+    answer: Arc<Answer>,
+    /// Seconds from the beginning of the cache.
+    since: u32,
+}
+
+type Generation = HashMap<Key, Kept, BuildHasherDefault<AsIs>>;
 
 #[derive(Default)]
 struct Shard {
     young: Generation,
     old: Generation,
+    /// Each answer that is in one of them.
+    answers: HashSet<Arc<Answer>>,
+}
+
+impl Shard {
+    /// The same answer, if it is here already.
+    fn shared(&mut self, answer: Arc<Answer>) -> Arc<Answer> {
+        if let Some(known) = self.answers.get(&answer) {
+            return Arc::clone(known);
+        }
+        self.answers.insert(Arc::clone(&answer));
+        answer
+    }
+
+    fn insert(&mut self, key: Key, kept: Kept, bound: usize) {
+        if self.young.len() >= bound && !self.young.contains_key(&key) {
+            // The old table is used again, so that memory does not grow and shrink.
+            self.old.clear();
+            std::mem::swap(&mut self.young, &mut self.old);
+            self.forget_answers();
+        }
+        self.young.insert(key, kept);
+    }
+
+    /// Those that no question has any more. Answers that were replaced stay until a generation ends, or until there are twice as
+    /// many as questions.
+    fn forget_answers(&mut self) {
+        self.answers.retain(|answer| Arc::strong_count(answer) > 1);
+    }
 }
 
 /// What was found.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Found {
     /// The answer.
-    pub answer: Answer,
+    pub answer: Arc<Answer>,
     /// Seconds since it came.
     pub age: u32,
 }
@@ -68,6 +105,12 @@ impl Found {
     /// Seconds since its end.
     pub fn overdue(&self) -> u32 {
         self.age.saturating_sub(self.answer.ttl)
+    }
+}
+
+impl Kept {
+    fn found(&self, now: u32) -> Found {
+        Found { answer: Arc::clone(&self.answer), age: now.saturating_sub(self.since) }
     }
 }
 
@@ -108,20 +151,24 @@ impl Cache {
         let now = self.now();
         let mut shard = self.shard(key);
         if let Some(kept) = shard.young.get(&key) {
-            return Some(Found { answer: kept.answer(), age: now.saturating_sub(kept.since) });
+            return Some(kept.found(now));
         }
         let kept = shard.old.remove(&key)?;
-        let found = Found { answer: kept.answer(), age: now.saturating_sub(kept.since) };
-        self.insert(&mut shard, key, kept);
+        let found = kept.found(now);
+        shard.insert(key, kept, self.bound);
         Some(found)
     }
 
     /// Keeps an answer.
-    pub fn put(&self, key: Key, answer: Answer) {
-        let Some(kept) = Packed::new(answer, self.now()) else { return };
+    pub fn put(&self, key: Key, answer: Arc<Answer>) {
+        let since = self.now();
         let mut shard = self.shard(key);
         shard.old.remove(&key);
-        self.insert(&mut shard, key, kept);
+        if shard.answers.len() > 2 * (shard.young.len() + shard.old.len()) + 16 {
+            shard.forget_answers();
+        }
+        let answer = shard.shared(answer);
+        shard.insert(key, Kept { answer, since }, self.bound);
     }
 
     /// Forgets everything.
@@ -136,21 +183,12 @@ impl Cache {
         let (mut names, mut octets) = (0, 0);
         for shard in &self.shards {
             let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
-            for kept in shard.young.values().chain(shard.old.values()) {
-                names += 1;
-                octets += kept.size() + size_of::<Key>();
-            }
+            let here = shard.young.len() + shard.old.len();
+            names += here;
+            octets += here * size_of::<(Key, Kept)>();
+            octets += shard.answers.iter().map(|answer| answer.size() + size_of::<Answer>()).sum::<usize>();
         }
         (names, octets)
-    }
-
-    fn insert(&self, shard: &mut Shard, key: Key, kept: Packed) {
-        if shard.young.len() >= self.bound && !shard.young.contains_key(&key) {
-            // The old table is used again, so that memory does not grow and shrink.
-            shard.old.clear();
-            std::mem::swap(&mut shard.young, &mut shard.old);
-        }
-        shard.young.insert(key, kept);
     }
 
     fn shard(&self, key: Key) -> std::sync::MutexGuard<'_, Shard> {
@@ -169,8 +207,38 @@ mod tests {
 
     use super::*;
 
-    fn answer(ttl: u32) -> Answer {
-        Answer::empty(Rcode::NXDOMAIN, None).kept_for(ttl)
+    fn answer(ttl: u32) -> Arc<Answer> {
+        let mut answer = Answer::empty(Rcode::NXDOMAIN, None);
+        answer.ttl = ttl;
+        Arc::new(answer)
+    }
+
+    #[test]
+    fn a_question_and_its_place_take_thirty_two_octets() {
+        assert_eq!(size_of::<(Key, Kept)>(), 32);
+    }
+
+    #[test]
+    fn the_same_answer_is_kept_once_and_goes_with_the_last_question() {
+        let cache = Cache::new(3_200);
+        for number in 0..1_000_u32 {
+            cache.put(cache.key(0, &number.to_be_bytes(), 0), answer(60));
+        }
+        let kept = |cache: &Cache| -> usize {
+            cache.shards.iter().map(|shard| shard.lock().expect("a shard").answers.len()).sum()
+        };
+        assert_eq!(kept(&cache), SHARDS);
+        // As from an upstream, where each answer has a TTL of its own, and replaces the one before.
+        let key = cache.key(0, b"upstream", 0);
+        for ttl in 0..10_000 {
+            cache.put(key, answer(ttl));
+            assert_eq!(cache.get(key).expect("just put").answer.ttl, ttl);
+        }
+        assert!(kept(&cache) < 1_500, "{}", kept(&cache));
+        for number in 0..20_000_u32 {
+            cache.put(cache.key(1, &number.to_be_bytes(), 0), answer(70));
+        }
+        assert_eq!(kept(&cache), SHARDS, "those of the first thousand have gone with them");
     }
 
     #[test]
@@ -184,7 +252,7 @@ mod tests {
         }
         let (names, octets) = cache.size();
         assert!((800..=1_600).contains(&names), "{names}");
-        assert!(octets > names * 40);
+        assert!((names * 32..names * 40).contains(&octets), "{octets}");
         cache.clear();
         assert_eq!(cache.size(), (0, 0));
     }

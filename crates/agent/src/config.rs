@@ -58,6 +58,9 @@ pub struct FederationConfig {
     /// Brokers, where those that the federation's directory names are not wanted or not known.
     #[serde(default)]
     pub broker: Vec<BrokerConfig>,
+    /// Seconds between looks at what the federation tells its members: brokers, networks, anchors.
+    #[serde(default = "refresh")]
+    pub refresh: u64,
     /// Whether certificates are renewed.
     #[serde(default = "yes")]
     pub renew: bool,
@@ -70,6 +73,10 @@ pub struct FederationConfig {
     /// Where the devices of one's NetIDs come from.
     #[serde(default)]
     pub sync: Vec<SyncConfig>,
+}
+
+fn refresh() -> u64 {
+    300
 }
 
 fn yes() -> bool {
@@ -178,6 +185,12 @@ pub struct Ts002Config {
     pub certificate: Option<PathBuf>,
     /// Its key (PEM).
     pub key: Option<PathBuf>,
+    /// CAs of the certificates that network servers must show (PEM); none need show one where it is absent.
+    pub client_ca: Option<PathBuf>,
+    /// CAs that network servers verify the endpoint's certificate by (PEM): for their configuration.
+    pub ca: Option<PathBuf>,
+    /// Where network servers find the endpoint, if its certificate is of a name; the address it listens on otherwise.
+    pub url: Option<String>,
     /// Join Servers that get what is no HomeNSReq; the first one whose prefix fits.
     pub join_server: Vec<JoinServerConfig>,
 }
@@ -321,6 +334,16 @@ impl Config {
         if self.ts002.certificate.is_some() != self.ts002.key.is_some() {
             return wrong("ts002.certificate and ts002.key go together: give both or neither".to_owned());
         }
+        let tls = self.ts002.certificate.is_some();
+        if !tls && (self.ts002.client_ca.is_some() || self.ts002.ca.is_some()) {
+            return wrong(
+                "ts002.client_ca and ts002.ca are for TLS: give ts002.certificate and ts002.key too".to_owned(),
+            );
+        }
+        let scheme = if tls { "https://" } else { "http://" };
+        if let Some(url) = self.ts002.url.as_ref().filter(|url| !url.starts_with(scheme)) {
+            return wrong(format!("ts002.url is {url:?}, and the endpoint answers at {scheme}..."));
+        }
         if self.lns.server_certificate.is_some() != self.lns.server_key.is_some() {
             return wrong("lns.server_certificate and lns.server_key go together: give both or neither".to_owned());
         }
@@ -347,6 +370,9 @@ impl Config {
             }
         }
         for federation in &self.federation {
+            if !(1..=86_400).contains(&federation.refresh) {
+                return wrong("federation.refresh is 1 to 86400 seconds".to_owned());
+            }
             for broker in &federation.broker {
                 crate::upstream::doh::Place::parse(&broker.doh_url).map_err(ConfigError::Value)?;
             }
@@ -367,10 +393,10 @@ pub fn advice(config: &Config) -> Vec<String> {
     let open = |what: &str, address: &SocketAddr| {
         format!("{what} listens on {address}: whoever reaches it can ask as you; loopback is meant")
     };
-    let plain = config.ts002.certificate.is_none();
+    let anybody = config.ts002.client_ca.is_none();
     advice.extend(config.resolver.listen.iter().filter(|at| !at.ip().is_loopback()).map(|at| open("the resolver", at)));
-    let ts002 = config.ts002.listen.iter().filter(|at| plain && !at.ip().is_loopback());
-    advice.extend(ts002.map(|at| open("the TS002 endpoint, without TLS,", at)));
+    let ts002 = config.ts002.listen.iter().filter(|at| anybody && !at.ip().is_loopback());
+    advice.extend(ts002.map(|at| open("the TS002 endpoint, without client_ca,", at)));
     let metrics = config.metrics.iter().flat_map(|metrics| &metrics.listen);
     advice.extend(metrics.filter(|at| !at.ip().is_loopback()).map(|at| open("metrics", at)));
     advice
@@ -414,6 +440,9 @@ mod tests {
             ("[lookup]\ndeadline_ms = 5", "deadline_ms"),
             ("[lookup]\norder = \"random\"", "random"),
             ("[ts002]\nkey = \"k\"", "go together"),
+            ("[ts002]\nclient_ca = \"ca.pem\"", "for TLS"),
+            ("[ts002]\nurl = \"https://lns.example:17001\"", "http://"),
+            ("[[federation]]\ndir = \"f\"\nrefresh = 0", "refresh"),
             ("[[ts002.join_server]]\nurl = \"http://js\"\nprefix = \"01/8\"", "prefix"),
             ("[[federation]]\ndir = \"f\"\n[[federation.broker]]\ndoh_url = \"http://b.example/\"", "https"),
             ("[[federation]]\ndir = \"f\"\n[[federation.sync]]\nnetid = \"60002d\"\nsource = \"file\"", "path"),

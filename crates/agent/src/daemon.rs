@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
@@ -198,7 +199,9 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
     let mut agent = Agent::open(&config)?;
     let tls = match (&config.ts002.certificate, &config.ts002.key) {
         (Some(certificate), Some(key)) => {
-            let server = tls::server(&config.path(certificate), &config.path(key)).map_err(anyhow::Error::msg)?;
+            let clients = config.ts002.client_ca.as_ref().map(|path| config.path(path));
+            let server = tls::server(&config.path(certificate), &config.path(key), clients.as_deref());
+            let server = server.map_err(anyhow::Error::msg).context("the TS002 endpoint cannot have TLS")?;
             Some(TlsAcceptor::from(Arc::new(server)))
         }
         _ => None,
@@ -254,7 +257,8 @@ fn start_federations(
     let settings = config.federation.iter().zip(&agent.renewals);
     for (federation, (settings, counts)) in agent.federations().iter().zip(settings) {
         tasks.spawn(Arc::clone(federation).keep_warm(stop.clone()));
-        tasks.spawn(directory::follow(Arc::clone(federation), changed.clone(), stop.clone()));
+        let every = Duration::from_secs(settings.refresh);
+        tasks.spawn(directory::follow(Arc::clone(federation), every, changed.clone(), stop.clone()));
         let renewal = Renewal {
             federation: Arc::clone(federation),
             renew: settings.renew,

@@ -14,9 +14,7 @@ use crate::api::Call;
 use crate::files;
 use crate::upstream::federation::Federation;
 
-/// How often it is asked for.
-const EVERY: Duration = Duration::from_secs(300);
-/// How soon it is asked for again when it did not come.
+/// How soon it is asked for again when it did not come, at the latest.
 const AGAIN: Duration = Duration::from_secs(20);
 
 /// Fetches directory and bundle; tells whether something changed.
@@ -65,7 +63,12 @@ fn keep_anchors(dir: &Path, bundle: &Bundle) -> Result<bool, files::FileError> {
 }
 
 /// Keeps the directory fresh until told to stop; `changed` counts up when there is something new.
-pub async fn follow(federation: Arc<Federation>, changed: watch::Sender<u64>, stop: CancellationToken) {
+pub async fn follow(
+    federation: Arc<Federation>,
+    every: Duration,
+    changed: watch::Sender<u64>,
+    stop: CancellationToken,
+) {
     let mut complained = false;
     loop {
         let pause = match fetch(&federation).await {
@@ -75,7 +78,7 @@ pub async fn follow(federation: Arc<Federation>, changed: watch::Sender<u64>, st
                     tracing::info!(federation = federation.name(), "brokers, members or anchors have changed");
                     changed.send_modify(|count| *count += 1);
                 }
-                EVERY
+                every
             }
             Err(reason) => {
                 if !complained {
@@ -86,7 +89,7 @@ pub async fn follow(federation: Arc<Federation>, changed: watch::Sender<u64>, st
                     );
                 }
                 complained = true;
-                AGAIN
+                AGAIN.min(every)
             }
         };
         tokio::select! {

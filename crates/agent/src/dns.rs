@@ -175,7 +175,7 @@ impl Desk {
         };
         let (answer, age) = match self.decide(&query).await {
             Ok(resolved) => (resolved.answer, resolved.age),
-            Err(answer) => (answer, 0),
+            Err(answer) => (Arc::new(answer), 0),
         };
         self.count(answer.rcode);
         Some(answer.write(&query.header, query.question, query.edns, age, limit))
@@ -221,7 +221,7 @@ impl Desk {
                 if [RecordType::A, RecordType::CNAME, RecordType::ANY].contains(&query.qtype) =>
             {
                 let from = self.lookups.resolver().device_question(decisive.index, device);
-                Ok(Resolved { answer: resolved.answer.behind(&from, asked), ..resolved })
+                Ok(Resolved { answer: Arc::new(resolved.answer.behind(&from, asked)), ..resolved })
             }
             (Saying::Home { .. }, _) => Err(Answer::empty(Rcode::NOERROR, None)),
             (Saying::Prohibited, _) => Err(Answer::empty(Rcode::NXDOMAIN, Some(PROHIBITED))),

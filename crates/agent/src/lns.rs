@@ -13,7 +13,7 @@ use dnsbroker_federation::{NetId, Zone};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Config, LnsConfig};
+use crate::config::{Config, LnsConfig, Ts002Config};
 use crate::files;
 use crate::hook;
 use crate::upstream::federation::Federation;
@@ -26,7 +26,7 @@ const PORT: u16 = 8444;
 pub struct Ends {
     /// The TS002 endpoint's URL.
     pub join_server: Option<String>,
-    scheme: &'static str,
+    endpoint: Ts002Config,
     /// What the configuration says of the network server.
     pub config: LnsConfig,
     /// The directory that the configuration is in.
@@ -36,15 +36,17 @@ pub struct Ends {
 impl Ends {
     /// Of a configuration.
     pub fn of(config: &Config) -> Self {
-        let scheme = if config.ts002.certificate.is_some() { "https" } else { "http" };
-        let mut ends = Self { join_server: None, scheme, config: config.lns.clone(), dir: config.dir.clone() };
+        let endpoint = config.ts002.clone();
+        let mut ends = Self { join_server: None, endpoint, config: config.lns.clone(), dir: config.dir.clone() };
         ends.bound(&config.ts002.listen);
         ends
     }
 
     /// Takes the addresses that the endpoint listens on.
     pub fn bound(&mut self, addresses: &[SocketAddr]) {
-        self.join_server = addresses.first().map(|address| format!("{}://{address}", self.scheme));
+        let scheme = if self.endpoint.certificate.is_some() { "https" } else { "http" };
+        let url = |address: &SocketAddr| self.endpoint.url.clone().unwrap_or_else(|| format!("{scheme}://{address}"));
+        self.join_server = addresses.first().map(url);
     }
 }
 
@@ -60,7 +62,15 @@ pub fn chirpstack(ends: &Ends, federations: &[Arc<Federation>]) -> String {
             "# Whose is a device that joins? Catches all JoinEUIs, so no other Join Server may stand behind it.\n",
         );
         text.push_str("[[join_server.servers]]\n  join_eui_prefix=\"0000000000000000/0\"\n");
-        let _ = writeln!(text, "  server={}\n  async_interface=false\n", quoted(url));
+        let _ = writeln!(text, "  server={}\n  async_interface=false", quoted(url));
+        if let Some(ca) = &ends.endpoint.ca {
+            let _ = writeln!(text, "  ca_cert={}", quoted_path(&ends.dir.join(ca)));
+        }
+        if let (Some(_), Some(first)) = (&ends.endpoint.client_ca, federations.first()) {
+            let _ = writeln!(text, "  tls_cert={}", quoted_path(&first.home.file("client.pem")));
+            let _ = writeln!(text, "  tls_key={}", quoted_path(&first.home.file("client.key")));
+        }
+        text.push('\n');
     }
     if let (Some(bind), Some(first)) = (ends.config.bind, federations.first()) {
         let own = |path: &Option<PathBuf>, name: &str| {

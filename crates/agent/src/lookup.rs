@@ -10,7 +10,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use dnsbroker_federation::{DevEui, NetId};
-use dnsbroker_zone::wire::Rcode;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use serde::{Deserialize, Serialize};
@@ -221,9 +220,6 @@ impl Lookups {
                 Saying::Home { netid, addresses }
             }
             None if resolved.answer.error == Some(PROHIBITED) => Saying::Prohibited,
-            None if resolved.answer.rcode == Rcode::REFUSED => {
-                Saying::Failed(Failure::Refused("it answers REFUSED".to_owned()))
-            }
             None => Saying::Unknown,
         };
         said(saying, Some(resolved))
@@ -289,6 +285,14 @@ impl Outcome {
             steps: self.said.iter().map(step).collect(),
             milliseconds: self.took.as_secs_f64() * 1_000.0,
         };
+        for said in &self.said {
+            for broker in resolver.federations()[said.index].brokers().iter() {
+                if let Some(trouble) = broker.trouble() {
+                    let name = federation(said.index);
+                    explained.steps.push(format!("{name}: no answer of {}: {trouble}", broker.place.uri));
+                }
+            }
+        }
         if resolver.federations().is_empty() {
             explained.steps.push("no federation is configured".to_owned());
         }

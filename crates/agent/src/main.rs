@@ -6,6 +6,7 @@
 
 mod answer;
 mod api;
+mod broker_answer;
 mod cache;
 mod cli;
 mod clock;

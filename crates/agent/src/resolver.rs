@@ -48,14 +48,14 @@ impl Origin {
 #[derive(Debug, Clone)]
 pub struct Resolved {
     /// The answer.
-    pub answer: Answer,
+    pub answer: Arc<Answer>,
     /// Seconds since it came.
     pub age: u32,
     /// Where it is from.
     pub origin: Origin,
 }
 
-type Flight = watch::Receiver<Option<Result<Answer, Failure>>>;
+type Flight = watch::Receiver<Option<Result<Arc<Answer>, Failure>>>;
 
 /// What is counted.
 #[derive(Default)]
@@ -161,7 +161,7 @@ impl Resolver {
         let Ok(name) = name else { return };
         let address = question(name.wire(), RecordType::A);
         if let Some(own) = answer.of_target(asked, &address) {
-            self.keep(self.cache.key(index as u16, &address, 0), &own);
+            self.keep(self.cache.key(index as u16, &address, 0), &Arc::new(own));
         }
         let other = question(name.wire(), RecordType::AAAA);
         let key = self.cache.key(index as u16, &other, 0);
@@ -193,10 +193,12 @@ impl Resolver {
         let kept = self.cache.get(key);
         if let Some(found) = kept.as_ref().filter(|found| found.is_fresh()) {
             self.counts.hits.fetch_add(1, Ordering::Relaxed);
-            if self.config.prefetch && found.is_ending() && self.flight(key, &target, asked).is_some() {
+            if self.config.prefetch && found.is_ending() && !self.is_asked(key) {
+                // Nobody waits for it; what comes is in the cache.
+                let _ = self.flight(key, &target, asked);
                 self.counts.prefetched.fetch_add(1, Ordering::Relaxed);
             }
-            return Ok(Resolved { answer: found.answer.clone(), age: found.age, origin: Origin::Cache });
+            return Ok(Resolved { answer: Arc::clone(&found.answer), age: found.age, origin: Origin::Cache });
         }
         self.counts.misses.fetch_add(1, Ordering::Relaxed);
         let stale = kept.filter(|found| self.config.stale > 0 && found.overdue() < self.config.stale);
@@ -221,7 +223,12 @@ impl Resolver {
     fn instead(&self, stale: Option<Found>, failure: Failure) -> Result<Resolved, Failure> {
         let found = stale.ok_or(failure)?;
         self.counts.stale.fetch_add(1, Ordering::Relaxed);
-        Ok(Resolved { answer: found.answer.stale(STALE_TTL), age: 0, origin: Origin::Stale })
+        let answer = Arc::unwrap_or_clone(found.answer).stale(STALE_TTL);
+        Ok(Resolved { answer: Arc::new(answer), age: 0, origin: Origin::Stale })
+    }
+
+    fn is_asked(&self, key: Key) -> bool {
+        self.flights.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&key)
     }
 
     /// The exchange about a question that is under way, or a new one. It goes on when who began it goes away, so that the
@@ -245,6 +252,7 @@ impl Resolver {
                 Target::Federation(federation) => federation.ask(&asked).await,
                 Target::Upstream { plain, dnssec_ok } => plain.ask(&asked, *dnssec_ok).await.map_err(Failure::Connect),
             };
+            let result = result.map(|answer| Arc::new(resolver.bounded(answer)));
             if let Ok(answer) = &result {
                 resolver.keep(key, answer);
             }
@@ -253,11 +261,15 @@ impl Resolver {
         Some(flight)
     }
 
-    fn keep(&self, key: Key, answer: &Answer) {
+    /// Nobody may make us, or who asks us, keep an answer for longer than the configuration lets.
+    fn bounded(&self, answer: Answer) -> Answer {
         let most = if answer.is_positive() { self.config.max_ttl } else { self.config.max_negative_ttl };
-        let ttl = answer.ttl.min(most);
-        if ttl > 0 {
-            self.cache.put(key, answer.clone().kept_for(ttl));
+        answer.for_at_most(most)
+    }
+
+    fn keep(&self, key: Key, answer: &Arc<Answer>) {
+        if answer.ttl > 0 {
+            self.cache.put(key, Arc::clone(answer));
         }
     }
 }

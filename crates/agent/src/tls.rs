@@ -7,6 +7,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
+use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
@@ -83,11 +84,22 @@ pub fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, String> {
     PrivateKeyDer::from_pem_slice(&octets).map_err(|error| format!("{} holds no private key: {error}", path.display()))
 }
 
-/// For our own TS002 endpoint.
-pub fn server(certificate: &Path, key: &Path) -> Result<rustls::ServerConfig, String> {
+/// For our own TS002 endpoint; clients show a certificate of `client_ca`, if there is one.
+pub fn server(certificate: &Path, key: &Path, client_ca: Option<&Path>) -> Result<rustls::ServerConfig, String> {
     let chain = certificates(certificate).map_err(|error| dnsbroker_api::problem::chain(&error))?;
     let builder = rustls::ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
-    let builder = builder.map_err(|error| error.to_string())?.with_no_client_auth();
+    let builder = builder.map_err(|error| error.to_string())?;
+    let builder = match client_ca {
+        None => builder.with_no_client_auth(),
+        Some(path) => {
+            let mut roots = RootCertStore::empty();
+            for anchor in certificates(path).map_err(|error| dnsbroker_api::problem::chain(&error))? {
+                roots.add(anchor).map_err(|error| format!("{}: {error}", path.display()))?;
+            }
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider()).build();
+            builder.with_client_cert_verifier(verifier.map_err(|error| format!("{}: {error}", path.display()))?)
+        }
+    };
     let mut config = builder.with_single_cert(chain, private_key(key)?).map_err(|error| error.to_string())?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)

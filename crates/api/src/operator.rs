@@ -64,7 +64,7 @@ pub struct BrokerAddress {
     pub name: DomainName,
     /// Where it answers DNS over HTTPS.
     pub doh_url: String,
-    /// Where its API is; none for one that takes no changes.
+    /// Where its API is. A standby's answers questions, and takes changes once it is the primary.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_url: Option<String>,
     /// Its addresses, so that nobody need ask DNS for them; may be empty.

@@ -19,6 +19,9 @@ pub struct StandbyAt {
     pub addresses: Vec<IpAddr>,
     /// Its port of DNS over HTTPS.
     pub port: u16,
+    /// Its port of the API, where members call once it has taken the primary's place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api_port: Option<u16>,
 }
 
 /// Of `GET /api/v1/replication`.

@@ -263,6 +263,9 @@ pub struct StandbyAt {
     pub addresses: Vec<IpAddr>,
     /// Its port of DNS over HTTPS.
     pub port: u16,
+    /// Its port of the API; not known of standbys that were registered before it was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api_port: Option<u16>,
 }
 
 /// The broker that takes changes.

@@ -178,8 +178,12 @@ impl Pair {
             _ => {
                 let id: dnsbroker_ca::ReplicaId = format!("r{}", self.random.u8(..2)).parse().expect("an id");
                 if self.random.bool() {
-                    let standby =
-                        Some(StandbyAt { name: "b2.fed.example".parse().expect("a name"), addresses: vec![], port: 7 });
+                    let standby = Some(StandbyAt {
+                        name: "b2.fed.example".parse().expect("a name"),
+                        addresses: vec![],
+                        port: 7,
+                        api_port: None,
+                    });
                     self.act(SetReplica {
                         id,
                         holder: None,

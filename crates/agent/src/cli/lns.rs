@@ -1,6 +1,6 @@
 //! `lns-config`: what a network server needs to roam with all members.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -13,9 +13,6 @@ use super::Context;
 use crate::daemon::Agent;
 use crate::{directory, hook, lns};
 
-/// How often members are looked at with --watch.
-const LOOK: Duration = Duration::from_secs(30);
-
 #[derive(Subcommand)]
 pub(super) enum LnsCommand {
     /// ChirpStack v4: [roaming] with a server for each member, [[join_server.servers]], [backend_interfaces]
@@ -27,6 +24,10 @@ pub(super) struct Chirpstack {
     /// Write this file, and again whenever members change; its hook is `[lns] hook`
     #[arg(long, value_name = "FILE")]
     watch: Option<PathBuf>,
+    /// Seconds between looks at the members with --watch
+    #[arg(long, value_name = "SECONDS", requires = "watch", default_value_t = 30,
+        value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    interval: u64,
 }
 
 #[derive(Serialize)]
@@ -36,13 +37,13 @@ struct Stanzas {
 
 impl LnsCommand {
     pub(super) async fn run(self, context: &Context) -> anyhow::Result<bool> {
-        let Self::Chirpstack(Chirpstack { watch }) = self;
+        let Self::Chirpstack(Chirpstack { watch, interval }) = self;
         match watch {
             None => {
                 let text = stanzas(context).await?;
                 context.output.print(&Stanzas { chirpstack: text }, |stanzas| stanzas.chirpstack.clone());
             }
-            Some(file) => follow(context, file).await?,
+            Some(file) => follow(context, file, Duration::from_secs(interval)).await?,
         }
         Ok(true)
     }
@@ -64,17 +65,24 @@ async fn stanzas(context: &Context) -> anyhow::Result<String> {
     }
 }
 
-/// Until it is stopped.
-async fn follow(context: &Context, file: PathBuf) -> anyhow::Result<()> {
+/// Until it is stopped. What fails is told, and tried again: a network server goes on with what it has.
+async fn follow(context: &Context, file: PathBuf, interval: Duration) -> anyhow::Result<()> {
     loop {
-        let text = stanzas(context).await?;
-        if lns::write(&file, &text).with_context(|| format!("cannot write {}", file.display()))? {
-            context.output.note(&format!("{} was written", file.display()));
-            hook::run(&context.config.lns.hook, "lns-config", "", &context.config.dir).await;
+        if let Err(error) = write(context, &file).await {
+            context.output.note(&format!("error: {error:#}"));
         }
         tokio::select! {
             _ = tokio::signal::ctrl_c() => return Ok(()),
-            () = tokio::time::sleep(LOOK) => {}
+            () = tokio::time::sleep(interval) => {}
         }
     }
+}
+
+async fn write(context: &Context, file: &Path) -> anyhow::Result<()> {
+    let text = stanzas(context).await?;
+    if lns::write(file, &text).with_context(|| format!("cannot write {}", file.display()))? {
+        context.output.note(&format!("{} was written", file.display()));
+        hook::run(&context.config.lns.hook, "lns-config", "", &context.config.dir).await;
+    }
+    Ok(())
 }

@@ -2,7 +2,7 @@
 //!
 //! The broker is told the whole list first. From then on the list that it has acknowledged is remembered, and a small
 //! difference is sent as one. What would take away more than half goes as a whole list again, so that the broker's shrink
-//! guard sees it. A source that fails changes nothing.
+//! guard sees it; and so does everything when another broker has become the primary. A source that fails changes nothing.
 
 use std::cmp::Ordering;
 use std::path::PathBuf;
@@ -90,8 +90,16 @@ pub struct Sync {
     config: SyncConfig,
     dir: PathBuf,
     status: Mutex<Status>,
-    /// The list that the broker has acknowledged, and when it was sent as a whole.
-    acknowledged: tokio::sync::Mutex<Option<(Vec<DevEui>, Instant)>>,
+    acknowledged: tokio::sync::Mutex<Option<Acknowledged>>,
+}
+
+/// The list that the broker has acknowledged.
+struct Acknowledged {
+    devices: Vec<DevEui>,
+    /// When it was sent as a whole.
+    since: Instant,
+    /// The broker that was the primary then. Another one may not have heard of all that it acknowledged.
+    primary: Option<String>,
 }
 
 /// What is to be sent.
@@ -144,9 +152,11 @@ impl Sync {
         result.map(|()| self.status())
     }
 
-    async fn attempt(&self, options: Options, acknowledged: &mut Option<(Vec<DevEui>, Instant)>) -> Result<(), String> {
+    async fn attempt(&self, options: Options, acknowledged: &mut Option<Acknowledged>) -> Result<(), String> {
         let listing = source::list(&self.config, &self.dir).await?;
-        let before = acknowledged.as_ref().filter(|_| options == Options::default());
+        let primary = self.federation.primary();
+        let same = |before: &Acknowledged| before.primary.is_none() || before.primary == primary;
+        let before = acknowledged.as_ref().filter(|before| options == Options::default() && same(before));
         let plan = plan(before, &listing.devices, self.config.full_interval);
         self.note_listing(&listing, plan != Plan::Nothing);
         let (report, sent) = match plan {
@@ -168,10 +178,10 @@ impl Sync {
         };
         if !options.dry_run {
             let since = match (sent, &acknowledged) {
-                ("delta", Some((_, since))) => *since,
+                ("delta", Some(before)) => before.since,
                 _ => Instant::now(),
             };
-            *acknowledged = Some((listing.devices, since));
+            *acknowledged = Some(Acknowledged { devices: listing.devices, since, primary });
         }
         self.note_report(report, sent, options);
         Ok(())
@@ -320,8 +330,8 @@ impl Sync {
 }
 
 /// What is to be sent, by what the broker has acknowledged and what the source has now. Both are sorted.
-fn plan(before: Option<&(Vec<DevEui>, Instant)>, after: &[DevEui], full_interval: u64) -> Plan {
-    let Some((before, since)) = before else { return Plan::Full };
+fn plan(before: Option<&Acknowledged>, after: &[DevEui], full_interval: u64) -> Plan {
+    let Some(Acknowledged { devices: before, since, .. }) = before else { return Plan::Full };
     if since.elapsed() >= Duration::from_secs(full_interval) {
         return Plan::Full;
     }
@@ -371,14 +381,14 @@ mod tests {
     #[test]
     fn the_first_list_is_whole_and_then_differences_follow() {
         let many: Vec<u64> = (1..=100).collect();
-        let before = (devices(&many), Instant::now());
-        assert_eq!(plan(None, &before.0, 60), Plan::Full);
-        assert_eq!(plan(Some(&before), &before.0, 60), Plan::Nothing);
+        let before = Acknowledged { devices: devices(&many), since: Instant::now(), primary: None };
+        assert_eq!(plan(None, &before.devices, 60), Plan::Full);
+        assert_eq!(plan(Some(&before), &before.devices, 60), Plan::Nothing);
         let Plan::Delta(changes) = plan(Some(&before), &devices(&many[1..]), 60) else { panic!("a difference") };
         assert_eq!((changes.add.len(), changes.remove), (0, devices(&[1])));
         assert_eq!(plan(Some(&before), &devices(&many[..40]), 60), Plan::Full, "the shrink guard is to see it");
         assert_eq!(plan(Some(&before), &[], 60), Plan::Full);
-        assert_eq!(plan(Some(&before), &before.0, 0), Plan::Full, "now and then");
+        assert_eq!(plan(Some(&before), &before.devices, 0), Plan::Full, "now and then");
     }
 
     proptest! {

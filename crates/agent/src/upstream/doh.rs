@@ -12,7 +12,7 @@ use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use dnsbroker_api::line::{Line, Sending, gather};
-use http::header::ACCEPT;
+use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderValue, Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::client::conn::http2::{Builder, SendRequest};
@@ -80,9 +80,9 @@ pub enum Failure {
     /// An answer to something else, or about names of others.
     #[error("its answer is a lie: {0}")]
     Lie(&'static str),
-    /// SERVFAIL.
-    #[error("it answers SERVFAIL")]
-    ServerFailed,
+    /// SERVFAIL, or another response code that is no answer.
+    #[error("it answers {0}")]
+    NoAnswer(&'static str),
     /// No answer in time.
     #[error("no answer in time")]
     TimedOut,
@@ -103,7 +103,7 @@ impl Failure {
             Self::Busy(_) => "busy",
             Self::Http(_) => "http",
             Self::Lie(_) => "lie",
-            Self::ServerFailed => "servfail",
+            Self::NoAnswer(_) => "rcode",
             Self::TimedOut => "timeout",
             Self::Backoff(_) => "backoff",
             Self::Identity(_) => "identity",
@@ -112,7 +112,7 @@ impl Failure {
 
     /// All labels.
     pub const LABELS: [&'static str; 9] =
-        ["connect", "refused", "busy", "http", "lie", "servfail", "timeout", "backoff", "identity"];
+        ["connect", "refused", "busy", "http", "lie", "rcode", "timeout", "backoff", "identity"];
 }
 
 /// What is counted of a broker.
@@ -323,10 +323,12 @@ impl Broker {
         let status = response.status();
         let retry_after = response.headers().get(http::header::RETRY_AFTER).and_then(|value| value.to_str().ok());
         let retry_after = retry_after.and_then(|text| text.parse().ok());
+        let is_dns = response.headers().get(CONTENT_TYPE) == Some(&MEDIA_TYPE);
         let body = Limited::new(response.into_body(), MESSAGE).collect().await;
         let body = body.map_err(|error| Attempt::Broken(error.to_string()))?.to_bytes();
         match status {
-            StatusCode::OK => Ok(body),
+            StatusCode::OK if is_dns => Ok(body),
+            StatusCode::OK => Err(Attempt::Failed(Failure::Lie("it is not of the type application/dns-message"))),
             StatusCode::FORBIDDEN => {
                 let words: String = String::from_utf8_lossy(&body).trim().chars().take(200).collect();
                 Err(Attempt::Failed(Failure::Refused(words)))

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::doh::{Broker, Failure, Place};
 use super::plain::Plain;
 use crate::answer::{Answer, query, question};
+use crate::broker_answer;
 use crate::clock::now;
 use crate::config::{BrokerConfig, zone_label};
 use crate::identity::{Home, Identity, IdentityError};
@@ -98,6 +99,13 @@ impl Federation {
     /// Who we are in it.
     pub fn identity(&self) -> Option<Arc<Identity>> {
         self.identity.load_full()
+    }
+
+    /// The broker that takes changes, as the directory said last.
+    pub fn primary(&self) -> Option<String> {
+        // A directory that was damaged names none until it comes anew.
+        let directory = self.home.directory().ok().flatten()?;
+        directory.brokers.first().map(|broker| broker.name.to_string())
     }
 
     /// Brokers that the configuration names.
@@ -221,11 +229,15 @@ impl Federation {
     }
 
     fn read(&self, asked: &[u8], octets: &[u8]) -> Result<Answer, Failure> {
-        let namespace = self.namespace.load();
-        let answer = Answer::read(asked, octets, namespace.apex(Zone::Public).wire());
-        match answer.map_err(|unfit| Failure::Lie(unfit.0))? {
-            answer if answer.rcode == Rcode::SERVFAIL => Err(Failure::ServerFailed),
-            answer => Ok(answer),
+        let answer = broker_answer::read(asked, octets, &self.namespace.load());
+        let answer = answer.map_err(|unfit| Failure::Lie(unfit.0))?;
+        // What is no type of data (RFC 6895, section 3.1) is refused by every broker.
+        let no_data =
+            asked.last_chunk::<4>().is_some_and(|[high, low, ..]| *high == 0 && matches!(low, 41 | 128..=254));
+        match answer.rcode {
+            Rcode::NOERROR | Rcode::NXDOMAIN => Ok(answer),
+            rcode if no_data && rcode != Rcode::SERVFAIL => Ok(answer),
+            rcode => Err(Failure::NoAnswer(rcode.mnemonic())),
         }
     }
 

@@ -139,7 +139,12 @@ pub async fn set_replica(
     let Json(SetReplica { holder, only, names, notify, notify_key, clear_text, standby }) = body?;
     let names: NameForm = word("names", &names)?;
     let object = Object::Replica(id.clone());
-    let standby = standby.map(|at| record::StandbyAt { name: at.name, addresses: at.addresses, port: at.port });
+    let standby = standby.map(|StandbyAt { name, addresses, port, api_port }| record::StandbyAt {
+        name,
+        addresses,
+        port,
+        api_port,
+    });
     let set = act::SetReplica { id, holder, only, names, notify, notify_key, clear_text, standby };
     let replica = call.change(&app, object.clone(), set).await?;
     app.announcer.reconcile();
@@ -168,6 +173,7 @@ fn shown_replica(replica: &record::Replica) -> Replica {
                 name: at.name.clone(),
                 addresses: at.addresses.clone(),
                 port: at.port,
+                api_port: at.api_port,
             }),
         },
         since: Timestamp(replica.since),

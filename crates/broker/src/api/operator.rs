@@ -86,7 +86,7 @@ fn brokers(app: &App, view: &View) -> Vec<BrokerAddress> {
     let standbys = standbys.filter(|at| at.name != name).map(|at| BrokerAddress {
         name: at.name.clone(),
         doh_url: https_url(&at.name, at.port) + DOH_PATH,
-        api_url: None,
+        api_url: at.api_port.map(|port| https_url(&at.name, port)),
         addresses: at.addresses.clone(),
     });
     let api_url = Some(api_url).filter(|url| !url.is_empty());

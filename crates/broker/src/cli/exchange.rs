@@ -177,6 +177,9 @@ pub(super) struct AddReplica {
     /// The standby's port of DNS over HTTPS
     #[arg(long, value_name = "PORT", requires = "standby", default_value_t = 443)]
     standby_port: u16,
+    /// The standby's port of the API, where members call once it has taken the primary's place
+    #[arg(long, value_name = "PORT", requires = "standby", default_value_t = 8443)]
+    standby_api_port: u16,
 }
 
 #[derive(Args)]
@@ -210,9 +213,15 @@ impl ReplicaCommand {
                 standby,
                 standby_address,
                 standby_port,
+                standby_api_port,
             }) => {
                 let names = names.text().to_owned();
-                let standby = standby.map(|name| StandbyAt { name, addresses: standby_address, port: standby_port });
+                let standby = standby.map(|name| StandbyAt {
+                    name,
+                    addresses: standby_address,
+                    port: standby_port,
+                    api_port: Some(standby_api_port),
+                });
                 let only = extent.only;
                 let body =
                     SetReplica { holder, only, names, notify, notify_key, clear_text: allow_clear_text, standby };
