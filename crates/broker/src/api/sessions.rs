@@ -1,6 +1,7 @@
 //! Sessions, administrators and API tokens.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use axum::Extension;
 use axum::extract::rejection::{JsonRejection, QueryRejection};
@@ -12,7 +13,7 @@ use dnsbroker_api::account::{
     Administrator, ApiToken, ChangeAdministrator, Login, NewAdministrator, NewApiToken, NewPassword, OpenSession,
     Session, TotpCode, TotpSecret, TotpShown,
 };
-use dnsbroker_api::listed::{ListAdministrators, ListApiTokens};
+use dnsbroker_api::listed::{ListAdministrators, ListApiTokens, SortAdministrators, SortApiTokens};
 use dnsbroker_api::message::Page;
 use dnsbroker_ca::TokenSecret;
 use dnsbroker_store::record::{self, Scope, TokenOwner};
@@ -21,7 +22,7 @@ use zeroize::Zeroizing;
 
 use super::call::{Call, tagged};
 use super::caller::Role;
-use super::paging::page;
+use super::paging::{Value, page};
 use super::{ApiError, At, Who};
 use crate::account::password::{self, PasswordError};
 use crate::account::session::{Opened, Seen, clear_cookie, csrf_of, set_cookie};
@@ -189,7 +190,7 @@ pub async fn end(
 }
 
 /// The administrator of this session, and its cookie.
-fn own_session(app: &App, who: &Who) -> Result<(std::sync::Arc<record::Administrator>, String), ApiError> {
+fn own_session(app: &App, who: &Who) -> Result<(Arc<record::Administrator>, String), ApiError> {
     let over = || ApiError::new(StatusCode::UNAUTHORIZED, "session-over", "the session is over: log in again");
     let (Actor::Administrator(name), Some(cookie)) = (&who.actor, &who.session) else { return Err(over()) };
     let known = app.view().accounts.administrators.get(name).cloned().ok_or_else(over)?;
@@ -258,7 +259,15 @@ pub async fn administrators(
     let wanted = query.role.as_deref().map(role).transpose()?;
     let view = app.view();
     let known = view.accounts.administrators.values().filter(|known| wanted.is_none_or(|role| known.role == role));
-    Ok(Json(page(known.map(|known| (known.name.clone(), shown_administrator(known))).collect(), &query.paging())?))
+    let paging = query.paging();
+    let place = |known: &&Arc<record::Administrator>| {
+        let name = Value::from(known.name.as_str());
+        match paging.sort {
+            SortAdministrators::Name => (name, Value::Absent),
+            SortAdministrators::Created => (known.created.into(), name),
+        }
+    };
+    Ok(Json(page(known, &paging, place, |known| shown_administrator(known))?))
 }
 
 fn shown_administrator(known: &record::Administrator) -> Administrator {
@@ -344,9 +353,17 @@ pub async fn api_tokens(
         };
         who.may_see(member) && query.owner.as_ref().is_none_or(|owner| token.owner.to_string() == *owner)
     };
-    let tokens = view.accounts.api_tokens.values().filter(|token| wanted(token));
-    let items = tokens.map(|token| (format!("{:020}-{}", token.created, token.id()), shown_token(token))).collect();
-    Ok(Json(page(items, &query.paging())?))
+    let (tokens, paging) = (view.accounts.api_tokens.values().filter(|token| wanted(token)), query.paging());
+    let place = |token: &&Arc<record::ApiToken>| {
+        let by = match paging.sort {
+            SortApiTokens::Created => token.created.into(),
+            SortApiTokens::Expires => token.expires.into(),
+            SortApiTokens::Name => token.name.to_lowercase().into(),
+            SortApiTokens::Owner => token.owner.to_string().into(),
+        };
+        (by, token.id().into())
+    };
+    Ok(Json(page(tokens, &paging, place, |token| shown_token(token))?))
 }
 
 fn shown_token(token: &record::ApiToken) -> ApiToken {
