@@ -9,6 +9,7 @@ mod peers;
 mod postgres;
 pub mod rest;
 mod servers;
+pub mod standby;
 pub mod tls;
 
 pub use agent::{Agent, Host, Relay, http};
