@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use anyhow::{Context, ensure};
-use dnsbroker_tests::{Broker, Kind, Server, TsigKey, eventually, output, serial_of};
+use dnsbroker_tests::{Broker, Hook, Kind, Server, TsigKey, eventually, output, serial_of};
 use serde_json::Value;
 
 const ZONE: &str = "mydevices.example";
@@ -288,12 +288,25 @@ fn claims_mismatches_and_a_zone_that_shrinks_are_told_and_held() -> anyhow::Resu
     let shown = broker.run(&["source", "show", NETID])?;
     ensure!(shown.stdout.contains("held by another member") && shown.stdout.contains("another address"), "{shown:?}");
 
+    let hook = Hook::start()?;
+    if let Some(hook) = &hook {
+        hook.knows(&broker.json(&["webhook", "add", &hook.url(), "--events", "source."])?)?;
+    }
     held = some(0..10);
     publish(Kind::Bind, &server, 2, &held)?;
     eventually("most devices gone is held back", || Ok(source(&broker)?["state"] == "held"))?;
     let reason = source(&broker)?["held"].as_str().unwrap_or_default().to_owned();
     ensure!(reason.contains("more than 50 %") && reason.contains("source accept"), "{reason}");
     ensure!(devices(&broker)? == ours, "nothing has changed");
+    let told = broker.run(&["events", "--json", "--after", "0", "--kinds", "source.held", "--limit", "1"])?;
+    ensure!(told.ok && told.stdout.contains("more than 50 %"), "{told:?}");
+    let told: Value = serde_json::from_str(told.stdout.trim())?;
+    ensure!(told["object"] == NETID && told["members"][0] == "alpine" && told["detail"]["theirs"] == 2, "{told}");
+    if let Some(hook) = &hook {
+        eventually("it is posted", || Ok(!hook.of_kind("source.held")?.is_empty()))?;
+        let posted = hook.of_kind("source.held")?.swap_remove(0);
+        ensure!(posted["good"] == true && posted["event"] == told, "{told} is posted as {posted}");
+    }
     let refused = broker.run(&["source", "accept", "60002d"])?;
     ensure!(!refused.ok, "there is nothing to accept");
     broker.json(&["source", "accept", NETID])?;

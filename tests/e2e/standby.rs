@@ -1,47 +1,14 @@
 //! A second broker follows the first: it answers the same, stops when it cannot know of revocations, and takes over.
 
 use std::io::Write;
-use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use dnsbroker_tests::standby::{Kit, follows, keep_ports};
-use dnsbroker_tests::{Broker, eventually, nibble_name, output, query, tls};
+use dnsbroker_tests::standby::{Asker, DEVICE, Kit, STANDBY, follows, primary};
+use dnsbroker_tests::{Broker, eventually, output, tls};
 use serde_json::Value;
-
-const DEVICE: &str = "0004a30b001c0530";
-const STANDBY: &str = "broker2.fed.example";
-
-/// A primary with two members, on an API port that it keeps.
-fn primary() -> anyhow::Result<Broker> {
-    let mut broker = Broker::start()?;
-    keep_ports(&mut broker)?;
-    broker.member("atlantic", "60002d", "192.0.2.45")?;
-    broker.member("alpine", "600013", "198.51.100.19")?;
-    broker.devices("atlantic", "60002d", &[DEVICE])?;
-    Ok(broker)
-}
-
-/// Asks a broker over DoH on one connection.
-struct Asker(tls::Tls);
-
-impl Asker {
-    fn open(ca: &Broker, certificate: &Path, at: &Broker, name: &str) -> anyhow::Result<Self> {
-        let config = tls::client(ca, Some(tls::credential(certificate)?), &["http/1.1"])?;
-        Ok(Self(tls::connect_as(at.doh()?, &config, name)?))
-    }
-
-    fn ask(&mut self, device: &str) -> anyhow::Result<(u16, Vec<u8>)> {
-        tls::ask(&mut self.0, &query(7, 0, &nibble_name(device), 1, 1))
-    }
-
-    fn finds(&mut self, device: &str) -> anyhow::Result<bool> {
-        let (status, answer) = self.ask(device)?;
-        Ok(status == 200 && answer.get(7).is_some_and(|count| *count > 0))
-    }
-}
 
 #[test]
 fn it_answers_as_the_primary_does_and_changes_nothing_by_itself() -> anyhow::Result<()> {
@@ -213,8 +180,8 @@ fn a_hundred_thousand_devices_come_as_a_copy_where_the_ring_does_not_reach_back(
 fn killed_under_load_the_primary_is_succeeded_and_comes_back_as_a_standby() -> anyhow::Result<()> {
     let mut primary = primary()?;
     let alpine = primary.certificate("alpine")?;
-    let kit = Kit::new(&primary, "second", STANDBY)?;
-    let mut standby = kit.start(&primary, &[])?;
+    let second = Kit::new(&primary, "second", STANDBY)?;
+    let mut standby = second.start(&primary, &[])?;
     follows(&standby, &primary)?;
     let mut asker = Asker::open(&primary, &alpine, &standby, STANDBY)?;
     // Writers that note what was acknowledged, and under which serial.

@@ -8,8 +8,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
+use dnsbroker_tests::ca::clock;
 use dnsbroker_tests::rest::Rest;
-use dnsbroker_tests::{Broker, Options, decode, eventually, output};
+use dnsbroker_tests::{Broker, Hook, Options, decode, eventually, output};
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::{Value, json};
@@ -287,5 +288,118 @@ fn a_member_has_webhooks_for_its_own_events_and_reaches_nothing_of_the_brokers_n
     let added = alpine.post("/api/v1/webhooks", &elsewhere)?;
     let test = alpine.post(&format!("/api/v1/webhooks/{}/test", added.json["id"]), &Value::Null)?;
     ensure!(test.json["ok"] == false && stranger.posted().is_empty(), "{test:?}");
+    Ok(())
+}
+
+#[test]
+fn a_server_that_says_gone_is_asked_no_more_and_that_is_told() -> anyhow::Result<()> {
+    let Some(hook) = Hook::start()? else { return Ok(()) };
+    let broker = Broker::start()?;
+    let added = broker.json(&["webhook", "add", &hook.url(), "--events", "member."])?;
+    hook.knows(&added)?;
+    hook.answers("410")?;
+    broker.json(&["member", "add", "first"])?;
+    eventually("it is disabled", || Ok(broker.json(&["webhook", "list"])?["items"][0]["disabled"].is_string()))?;
+    let shown = broker.run(&["webhook", "list"])?.stdout;
+    ensure!(shown.contains("DISABLED") && shown.contains("410 Gone"), "{shown}");
+    let audit = broker.json(&["audit", "list", "--act", "webhook.disable"])?;
+    let reason = audit["items"][0]["detail"].to_string();
+    ensure!(reason.contains("410 Gone"), "{audit}");
+    broker.json(&["member", "add", "second"])?;
+    std::thread::sleep(Duration::from_secs(3));
+    let posted = hook.posted()?;
+    ensure!(posted.len() == 1 && posted[0]["good"] == true, "one attempt was enough: {posted:?}");
+    // Set again it goes on where it was.
+    hook.answers("200")?;
+    broker.json(&["webhook", "set", &added["id"].to_string(), &hook.url(), "--events", "member."])?;
+    eventually("both are there", || Ok(hook.posted()?.len() >= 3))?;
+    let objects: Vec<Value> = hook.posted()?.iter().map(|posted| posted["event"]["object"].clone()).collect();
+    ensure!(objects == ["first", "first", "second"], "{objects:?}");
+    Ok(())
+}
+
+#[test]
+fn attempts_come_after_longer_and_longer_waits_with_one_id_whatever_went_wrong() -> anyhow::Result<()> {
+    let Some(hook) = Hook::start()? else { return Ok(()) };
+    let broker = Broker::start()?;
+    let added = broker.json(&["webhook", "add", &hook.url(), "--events", "member."])?;
+    hook.knows(&added)?;
+    hook.answers("500")?;
+    broker.json(&["member", "add", "first"])?;
+    eventually("it has come four times", || Ok(hook.posted()?.len() == 4))?;
+    // Now it takes the message and says nothing.
+    hook.answers("hang")?;
+    eventually("it has come once more", || Ok(hook.posted()?.len() == 5))?;
+    broker.json(&["member", "add", "second"])?;
+    eventually("the silence is told", || {
+        let webhook = broker.json(&["webhook", "list"])?["items"][0].clone();
+        Ok(webhook["error"].as_str().is_some_and(|error| error.contains("longer than 15 seconds")))
+    })?;
+    hook.answers("200")?;
+    eventually("both are there", || Ok(hook.posted()?.last().is_some_and(|last| last["event"]["object"] == "second")))?;
+    let posted = hook.posted()?;
+    let firsts: Vec<&Value> = posted.iter().filter(|posted| posted["event"]["object"] == "first").collect();
+    ensure!(firsts.len() == 6 && posted.len() == 7, "{posted:?}");
+    ensure!(firsts.iter().all(|posted| posted["id"] == firsts[0]["id"] && posted["good"] == true), "{posted:?}");
+    let times: Vec<f64> = firsts.iter().filter_map(|posted| posted["at"].as_f64()).collect();
+    let waits: Vec<f64> = times.windows(2).map(|two| two[1] - two[0]).collect();
+    // 1, 2, 4 and 8 seconds, a quarter less at most; then 15 of silence and 16 more.
+    for (wait, least) in waits.iter().zip([0.75, 1.5, 3.0, 6.0, 27.0]) {
+        ensure!(*wait >= least && *wait < 1.5 * least + 2.0, "{waits:?}");
+    }
+    Ok(())
+}
+
+/// Certificates that end, and claims, on both ways out; with a restart while nothing is taken.
+#[test]
+fn certificates_that_end_and_claims_are_told_on_the_stream_and_posted_over_restarts() -> anyhow::Result<()> {
+    let Some(hook) = Hook::start()? else { return Ok(()) };
+    let mut broker = Broker::start()?;
+    broker.member("alpine", "600013", "198.51.100.19")?;
+    broker.member("atlantic", "60002d", "192.0.2.45")?;
+    broker.devices("atlantic", "60002d", &["0004a30b001c0530"])?;
+    broker.certificate("alpine")?;
+    let added = broker.json(&["webhook", "add", &hook.url(), "--events", "certificate.,claim.,member."])?;
+    hook.knows(&added)?;
+    hook.answers("503")?;
+    broker.devices("alpine", "600013", &["0004a30b001c0530"])?;
+    let told = |broker: &Broker, kind: &str| -> anyhow::Result<Value> {
+        let finished = broker.run(&["events", "--json", "--after", "0", "--kinds", kind, "--limit", "1"])?;
+        ensure!(finished.ok, "{}", finished.stderr);
+        Ok(serde_json::from_str(finished.stdout.lines().next().context("no event")?)?)
+    };
+    let claim = told(&broker, "claim.open")?;
+    eventually("the claim is refused", || Ok(!hook.of_kind("claim.open")?.is_empty()))?;
+    // Two weeks less a day later, the member has not renewed; and the server still takes nothing.
+    let Some(env) = clock("+13d")? else { return Ok(()) };
+    broker.stop()?;
+    broker.set_env(env);
+    broker.serve()?;
+    let overdue = told(&broker, "certificate.overdue")?;
+    ensure!(overdue["object"] == "alpine" && overdue["members"] == json!(["alpine"]), "{overdue}");
+    ensure!(overdue["detail"]["not_after"].is_string(), "{overdue}");
+    broker.json(&["member", "add", "pacific"])?;
+    broker.restart()?;
+    hook.answers("204")?;
+    eventually("all of it is posted", || {
+        let taken = |kind: &str| Ok::<_, anyhow::Error>(hook.of_kind(kind)?.iter().any(|one| one["answer"] == "204"));
+        Ok(taken("claim.open")? && taken("certificate.overdue")? && taken("member.add")?)
+    })?;
+    let posted = hook.posted()?;
+    ensure!(posted.iter().all(|posted| posted["good"] == true), "a signature is not Python's: {posted:?}");
+    let same = posted.iter().filter(|posted| posted["event"]["kind"] == "claim.open");
+    ensure!(same.clone().all(|posted| posted["event"] == claim), "{claim} is posted as {:?}", same.collect::<Vec<_>>());
+    let taken = posted.iter().filter(|posted| posted["answer"] == "204");
+    let objects: Vec<&Value> = taken.map(|posted| &posted["event"]["object"]).collect();
+    ensure!(objects.iter().filter(|object| ***object == "pacific").count() == 1, "{objects:?}");
+    // Years later the CA itself is to be renewed, and people are told in time.
+    let Some(env) = clock("+1780d")? else { return Ok(()) };
+    broker.stop()?;
+    broker.set_env(env);
+    broker.serve()?;
+    let expiring = told(&broker, "certificate.expiring")?;
+    ensure!(expiring["object"] == "issuing CA", "{expiring}");
+    eventually("that is posted", || Ok(!hook.of_kind("certificate.expiring")?.is_empty()))?;
+    ensure!(hook.of_kind("certificate.expiring")?[0]["good"] == true);
     Ok(())
 }

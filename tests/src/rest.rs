@@ -7,7 +7,7 @@ use rustls::ClientConfig;
 use serde_json::{Value, json};
 
 use crate::broker::Broker;
-use crate::tls::{Tls, client, connect, credential, http1};
+use crate::tls::{Tls, client, connect_as, credential, http1};
 
 /// An answer.
 #[derive(Debug)]
@@ -41,13 +41,21 @@ pub struct Rest<'b> {
     /// Headers of each request.
     headers: String,
     connection: Option<Tls>,
+    /// The name that the broker's certificate has.
+    name: &'static str,
 }
 
 impl<'b> Rest<'b> {
     /// Without a certificate or anything else.
     pub fn nobody(broker: &'b Broker) -> anyhow::Result<Self> {
         let tls = client(broker, None, &["http/1.1"])?;
-        Ok(Self { broker, tls, headers: String::new(), connection: None })
+        Ok(Self { broker, tls, headers: String::new(), connection: None, name: "broker.fed.example" })
+    }
+
+    /// Expects another name of the broker.
+    #[must_use]
+    pub fn of(self, name: &'static str) -> Self {
+        Self { name, ..self }
     }
 
     /// A member, by a new certificate.
@@ -67,14 +75,22 @@ impl<'b> Rest<'b> {
     /// An administrator who logs in with a password.
     pub fn session(broker: &'b Broker, name: &str, password: &str) -> anyhow::Result<Self> {
         let mut caller = Self::nobody(broker)?;
-        let login = json!({ "name": name, "password": password });
-        let opened = caller.send("POST", "/api/v1/session", "", Some(&login))?;
+        let opened = caller.log_in(&json!({ "name": name, "password": password }))?;
         ensure!(opened.status == 201, "{opened:?}");
-        let cookie = opened.header("set-cookie").and_then(|cookie| cookie.split(';').next()).context("no cookie")?;
-        ensure!(cookie.starts_with("__Host-session="), "{cookie}");
-        let csrf = opened.json["csrf"].as_str().context("no CSRF token")?;
-        caller.headers = format!("cookie: {cookie}\r\nx-csrf-token: {csrf}\r\n");
         Ok(caller)
+    }
+
+    /// Logs in; the session is used from then on.
+    pub fn log_in(&mut self, login: &Value) -> anyhow::Result<Answer> {
+        let opened = self.send("POST", "/api/v1/session", "", Some(login))?;
+        if opened.status == 201 {
+            let cookie =
+                opened.header("set-cookie").and_then(|cookie| cookie.split(';').next()).context("no cookie")?;
+            ensure!(cookie.starts_with("__Host-session="), "{cookie}");
+            let csrf = opened.json["csrf"].as_str().context("no CSRF token")?;
+            self.headers = format!("cookie: {cookie}\r\nx-csrf-token: {csrf}\r\n");
+        }
+        Ok(opened)
     }
 
     /// Leaves its CSRF token out from now on; gives the header.
@@ -105,7 +121,7 @@ impl<'b> Rest<'b> {
         let head = format!("{method} {path} HTTP/1.1\r\n{mine}{headers}content-length: {}", body.len());
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
-            None => connect(self.broker.api()?, &self.tls)?,
+            None => connect_as(self.broker.api()?, &self.tls, self.name)?,
         };
         let (status, head, body) = http1(&mut connection, &head, body)?;
         if !head.contains("connection: close") {

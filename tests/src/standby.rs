@@ -1,4 +1,4 @@
-//! A second broker that follows a first one: what it is made from, and how far it is.
+//! A primary and its standbys: what they are made from, how far they are, and who asks them.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -7,9 +7,12 @@ use anyhow::{Context, ensure};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::broker::Broker;
-use crate::peers::output;
-use crate::servers::{eventually, free_port};
+use crate::{Broker, eventually, free_port, nibble_name, output, query, tls};
+
+/// A device that the primary has.
+pub const DEVICE: &str = "0004a30b001c0530";
+/// The name of the first standby.
+pub const STANDBY: &str = "broker2.fed.example";
 
 /// Writes a port into the configuration in a directory, so that a restart keeps it.
 pub fn pin(dir: &Path, section: &str, port: u16) -> anyhow::Result<()> {
@@ -27,6 +30,16 @@ pub fn keep_ports(broker: &mut Broker) -> anyhow::Result<()> {
         pin(broker.path(), section, at.port())?;
     }
     broker.restart()
+}
+
+/// A primary with two members, on ports that it keeps.
+pub fn primary() -> anyhow::Result<Broker> {
+    let mut broker = Broker::start()?;
+    keep_ports(&mut broker)?;
+    broker.member("atlantic", "60002d", "192.0.2.45")?;
+    broker.member("alpine", "600013", "198.51.100.19")?;
+    broker.devices("atlantic", "60002d", &[DEVICE])?;
+    Ok(broker)
 }
 
 /// What a standby is made from.
@@ -99,4 +112,26 @@ pub fn follows(standby: &Broker, primary: &Broker) -> anyhow::Result<()> {
         Ok(ours["act"] == theirs["act"] && ours["following"]["answers"] == true)
     })
     .with_context(|| standby.log())
+}
+
+/// Asks a broker over DoH on one connection.
+pub struct Asker(pub tls::Tls);
+
+impl Asker {
+    /// With a member's certificate, of a broker that shows this name.
+    pub fn open(ca: &Broker, certificate: &Path, at: &Broker, name: &str) -> anyhow::Result<Self> {
+        let config = tls::client(ca, Some(tls::credential(certificate)?), &["http/1.1"])?;
+        Ok(Self(tls::connect_as(at.doh()?, &config, name)?))
+    }
+
+    /// Asks for a device's address: HTTP status and answer.
+    pub fn ask(&mut self, device: &str) -> anyhow::Result<(u16, Vec<u8>)> {
+        tls::ask(&mut self.0, &query(7, 0, &nibble_name(device), 1, 1))
+    }
+
+    /// Whether a device is found.
+    pub fn finds(&mut self, device: &str) -> anyhow::Result<bool> {
+        let (status, answer) = self.ask(device)?;
+        Ok(status == 200 && answer.get(7).is_some_and(|count| *count > 0))
+    }
 }

@@ -14,7 +14,7 @@ use crate::exchange::{Key, NewKey, Replica, SetReplica, SetSource, Source};
 use crate::listed::{
     ChangeOptions, ExportOptions, ImportOptions, ListAdministrators, ListApiTokens, ListAudit, ListCertificates,
     ListClaims, ListDevices, ListKeys, ListMembers, ListMoves, ListNetids, ListReplicas, ListSources, ListTokens,
-    LookUp,
+    ListWebhooks, LookUp,
 };
 use crate::message::*;
 use crate::operator::{Bundle, DeviceChanges, Directory, Myself, NetIdAnchors, Renew};
@@ -22,7 +22,7 @@ use crate::ownership::{
     AcceptMove, CancelMove, Claim, DecideClaims, DeviceEvent, Limits, Move, Moved, NewMove, Policy, PolicyChange,
     ReleaseDevices, Settled, WithdrawClaims,
 };
-use crate::standby::{Follow, StandbyCertificate, Standing, TakenOver};
+use crate::standby::{Follow, StandbyCertificate, StandbyLogin, Standing, TakenOver};
 use crate::statistics::Statistics;
 use crate::webhook::{SetWebhook, Webhook, WebhookTest};
 
@@ -160,7 +160,7 @@ endpoints! {
     /// The last list of revoked certificates of each issuing CA.
     crl_list() -> Page<Crl> = 200 GET "/api/v1/crls", Some("ca crl");
 
-    /// Devices in ascending order; a member sees its own.
+    /// Devices by DevEUI; a member sees its own.
     device_list() query(ListDevices) -> Page<Device> = 200 GET "/api/v1/devices", Some("device list");
     /// Who has a device.
     device_show(deveui: DevEui) -> Device = 200 GET "/api/v1/devices/{deveui}", Some("device show");
@@ -195,7 +195,7 @@ endpoints! {
     source_accept(netid: NetId) -> Source = 200 POST "/api/v1/sources/{netid}/accept", Some("source accept");
 
     /// Where events are posted to, and how that goes; a member sees its own.
-    webhook_list() -> Page<Webhook> = 200 GET "/api/v1/webhooks", Some("webhook list");
+    webhook_list() query(ListWebhooks) -> Page<Webhook> = 200 GET "/api/v1/webhooks", Some("webhook list");
     /// Has events posted to a URL; the secret of their signatures is in the answer and nowhere else.
     webhook_add() body(SetWebhook) -> Webhook = 201 POST "/api/v1/webhooks", Some("webhook add");
     /// One webhook.
@@ -212,6 +212,8 @@ endpoints! {
     standby_promote() -> Standing = 200 POST "/api/v1/standby/promote", Some("standby promote");
     /// A certificate for the server of the standby that asks.
     replication_certificate() body(StandbyCertificate) -> Issued = 201 POST "/api/v1/replication/certificate", None;
+    /// An administrator logs in at a standby: the login is in the primary's audit, and the one-time code is used up.
+    replication_login() body(StandbyLogin) -> () = 204 POST "/api/v1/replication/login", None;
     /// A standby has become the primary: this broker steps down.
     replication_fence() body(TakenOver) -> () = 204 POST "/api/v1/replication/fence", None;
     /// What the broker does and has, in figures; a member sees its own share.
@@ -220,7 +222,7 @@ endpoints! {
     zone_list() -> Page<ZoneInfo> = 200 GET "/api/v1/zones", Some("zone list");
     /// Looks for mistakes in the zones as they are served.
     zone_check() -> ZoneCheck = 200 GET "/api/v1/zones/check", Some("zone check");
-    /// Changes, oldest first.
+    /// Changes by number: oldest first, or newest first.
     audit_list() query(ListAudit) -> Page<AuditRow> = 200 GET "/api/v1/audit", Some("audit list");
     /// Checks that no row of the audit was changed, dropped or put in between.
     audit_verify() -> AuditCheck = 200 GET "/api/v1/audit/verify", Some("audit verify");

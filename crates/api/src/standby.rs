@@ -44,6 +44,17 @@ pub struct StandbyCertificate {
     pub csr: String,
 }
 
+/// `POST /api/v1/replication/login`: an administrator has given the right password at the standby.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StandbyLogin {
+    /// Who.
+    pub name: String,
+    /// The time step of the one-time code that was given, if there is a second factor: no broker takes it again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<u64>,
+}
+
 /// `POST /api/v1/replication/fence`: a standby has become the primary.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

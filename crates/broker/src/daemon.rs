@@ -243,7 +243,7 @@ impl Daemon {
     /// Follows the primary.
     async fn follow(&self, engine: Arc<Switch>) {
         let config = self.app.config.load_full();
-        let (Some(link), Some(standby)) = (link(&config), &config.standby) else { return };
+        let (Some(link), Some(standby)) = (Link::of(&config), &config.standby) else { return };
         let max_age = Duration::from_secs(standby.max_age_seconds);
         let stop = self.stop.child_token();
         let follower = Follower::new(self.app.clone(), link, engine, max_age);
@@ -569,17 +569,6 @@ pub fn http_url(name: &DomainName, port: u16) -> String {
     if port == HTTP { format!("http://{name}") } else { format!("http://{name}:{port}") }
 }
 
-/// The way to the primary, for a broker that was made as a standby.
-fn link(config: &Config) -> Option<Link> {
-    let standby = config.standby.as_ref()?;
-    Some(Link {
-        url: standby.primary.clone(),
-        connect: standby.connect,
-        root: config.path(&config.ca.dir).join("root.pem"),
-        credential: config.path(&standby.credential),
-    })
-}
-
 /// What only a primary does: it moves devices when their time has come, fetches from sources, tells replicas, signs lists of revoked certificates, publishes the
 /// brokers' names.
 async fn as_primary(app: App, means: source::Means) {
@@ -588,7 +577,7 @@ async fn as_primary(app: App, means: source::Means) {
     let lists = publication::keep(app.clone(), app.stop.clone());
     let config = app.config.load_full();
     let old = async {
-        if let Some(link) = link(&config) {
+        if let Some(link) = Link::of(&config) {
             // It was a standby: names and certificate are others from now on.
             if let Err(error) = publish(&app).await {
                 tracing::error!(error = format!("{error:#}"), "the zones are not published under this broker's name");

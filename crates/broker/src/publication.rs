@@ -66,7 +66,7 @@ impl Lists {
     /// Takes a list that the primary has signed, to publish it here too.
     pub fn take(&self, pki: &Pki, ca: &str, der: Vec<u8>) -> Result<(), String> {
         let authorities = pki.authorities();
-        let issuer = authorities.by_id(ca).ok_or("no CA of that id is here: bring this broker the primary's new CA")?;
+        let issuer = authorities.by_id(ca).ok_or("no CA of that id is here: `dnsbroker standby status` says why")?;
         let (_, revoked) = dnsbroker_ca::read_crl(&der, issuer.certificate()).map_err(|error| chain(&error))?;
         let (this_update, next_update) = crl_times(&der).map_err(|error| chain(&error))?;
         if self.get(ca).is_some_and(|known| known.this_update > this_update) {

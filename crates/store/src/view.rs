@@ -1,5 +1,6 @@
 //! What readers see: one immutable state of everything, published after each commit.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use dnsbroker_ca::{Facts, Fingerprint, Principal, ReplicaId, RevocationReason, Revoked, SerialNumber, TokenHash};
@@ -200,6 +201,22 @@ impl View {
                 && certificate.principal().as_ref() == Some(holder)
         };
         self.certificates.values().filter(good).max_by_key(|certificate| certificate.not_after)
+    }
+
+    /// The same for each member that has one, in one pass.
+    pub fn current_certificates(&self, now: Seconds) -> BTreeMap<MemberId, &Arc<Certificate>> {
+        let mut current: BTreeMap<MemberId, &Arc<Certificate>> = BTreeMap::new();
+        for certificate in self.certificates.values() {
+            if certificate.revoked.is_some() || certificate.not_after < now {
+                continue;
+            }
+            let Some(Principal::Member(member)) = certificate.principal() else { continue };
+            let last = current.entry(member).or_insert(certificate);
+            if last.not_after < certificate.not_after {
+                *last = certificate;
+            }
+        }
+        current
     }
 
     /// Remembers a certificate, new or changed.

@@ -86,9 +86,21 @@ pub struct Known {
 pub struct Sessions {
     open: Mutex<HashMap<Hash, Session>>,
     failures: Mutex<HashMap<String, (u32, i64)>>,
+    /// The time step of the last one-time code that each administrator gave here, at a standby.
+    steps: Mutex<HashMap<String, u64>>,
 }
 
 impl Sessions {
+    /// Takes a one-time code once: whether its time step is after the last one of this administrator. Administrators are
+    /// few, and are known by then.
+    pub fn use_step(&self, name: &str, step: u64) -> bool {
+        let mut steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = steps.entry(name.to_owned()).or_default();
+        let is_new = step > *last;
+        *last = step.max(*last);
+        is_new
+    }
+
     /// Opens one for an administrator whose password and code were right.
     pub fn open(&self, administrator: &Administrator, address: &str, now: i64) -> Result<Opened, KeyError> {
         let cookie = Zeroizing::new(BASE64_URL_SAFE_NO_PAD.encode(entropy::<32>()?));
@@ -297,6 +309,16 @@ mod tests {
         assert_eq!(sessions.must_wait("ada", 104 + PENALTY), None);
         sessions.failed("ada", 104 + PENALTY);
         assert_eq!(sessions.must_wait("ada", 105 + PENALTY), None, "the old failures are forgotten");
+    }
+
+    #[test]
+    fn a_standby_takes_each_code_once_and_none_from_before_it() {
+        let sessions = Sessions::default();
+        for (name, step, taken) in
+            [("ada", 7, true), ("ada", 7, false), ("ada", 6, false), ("bob", 7, true), ("ada", 8, true)]
+        {
+            assert_eq!(sessions.use_step(name, step), taken, "{name} {step}");
+        }
     }
 
     #[test]

@@ -329,14 +329,18 @@ fn decide(
         let detail = "this request comes from a page of another site, which may change nothing here";
         return (None, Err(ApiError::new(StatusCode::FORBIDDEN, "cross-site", detail)));
     }
-    if matches!(caller, Caller::Certificate(..)) && app.shared.standing.is_stale(now()) {
-        let detail = app.shared.standing.trouble(now()).unwrap_or_default();
-        return (None, Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "standby-stale", detail)));
+    let stale = app.shared.standing.is_stale(now());
+    if matches!(caller, Caller::Certificate(..)) && stale {
+        return (None, Err(ApiError::stale(&app.shared.standing)));
     }
     let who = match Who::of(app, &caller, request) {
         Ok(who) => who,
         Err(refused) => return (None, Err(refused)),
     };
+    // Who is on the machine itself, by the control socket, is the one who can put it right.
+    if stale && who.role != Role::Nobody && !matches!(caller, Caller::Local(_)) {
+        return (None, Err(ApiError::stale(&app.shared.standing)));
+    }
     let config = app.config.load();
     let limit = match who.role {
         Role::Nobody => Some(config.limits.api_requests_per_minute_anonymous),

@@ -8,7 +8,7 @@ use axum::extract::{Json, Query, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use dnsbroker_api::Timestamp;
-use dnsbroker_api::listed::{ListCertificates, ListTokens};
+use dnsbroker_api::listed::{ListCertificates, ListTokens, SortCertificates, SortTokens};
 use dnsbroker_api::message::{
     Ca, Certificate, Crl, Enroll, Enrolment, InstallCa, IssueCertificate, Issued, IssuingRequest, NewToken, Page,
     Reason, RenewCertificate, RequestIssuing, RevokeCertificates, Token,
@@ -43,9 +43,16 @@ pub async fn tokens(State(app): State<App>, query: Asked<ListTokens>) -> Result<
         query.member.as_ref().is_none_or(|member| token.member == *member)
             && query.used.is_none_or(|used| token.used.is_some() == used)
     };
-    let tokens = view.tokens.values().filter(|token| wanted(token));
-    let items = tokens.map(|token| (format!("{:020}-{}", token.expires, token.id()), shown_token(token))).collect();
-    Ok(Json(page(items, &query.paging())?))
+    let (tokens, paging) = (view.tokens.values().filter(|token| wanted(token)), query.paging());
+    let place = |token: &&Arc<record::Token>| {
+        let by = match paging.sort {
+            SortTokens::Expires => token.expires.into(),
+            SortTokens::Created => token.created.into(),
+            SortTokens::Member => (&token.member).into(),
+        };
+        (by, token.id().into())
+    };
+    Ok(Json(page(tokens, &paging, place, |token| shown_token(token))?))
 }
 
 pub async fn create_token(State(app): State<App>, call: Call, body: Body<NewToken>) -> Result<Response, ApiError> {
@@ -201,17 +208,21 @@ pub async fn list(
         who.may_see(known.member.as_ref())
             && query.member.as_ref().is_none_or(|member| known.member.as_ref() == Some(member))
             && query.profile.as_ref().is_none_or(|profile| known.profile == *profile)
+            // "revoked" is told with its reason.
+            && query.state.as_ref().is_none_or(|wanted| state(&view, known).split(' ').next() == Some(wanted))
     };
-    let shown = view
-        .certificates
-        .values()
-        .filter(|known| wanted(known))
-        .map(|known| (format!("{:020}-{}", known.issued, known.serial), shown(&view, known)));
-    // "revoked" is told with its reason.
-    let in_state = |(_, shown): &(String, Certificate)| {
-        query.state.as_ref().is_none_or(|state| shown.state.split(' ').next() == Some(state))
+    let (known, paging) = (view.certificates.values().filter(|known| wanted(known)), query.paging());
+    let place = |known: &&Arc<record::Certificate>| {
+        let by = match paging.sort {
+            SortCertificates::Issued => known.issued.into(),
+            SortCertificates::NotAfter => known.not_after.into(),
+            SortCertificates::RenewAt => known.renew_at().into(),
+            SortCertificates::Member => known.member.as_ref().into(),
+            SortCertificates::Revoked => view.revoked(known).map(|revoked| revoked.at).into(),
+        };
+        (by, known.serial.to_string().into())
     };
-    Ok(Json(page(shown.filter(in_state).collect(), &query.paging())?))
+    Ok(Json(page(known, &paging, place, |known| shown(&view, known))?))
 }
 
 pub async fn show(
@@ -285,13 +296,6 @@ fn revocation_reason(text: &str) -> Result<RevocationReason, ApiError> {
 }
 
 pub(super) fn shown(view: &View, certificate: &record::Certificate) -> Certificate {
-    let revoked = view.revoked(certificate);
-    let state = match &revoked {
-        Some(revoked) if revoked.reason == RevocationReason::CertificateHold => "suspended".to_owned(),
-        Some(revoked) => format!("revoked ({})", revoked.reason),
-        None if certificate.not_after < now() => "expired".to_owned(),
-        None => "valid".to_owned(),
-    };
     Certificate {
         serial: certificate.serial.to_string(),
         member: certificate.member.clone(),
@@ -306,8 +310,17 @@ pub(super) fn shown(view: &View, certificate: &record::Certificate) -> Certifica
         not_before: Timestamp(certificate.not_before),
         not_after: Timestamp(certificate.not_after),
         renew_at: Timestamp(certificate.renew_at()),
-        state,
-        revoked: revoked.map(|revoked| Timestamp(revoked.at)),
+        state: state(view, certificate),
+        revoked: view.revoked(certificate).map(|revoked| Timestamp(revoked.at)),
+    }
+}
+
+fn state(view: &View, certificate: &record::Certificate) -> String {
+    match view.revoked(certificate) {
+        Some(revoked) if revoked.reason == RevocationReason::CertificateHold => "suspended".to_owned(),
+        Some(revoked) => format!("revoked ({})", revoked.reason),
+        None if certificate.not_after < now() => "expired".to_owned(),
+        None => "valid".to_owned(),
     }
 }
 

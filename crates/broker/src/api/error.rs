@@ -8,8 +8,8 @@ use dnsbroker_api::problem::{MEDIA_TYPE, Problem, chain};
 use dnsbroker_store::engine::EngineError;
 use dnsbroker_store::{AccountRefusal, OwnershipRefusal, Refusal};
 
-use crate::committer::CommitError;
-use crate::standby::Elsewhere;
+use crate::committer::{CommitError, now};
+use crate::standby::{Elsewhere, Standing};
 
 /// What a caller may bring who is not known.
 const CHALLENGE: &str = "Bearer realm=\"dnsbroker\"";
@@ -46,6 +46,12 @@ impl ApiError {
         Self { wait: Some(seconds), ..error }
     }
 
+    /// A broker that cannot know who was revoked lately says nothing to whoever might have been.
+    pub fn stale(standing: &Standing) -> Self {
+        let detail = standing.trouble(now()).unwrap_or_default();
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "standby-stale", detail)
+    }
+
     /// The HTTP status.
     pub fn status(&self) -> StatusCode {
         self.problem.status()
@@ -76,6 +82,13 @@ impl IntoResponse for ApiError {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
         }
         response
+    }
+}
+
+impl From<Problem> for ApiError {
+    /// What another broker has said.
+    fn from(problem: Problem) -> Self {
+        Self { problem: Box::new(problem), wait: None }
     }
 }
 

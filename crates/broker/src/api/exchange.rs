@@ -1,5 +1,7 @@
 //! TSIG keys, replicas and sources.
 
+use std::sync::Arc;
+
 use axum::Extension;
 use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{Json, Query, State};
@@ -9,7 +11,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use dnsbroker_api::Timestamp;
 use dnsbroker_api::exchange::{Key, LastTransfer, NewKey, Replica, SetReplica, SetSource, Source};
-use dnsbroker_api::listed::{ListKeys, ListReplicas, ListSources};
+use dnsbroker_api::listed::{ListKeys, ListReplicas, ListSources, SortKeys, SortReplicas, SortSources};
 use dnsbroker_api::message::Page;
 use dnsbroker_api::standby::StandbyAt;
 use dnsbroker_ca::{Principal, ReplicaId};
@@ -25,7 +27,7 @@ use serde::de::value::{Error as ValueError, StrDeserializer};
 use zeroize::Zeroizing;
 
 use super::call::{Call, tagged};
-use super::paging::page;
+use super::paging::{Value, page};
 use super::{ApiError, At, Who};
 use crate::app::App;
 use crate::committer::CommitError;
@@ -57,9 +59,17 @@ fn failed(error: &KeyError) -> ApiError {
 
 pub async fn keys(State(app): State<App>, query: Asked<ListKeys>) -> Result<Json<Page<Key>>, ApiError> {
     let (Query(query), view) = (query?, app.view());
-    let keys = view.tsig_keys.values().map(|key| (key.name.to_string(), shown_key(key)));
-    let wanted = |(_, key): &(String, Key)| query.holder.as_ref().is_none_or(|holder| key.holder == *holder);
-    Ok(Json(page(keys.filter(wanted).collect(), &query.paging())?))
+    let wanted = |key: &record::TsigKey| query.holder.as_ref().is_none_or(|holder| key.holder.to_string() == *holder);
+    let (keys, paging) = (view.tsig_keys.values().filter(|key| wanted(key)), query.paging());
+    let place = |key: &&Arc<record::TsigKey>| {
+        let name = Value::from(key.name.to_string());
+        match paging.sort {
+            SortKeys::Name => (name, Value::Absent),
+            SortKeys::Holder => (key.holder.to_string().into(), name),
+            SortKeys::Created => (key.created.into(), name),
+        }
+    };
+    Ok(Json(page(keys, &paging, place, |key| shown_key(key))?))
 }
 
 pub async fn create_key(State(app): State<App>, call: Call, body: Body<NewKey>) -> Result<Response, ApiError> {
@@ -117,9 +127,15 @@ pub async fn revoke_key(State(app): State<App>, call: Call, At(name): At<DomainN
 pub async fn replicas(State(app): State<App>, query: Asked<ListReplicas>) -> Result<Json<Page<Replica>>, ApiError> {
     let (Query(query), view) = (query?, app.view());
     let wanted = |replica: &record::Replica| query.member.as_ref().is_none_or(|member| replica.is_of(member));
-    let replicas = view.replicas.values().filter(|replica| wanted(replica));
-    let items = replicas.map(|replica| (replica.id.to_string(), shown_replica(replica))).collect();
-    Ok(Json(page(items, &query.paging())?))
+    let (replicas, paging) = (view.replicas.values().filter(|replica| wanted(replica)), query.paging());
+    let place = |replica: &&Arc<record::Replica>| {
+        let id = Value::from(replica.id.to_string());
+        match paging.sort {
+            SortReplicas::Id => (id, Value::Absent),
+            SortReplicas::Since => (replica.since.into(), id),
+        }
+    };
+    Ok(Json(page(replicas, &paging, place, |replica| shown_replica(replica))?))
 }
 
 pub async fn replica(State(app): State<App>, At(id): At<ReplicaId>) -> Result<Response, ApiError> {
@@ -190,9 +206,20 @@ pub async fn sources(
         who.may_see(Some(&source.member)) && query.member.as_ref().is_none_or(|member| source.member == *member)
     };
     let sources = view.sources.values().filter(|source| wanted(source));
-    let shown = sources.map(|source| (source.netid, shown_source(&app, &view, source)));
-    let in_state = |(_, source): &(NetId, Source)| query.state.as_ref().is_none_or(|state| source.state == *state);
-    Ok(Json(page(shown.filter(in_state).collect(), &query.paging())?))
+    let shown = sources.map(|source| shown_source(&app, &view, source));
+    let shown = shown.filter(|source| query.state.as_ref().is_none_or(|state| source.state == *state));
+    let paging = query.paging();
+    let place = |source: &Source| {
+        let by = match paging.sort {
+            SortSources::Netid => source.netid.into(),
+            SortSources::Member => (&source.settings.member).into(),
+            SortSources::State => source.state.as_str().into(),
+            SortSources::Devices => source.devices.into(),
+            SortSources::Succeeded => source.succeeded.into(),
+        };
+        (by, source.netid.into())
+    };
+    Ok(Json(page(shown, &paging, place, |source| source)?))
 }
 
 pub async fn source(

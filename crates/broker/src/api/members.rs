@@ -1,11 +1,14 @@
 //! Members and their NetIDs.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::extract::{Json, Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use dnsbroker_api::Timestamp;
-use dnsbroker_api::listed::{ListMembers, ListNetids};
+use dnsbroker_api::listed::{ListMembers, ListNetids, SortMembers, SortNetids};
 use dnsbroker_api::message::{ChangeMember, Grace, Member, Network, NewMember, Page, Reason, SetNetwork};
 use dnsbroker_ca::Principal;
 use dnsbroker_federation::{DomainName, MemberId, NetId};
@@ -30,9 +33,48 @@ pub async fn list(State(app): State<App>, query: Asked<ListMembers>) -> Result<J
                 .as_ref()
                 .is_none_or(|text| member.id.as_str().contains(text) || member.name.to_lowercase().contains(text))
     };
+    let paging = query.paging();
+    let sums = Sums::of(&view, paging.sort);
+    let place = |member: &&Arc<record::Member>| {
+        let by = match paging.sort {
+            SortMembers::Id => (&member.id).into(),
+            SortMembers::Name => member.name.to_lowercase().into(),
+            SortMembers::Since => member.since.into(),
+            SortMembers::Devices => sums.devices.get(&member.id).copied().unwrap_or_default().into(),
+            SortMembers::CertifiedUntil => sums.certified.get(&member.id).copied().into(),
+        };
+        (by, (&member.id).into())
+    };
     let members = view.members.values().filter(|member| wanted(member));
-    let items = members.map(|member| (member.id.clone(), shown(&view, member))).collect();
-    Ok(Json(page(items, &query.paging())?))
+    Ok(Json(page(members, &paging, place, |member| shown(&view, member))?))
+}
+
+/// What is no field of a member's row, for all members in one pass.
+#[derive(Default)]
+struct Sums {
+    devices: HashMap<MemberId, u64>,
+    certified: HashMap<MemberId, i64>,
+}
+
+impl Sums {
+    fn of(view: &View, sort: SortMembers) -> Self {
+        let mut sums = Self::default();
+        match sort {
+            SortMembers::Devices => {
+                for network in view.zones.networks() {
+                    let count = view.zones.devices().count(network.netid);
+                    *sums.devices.entry(network.member.clone()).or_default() += count;
+                }
+            }
+            SortMembers::CertifiedUntil => {
+                for (member, certificate) in view.current_certificates(now()) {
+                    sums.certified.insert(member.clone(), certificate.not_after);
+                }
+            }
+            _ => {}
+        }
+        sums
+    }
 }
 
 pub async fn add(State(app): State<App>, call: Call, body: Body<NewMember>) -> Result<Response, ApiError> {
@@ -86,9 +128,16 @@ pub async fn resume(State(app): State<App>, call: Call, At(id): At<MemberId>) ->
 pub async fn networks(State(app): State<App>, query: Asked<ListNetids>) -> Result<Json<Page<Network>>, ApiError> {
     let (Query(query), view) = (query?, app.view());
     let wanted = |network: &&delta::Network| query.member.as_ref().is_none_or(|member| network.member == *member);
-    let networks = view.zones.networks().filter(wanted);
-    let items = networks.map(|network| (network.netid, shown_network(&view, network))).collect();
-    Ok(Json(page(items, &query.paging())?))
+    let (networks, paging) = (view.zones.networks().filter(wanted), query.paging());
+    let place = |network: &&delta::Network| {
+        let by = match paging.sort {
+            SortNetids::Netid => network.netid.into(),
+            SortNetids::Member => (&network.member).into(),
+            SortNetids::Devices => view.zones.devices().count(network.netid).into(),
+        };
+        (by, network.netid.into())
+    };
+    Ok(Json(page(networks, &paging, place, |network| shown_network(&view, network))?))
 }
 
 pub async fn network(State(app): State<App>, At(netid): At<NetId>) -> Result<Response, ApiError> {

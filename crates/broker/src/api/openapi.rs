@@ -161,6 +161,9 @@ fn query_parameters(schema: schemars::Schema, generator: &SchemaGenerator) -> Ve
             let types: Vec<Value> = types.into_iter().filter(|kind| kind != "null").collect();
             schema["type"] = if let [only] = &types[..] { only.clone() } else { Value::Array(types) };
         }
+        if let Some(values) = schema["enum"].as_array_mut() {
+            values.retain(|value| !value.is_null());
+        }
         if let Some(any) = schema["anyOf"].as_array().cloned() {
             let any: Vec<Value> = any.into_iter().filter(|one| one["type"] != "null").collect();
             if let (Some(object), [only]) = (schema.as_object_mut(), &any[..]) {

@@ -1,12 +1,14 @@
 //! Who may have, see and hand over devices: claims, moves, limits, history, roaming policy.
 
+use std::sync::Arc;
+
 use axum::Extension;
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::extract::{Json, Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use dnsbroker_api::Timestamp;
-use dnsbroker_api::listed::{ChangeOptions, ListClaims, ListMoves, Order};
+use dnsbroker_api::listed::{ChangeOptions, ListClaims, ListMoves, Order, SortClaims, SortMoves};
 use dnsbroker_api::message::{ImportReport, Page};
 use dnsbroker_api::operator::DeviceChanges;
 use dnsbroker_api::ownership::{
@@ -15,14 +17,14 @@ use dnsbroker_api::ownership::{
 };
 use dnsbroker_federation::{DevEui, MemberId, NetId};
 use dnsbroker_store::record::{self, OpenClaim};
-use dnsbroker_store::{ClaimFilter, Object, act, history};
+use dnsbroker_store::{ClaimFilter, Object, View, act, history};
 use dnsbroker_zone::policy;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::call::{Call, tagged};
 use super::devices::report;
-use super::paging::{limit, page};
+use super::paging::{Value, after, limit, page};
 use super::{ApiError, At, Who};
 use crate::app::App;
 use crate::committer::now;
@@ -41,30 +43,40 @@ pub async fn claims(
     query: Asked<ListClaims>,
 ) -> Result<Json<Page<Claim>>, ApiError> {
     let (Query(query), view) = (query?, app.view());
+    // There may be many: 100,000 a member.
+    let listed = tokio::task::spawn_blocking(move || list_claims(&view, &who, query)).await;
+    Ok(Json(listed.map_err(|error| ApiError::internal(&error))??))
+}
+
+fn list_claims(view: &View, who: &Who, query: ListClaims) -> Result<Page<Claim>, ApiError> {
     let paging = query.paging();
-    let limit = limit(&paging)?;
-    if paging.order == Order::Desc {
-        return Err(ApiError::parameter("order", "desc", "is not there for claims: they come by claimant and DevEUI"));
-    }
-    let after = match &paging.after {
-        None => None,
-        Some(text) => {
-            let cursor = text.split_once('/').and_then(|(id, device)| Some((id.parse().ok()?, device.parse().ok()?)));
-            Some(cursor.ok_or_else(|| ApiError::parameter("after", text, "is not the `next` of a page of claims"))?)
-        }
-    };
     let filter = ClaimFilter { claimant: query.claimant, holder: query.holder, deveui: query.deveui };
-    // A member sees claims by it, without the holder, and claims against it.
+    // A member sees claims by it, without the holder, and claims against it. To ask for the holder would be to be told.
+    let by_holder = filter.holder.is_some();
     let seen = |claim: OpenClaim| match who.own() {
         None => Some(claim),
-        Some(own) if claim.claimant == *own => Some(claim.without_holder()),
+        Some(own) if claim.claimant == *own => (!by_holder).then(|| claim.without_holder()),
         Some(own) => (claim.holder.as_ref() == Some(own)).then_some(claim),
     };
-    let found = view.claims(&filter, after.as_ref()).filter_map(seen).take(limit + 1);
-    let mut items: Vec<Claim> = found.map(shown_claim).collect();
-    let next = (items.len() > limit).then(|| format!("{}/{}", items[limit - 1].claimant, items[limit - 1].deveui));
-    items.truncate(limit);
-    Ok(Json(Page { items, next }))
+    let place = |claim: &OpenClaim| {
+        let (claimant, device) = (claim.claimant.as_str(), claim.deveui);
+        match paging.sort {
+            SortClaims::Claimant => (claimant.into(), device.into()),
+            SortClaims::Deveui => (device.into(), claimant.into()),
+            SortClaims::Since => (claim.since.into(), format!("{device}/{claimant}").into()),
+            SortClaims::Seen => (claim.seen.into(), format!("{device}/{claimant}").into()),
+        }
+    };
+    if (paging.sort, paging.order) != (SortClaims::Claimant, Order::Asc) {
+        return page(view.claims(&filter, None).filter_map(seen), &paging, place, shown_claim);
+    }
+    // As they are kept: nothing is looked at but the page.
+    let from = match after(&paging)? {
+        Some((Value::Text(claimant), Value::Text(device))) => claimant.parse().ok().zip(device.parse().ok()),
+        _ => None,
+    };
+    let most = limit(&paging)? + 1;
+    page(view.claims(&filter, from.as_ref()).filter_map(seen).take(most), &paging, place, shown_claim)
 }
 
 fn shown_claim(claim: OpenClaim) -> Claim {
@@ -136,8 +148,17 @@ pub async fn moves(
         who.own().is_none_or(|own| concerns(planned, own))
             && query.member.as_ref().is_none_or(|member| concerns(planned, member))
     };
-    let moves = view.ownership.moves.values().filter(|planned| wanted(planned));
-    Ok(Json(page(moves.map(|planned| (planned.id, shown_move(planned))).collect(), &query.paging())?))
+    let (moves, paging) = (view.ownership.moves.values().filter(|planned| wanted(planned)), query.paging());
+    let place = |planned: &&Arc<record::Move>| {
+        let by = match paging.sort {
+            SortMoves::Id => planned.id.into(),
+            SortMoves::At => planned.at.into(),
+            SortMoves::Created => planned.created.into(),
+            SortMoves::Devices => (planned.devices.len() as u64).into(),
+        };
+        (by, planned.id.into())
+    };
+    Ok(Json(page(moves, &paging, place, |planned| shown_move(planned))?))
 }
 
 fn shown_move(planned: &record::Move) -> Move {

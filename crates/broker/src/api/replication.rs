@@ -16,19 +16,21 @@ use axum::extract::{Json, Query, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use dnsbroker_api::message::Issued;
-use dnsbroker_api::standby::{Follow, StandbyCertificate, TakenOver};
+use dnsbroker_api::problem::chain;
+use dnsbroker_api::standby::{Follow, StandbyCertificate, StandbyLogin, TakenOver};
 use dnsbroker_ca::{Principal, Profile, ReplicaId, ServerName, Subject};
-use dnsbroker_store::act;
 use dnsbroker_store::audit::Head;
 use dnsbroker_store::record::StandbyAt;
-use tokio::sync::mpsc;
+use dnsbroker_store::{AccountRefusal, act};
+use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
 
 use super::certificates::{issued, new_serial, unavailable, verified};
 use super::events::admitted;
+use super::sessions::totp_needed;
 use super::{ApiError, Who};
 use crate::app::App;
-use crate::committer::{Dumped, now};
+use crate::committer::{CommitError, Dumped, now};
 use crate::standby::Fence;
 use crate::standby::frame::{Frame, Heartbeat, shipment};
 use crate::standby::take_over::step_down;
@@ -60,7 +62,7 @@ fn standby(app: &App, who: &Who) -> Result<(ReplicaId, StandbyAt), ApiError> {
 fn is_primary(app: &App) -> Result<(), ApiError> {
     match app.shared.standing.elsewhere() {
         None => Ok(()),
-        Some(elsewhere) => Err(crate::committer::CommitError::from(elsewhere).into()),
+        Some(elsewhere) => Err(CommitError::from(elsewhere).into()),
     }
 }
 
@@ -82,7 +84,8 @@ pub async fn follow(
         is_primary(&app)?;
     }
     let (pieces, body) = mpsc::channel(QUEUE);
-    let line = Line { app, who, id, pieces, lists: BTreeMap::new() };
+    let authorities = app.pki.changes();
+    let line = Line { app, who, id, pieces, lists: BTreeMap::new(), authorities, told: BTreeMap::new() };
     tokio::spawn(line.run(Head { number: after, hash }));
     let body = futures_util::stream::unfold(body, |mut body: mpsc::Receiver<Bytes>| async move {
         let piece = body.recv().await?;
@@ -100,6 +103,10 @@ struct Line {
     pieces: mpsc::Sender<Bytes>,
     /// When the lists of revoked certificates were made that the standby has, by CA.
     lists: BTreeMap<String, i64>,
+    /// Tells when the files of the issuing CAs may have changed.
+    authorities: watch::Receiver<()>,
+    /// Those files as the standby has them; none yet at the beginning.
+    told: BTreeMap<String, Vec<u8>>,
 }
 
 impl Line {
@@ -137,6 +144,7 @@ impl Line {
             tokio::select! {
                 _ = beat.tick() => {
                     self.check()?;
+                    self.authorities().await?;
                     self.lists().await?;
                     due = true;
                 }
@@ -151,6 +159,23 @@ impl Line {
         admitted(&self.app, &self.who, now())?;
         standby(&self.app, &self.who).map_err(|_| "it is registered as a standby no more".to_owned())?;
         is_primary(&self.app).map_err(|error| error.to_string())
+    }
+
+    /// The files of the issuing CAs, if the standby has others. They are what a backup has of them.
+    async fn authorities(&mut self) -> Result<(), String> {
+        let changed = self.authorities.has_changed().map_err(|_| "the broker is stopping")?;
+        if !changed && !self.told.is_empty() {
+            return Ok(());
+        }
+        self.authorities.mark_unchanged();
+        let app = self.app.clone();
+        let files = tokio::task::spawn_blocking(move || app.pki.files()).await.map_err(|error| error.to_string())?;
+        let files = files.map_err(|error| format!("the CA's files cannot be read: {}", chain(&error)))?;
+        if files != self.told {
+            self.put(Frame::Authorities(files.clone()).encode()).await?;
+            self.told = files;
+        }
+        Ok(())
     }
 
     /// Lists of revoked certificates that are newer than what the standby has.
@@ -229,6 +254,37 @@ pub async fn certificate(
     let enrolled = app.committer.commit(who.actor, issue).await?;
     tracing::info!(standby = %id, serial = %enrolled.certificate.serial, "a standby's server is certified");
     Ok((StatusCode::CREATED, Json(issued(&app, &enrolled))))
+}
+
+/// An administrator logs in at a standby. What the standby says of the password is believed, since it has everything; the rest
+/// is looked at here, where nothing is late.
+pub async fn login(
+    State(app): State<App>,
+    Extension(who): Extension<Who>,
+    body: Result<Json<StandbyLogin>, JsonRejection>,
+) -> Result<StatusCode, ApiError> {
+    let (id, at) = standby(&app, &who)?;
+    let Json(StandbyLogin { name, step }) = body?;
+    is_primary(&app)?;
+    match step {
+        Some(step) => drop(app.committer.commit(who.actor, act::UseTotp { name: name.clone(), step }).await?),
+        None => {
+            let known = app.view().accounts.administrators.get(&name).cloned();
+            let refused = |refusal: AccountRefusal| CommitError::Refused(refusal.into());
+            let known = known.ok_or_else(|| refused(AccountRefusal::NoAdministrator(name.clone())))?;
+            if known.disabled.is_some() {
+                return Err(refused(AccountRefusal::Disabled(name)).into());
+            }
+            if known.totp.is_some() {
+                return Err(totp_needed());
+            }
+            let detail = serde_json::json!({ "at": at.name });
+            let witness = act::Witness { act: "administrator.login", object: name.clone(), detail };
+            app.committer.commit(who.actor, witness).await?;
+        }
+    }
+    tracing::info!(standby = %id, name, "an administrator has logged in at a standby");
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// A standby of ours has become the primary.

@@ -1,6 +1,7 @@
 //! Sessions, administrators and API tokens.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use axum::Extension;
 use axum::extract::rejection::{JsonRejection, QueryRejection};
@@ -12,23 +13,25 @@ use dnsbroker_api::account::{
     Administrator, ApiToken, ChangeAdministrator, Login, NewAdministrator, NewApiToken, NewPassword, OpenSession,
     Session, TotpCode, TotpSecret, TotpShown,
 };
-use dnsbroker_api::listed::{ListAdministrators, ListApiTokens};
+use dnsbroker_api::listed::{ListAdministrators, ListApiTokens, SortAdministrators, SortApiTokens};
 use dnsbroker_api::message::Page;
+use dnsbroker_api::standby::StandbyLogin;
 use dnsbroker_ca::TokenSecret;
 use dnsbroker_store::record::{self, Scope, TokenOwner};
-use dnsbroker_store::{Actor, Object, act};
+use dnsbroker_store::{AccountRefusal, Actor, Object, act};
 use zeroize::Zeroizing;
 
 use super::call::{Call, tagged};
 use super::caller::Role;
-use super::paging::page;
+use super::paging::{Value, page};
 use super::{ApiError, At, Who};
 use crate::account::password::{self, PasswordError};
 use crate::account::session::{Opened, Seen, clear_cookie, csrf_of, set_cookie};
 use crate::account::totp::OneTime;
 use crate::app::App;
-use crate::committer::now;
+use crate::committer::{CommitError, now};
 use crate::key::entropy;
+use crate::standby::link::{Link, Refused};
 
 type Body<T> = Result<Json<T>, JsonRejection>;
 type Asked<T> = Result<Query<T>, QueryRejection>;
@@ -44,6 +47,10 @@ pub async fn open(
     body: Body<Login>,
 ) -> Result<Response, ApiError> {
     let Json(Login { name, password, code }) = body?;
+    let standing = &app.shared.standing;
+    if standing.is_stale(now()) {
+        return Err(ApiError::stale(standing));
+    }
     let (password, now, address) = (Zeroizing::new(password), now(), who.identity());
     let from = who.address.map(|address| address.to_string()).unwrap_or_default();
     let waits = [&name, &address].iter().filter_map(|who| app.sessions.must_wait(who, now)).max();
@@ -64,8 +71,7 @@ pub async fn open(
         None => None,
         Some(sealed) => {
             let Some(code) = code else {
-                let detail = "this administrator has a second factor: send its one-time code as well";
-                return Err(ApiError::new(StatusCode::UNAUTHORIZED, "totp-needed", detail));
+                return Err(totp_needed());
             };
             let federation = app.config.load().federation.to_string();
             let secret = OneTime::open(&app.sealer, sealed, &federation, &name);
@@ -77,6 +83,10 @@ pub async fn open(
     };
     let actor = Actor::Administrator(name.clone());
     let known = match step {
+        _ if app.shared.standing.elsewhere().is_some() => {
+            at_standby(&app, &known, step).await?;
+            known
+        }
         Some(step) => app.committer.commit(actor, act::UseTotp { name: name.clone(), step }).await?,
         None => {
             let detail = serde_json::Value::Null;
@@ -92,6 +102,38 @@ pub async fn open(
     put_cookie(&mut response, &set_cookie(&opened.cookie));
     Ok(response)
 }
+
+pub(super) fn totp_needed() -> ApiError {
+    let detail = "this administrator has a second factor: send its one-time code as well";
+    ApiError::new(StatusCode::UNAUTHORIZED, "totp-needed", detail)
+}
+
+/// A login that this broker cannot write into the audit. The primary does, and uses the one-time code up for all brokers.
+/// Where it cannot be reached the administrator gets in to read all the same, and this broker takes no code twice.
+async fn at_standby(app: &App, known: &record::Administrator, step: Option<u64>) -> Result<(), ApiError> {
+    let replayed = || CommitError::Refused(AccountRefusal::TotpReplayed.into());
+    if let Some(step) = step
+        && (known.last_step.is_some_and(|last| step <= last) || !app.sessions.use_step(&known.name, step))
+    {
+        return Err(replayed().into());
+    }
+    let Some(link) = Link::of(&app.config.load()) else { return Ok(()) };
+    let login = StandbyLogin { name: known.name.clone(), step };
+    let Err(error) = link.post::<()>("/api/v1/replication/login", &login).await else { return Ok(()) };
+    match error.downcast::<Refused>() {
+        Ok(Refused(problem)) if OF_THE_ADMINISTRATOR.contains(&problem.code.as_ref()) => Err(problem.into()),
+        Ok(refused) => Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "standby-refused", refused)),
+        Err(error) => {
+            let cause = format!("{error:#}");
+            tracing::warn!(name = known.name, cause, "an administrator logs in here and is not in the primary's audit");
+            Ok(())
+        }
+    }
+}
+
+/// What the primary says of an administrator who logs in at a standby, by its codes.
+const OF_THE_ADMINISTRATOR: [&str; 4] =
+    ["totp-replayed", "totp-needed", "administrator-unknown", "administrator-disabled"];
 
 fn put_cookie(response: &mut Response, cookie: &str) {
     if let Ok(value) = HeaderValue::try_from(cookie) {
@@ -189,7 +231,7 @@ pub async fn end(
 }
 
 /// The administrator of this session, and its cookie.
-fn own_session(app: &App, who: &Who) -> Result<(std::sync::Arc<record::Administrator>, String), ApiError> {
+fn own_session(app: &App, who: &Who) -> Result<(Arc<record::Administrator>, String), ApiError> {
     let over = || ApiError::new(StatusCode::UNAUTHORIZED, "session-over", "the session is over: log in again");
     let (Actor::Administrator(name), Some(cookie)) = (&who.actor, &who.session) else { return Err(over()) };
     let known = app.view().accounts.administrators.get(name).cloned().ok_or_else(over)?;
@@ -258,7 +300,15 @@ pub async fn administrators(
     let wanted = query.role.as_deref().map(role).transpose()?;
     let view = app.view();
     let known = view.accounts.administrators.values().filter(|known| wanted.is_none_or(|role| known.role == role));
-    Ok(Json(page(known.map(|known| (known.name.clone(), shown_administrator(known))).collect(), &query.paging())?))
+    let paging = query.paging();
+    let place = |known: &&Arc<record::Administrator>| {
+        let name = Value::from(known.name.as_str());
+        match paging.sort {
+            SortAdministrators::Name => (name, Value::Absent),
+            SortAdministrators::Created => (known.created.into(), name),
+        }
+    };
+    Ok(Json(page(known, &paging, place, |known| shown_administrator(known))?))
 }
 
 fn shown_administrator(known: &record::Administrator) -> Administrator {
@@ -344,9 +394,17 @@ pub async fn api_tokens(
         };
         who.may_see(member) && query.owner.as_ref().is_none_or(|owner| token.owner.to_string() == *owner)
     };
-    let tokens = view.accounts.api_tokens.values().filter(|token| wanted(token));
-    let items = tokens.map(|token| (format!("{:020}-{}", token.created, token.id()), shown_token(token))).collect();
-    Ok(Json(page(items, &query.paging())?))
+    let (tokens, paging) = (view.accounts.api_tokens.values().filter(|token| wanted(token)), query.paging());
+    let place = |token: &&Arc<record::ApiToken>| {
+        let by = match paging.sort {
+            SortApiTokens::Created => token.created.into(),
+            SortApiTokens::Expires => token.expires.into(),
+            SortApiTokens::Name => token.name.to_lowercase().into(),
+            SortApiTokens::Owner => token.owner.to_string().into(),
+        };
+        (by, token.id().into())
+    };
+    Ok(Json(page(tokens, &paging, place, |token| shown_token(token))?))
 }
 
 fn shown_token(token: &record::ApiToken) -> ApiToken {

@@ -49,6 +49,9 @@ fn standing(app: &App, mut notes: Vec<String>) -> Standing {
         _ => None,
     };
     notes.extend(standing.trouble(now()));
+    if following.is_some() {
+        notes.extend(standing.following().unready);
+    }
     let standbys = view.replicas.values().filter_map(|replica| {
         let at = replica.standby.as_ref()?;
         Some(Follower {

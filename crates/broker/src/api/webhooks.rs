@@ -3,12 +3,13 @@
 use std::time::Instant;
 
 use axum::Extension;
-use axum::extract::rejection::JsonRejection;
-use axum::extract::{Json, State};
+use axum::extract::rejection::{JsonRejection, QueryRejection};
+use axum::extract::{Json, Query, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use dnsbroker_api::Timestamp;
 use dnsbroker_api::event::{Event, EventId};
+use dnsbroker_api::listed::{ListWebhooks, SortWebhooks};
 use dnsbroker_api::message::Page;
 use dnsbroker_api::webhook::{SetWebhook, Webhook, WebhookTest};
 use dnsbroker_store::record::{self, Sealed};
@@ -16,6 +17,7 @@ use dnsbroker_store::{AccountRefusal, Object, View, act};
 use zeroize::Zeroizing;
 
 use super::call::{Call, tagged};
+use super::paging::page;
 use super::{ApiError, At, Who};
 use crate::app::App;
 use crate::committer::{CommitError, now};
@@ -45,10 +47,27 @@ fn known(view: &View, who: &Who, id: u64) -> Result<std::sync::Arc<record::Webho
     webhook.cloned().ok_or_else(|| CommitError::Refused(AccountRefusal::NoWebhook(id).into()).into())
 }
 
-pub async fn list(State(app): State<App>, Extension(who): Extension<Who>) -> Json<Page<Webhook>> {
-    let view = app.view();
-    let own = view.accounts.webhooks.values().filter(|webhook| who.may_see(webhook.member.as_ref()));
-    Json(Page { items: own.map(|webhook| shown(&app, webhook)).collect(), next: None })
+pub async fn list(
+    State(app): State<App>,
+    Extension(who): Extension<Who>,
+    query: Result<Query<ListWebhooks>, QueryRejection>,
+) -> Result<Json<Page<Webhook>>, ApiError> {
+    let (Query(query), view) = (query?, app.view());
+    let wanted = |webhook: &record::Webhook| {
+        who.may_see(webhook.member.as_ref())
+            && query.member.as_ref().is_none_or(|member| webhook.member.as_ref() == Some(member))
+    };
+    let webhooks = view.accounts.webhooks.values().filter(|webhook| wanted(webhook));
+    let (webhooks, paging) = (webhooks.map(|webhook| shown(&app, webhook)), query.paging());
+    let place = |webhook: &Webhook| {
+        let by = match paging.sort {
+            SortWebhooks::Id => webhook.id.into(),
+            SortWebhooks::Url => webhook.url.as_str().into(),
+            SortWebhooks::Failures => i64::from(webhook.failures).into(),
+        };
+        (by, webhook.id.into())
+    };
+    Ok(Json(page(webhooks, &paging, place, |webhook| webhook)?))
 }
 
 pub async fn add(

@@ -5,11 +5,12 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use clap::{Args, Subcommand, ValueEnum};
 use dnsbroker_api::account::{Administrator, ApiToken, ChangeAdministrator, NewAdministrator, NewApiToken};
-use dnsbroker_api::listed::{ListAdministrators, ListApiTokens};
+use dnsbroker_api::listed::{ListAdministrators, ListApiTokens, SortAdministrators, SortApiTokens};
 use dnsbroker_federation::MemberId;
 
 use super::certificate::duration;
 use super::output::table;
+use super::sorted::Sorted;
 use super::{Context, all};
 use crate::key::read_secret;
 
@@ -30,7 +31,7 @@ pub(super) enum AdminCommand {
         totp: bool,
     },
     /// List administrators and auditors
-    List,
+    List(Sorted<SortAdministrators>),
     /// Change what is given
     Change(Change),
     /// Remove one, with their API tokens
@@ -94,9 +95,10 @@ impl AdminCommand {
                 let added: Administrator = client.administrator_add(&new).await?;
                 output.print(&added, added_text);
             }
-            Self::List => {
-                let known = all(async |query| client.administrator_list(query).await, ListAdministrators::default());
-                output.print(&known.await?, |known| administrator_table(&known.items));
+            Self::List(sorted) => {
+                let query = sorted.of(ListAdministrators::default());
+                let known = all(async |query| client.administrator_list(query).await, query).await?;
+                output.print(&known, |known| administrator_table(&known.items));
             }
             Self::Change(Change { name, role, password_file, no_totp, disable, enable }) => {
                 let change = ChangeAdministrator {
@@ -145,7 +147,7 @@ pub(super) enum ApiTokenCommand {
     /// Make an API token for a program; it is shown once
     Create(CreateToken),
     /// List API tokens; never their secrets
-    List,
+    List(Sorted<SortApiTokens>),
     /// Make one worthless, at once
     Revoke {
         /// Its id
@@ -192,8 +194,9 @@ impl ApiTokenCommand {
                     format!("token  {secret}\nUse it as `Authorization: Bearer`; it is not shown again.\n")
                 });
             }
-            Self::List => {
-                let tokens = all(async |query| client.api_token_list(query).await, ListApiTokens::default()).await?;
+            Self::List(sorted) => {
+                let query = sorted.of(ListApiTokens::default());
+                let tokens = all(async |query| client.api_token_list(query).await, query).await?;
                 output.print(&tokens, |tokens| token_table(&tokens.items));
             }
             Self::Revoke { id } => {

@@ -6,14 +6,15 @@ use dnsbroker_api::listed::ListAudit;
 use dnsbroker_api::message::{AuditCheck, AuditRow, Page};
 
 use super::Context;
+use super::sorted::order;
 
 #[derive(Subcommand)]
 pub(super) enum AuditCommand {
     /// List all changes, oldest first
     List {
-        /// Only rows after this number
-        #[arg(long, default_value_t = 0)]
-        after: u64,
+        /// Only rows after this number; with --desc, before it
+        #[arg(long)]
+        after: Option<u64>,
         /// Rows at most
         #[arg(long)]
         limit: Option<usize>,
@@ -29,6 +30,9 @@ pub(super) enum AuditCommand {
         /// One JSON object a line, as they come: for archives and programs
         #[arg(long)]
         json_lines: bool,
+        /// Newest first
+        #[arg(long)]
+        desc: bool,
     },
     /// Check that no row was changed, dropped or put in between
     Verify,
@@ -40,8 +44,8 @@ const PAGE: usize = 1_000;
 impl AuditCommand {
     pub(super) async fn run(self, context: &Context) -> anyhow::Result<()> {
         match self {
-            Self::List { after, limit, actor, act, object, json_lines } => {
-                let filter = ListAudit { actor, act, object, ..ListAudit::default() };
+            Self::List { after, limit, actor, act, object, json_lines, desc } => {
+                let filter = ListAudit { actor, act, object, order: Some(order(desc)), ..ListAudit::default() };
                 list(context, after, limit, filter, json_lines).await
             }
             Self::Verify => {
@@ -58,7 +62,7 @@ impl AuditCommand {
 
 async fn list(
     Context { client, output }: &Context,
-    mut after: u64,
+    mut after: Option<u64>,
     limit: Option<usize>,
     filter: ListAudit,
     json_lines: bool,
@@ -66,11 +70,12 @@ async fn list(
     let mut left = limit.unwrap_or(usize::MAX);
     let mut rows = Vec::new();
     while left > 0 {
-        let query = ListAudit { after: Some(after.to_string()), limit: Some(left.min(PAGE)), ..filter.clone() };
+        let limit = Some(left.min(PAGE));
+        let query = ListAudit { after: after.map(|number| number.to_string()), limit, ..filter.clone() };
         let page: Page<AuditRow> = client.audit_list(&query).await?;
         left = left.saturating_sub(page.items.len());
         if let Some(last) = page.items.last() {
-            after = last.number;
+            after = Some(last.number);
         }
         if json_lines {
             for row in &page.items {

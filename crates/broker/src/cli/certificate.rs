@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
 use dnsbroker_api::client::{Client, ClientError};
-use dnsbroker_api::listed::{ListCertificates, ListTokens};
+use dnsbroker_api::listed::{ListCertificates, ListTokens, SortCertificates, SortTokens};
 use dnsbroker_api::message::{
     Certificate, IssueCertificate, Issued, NewToken, Page, Reason, RenewCertificate, RevokeCertificates, Token,
 };
@@ -14,6 +14,7 @@ use p12_keystore::{KeyStore, KeyStoreEntry, PrivateKey, PrivateKeyChain};
 use zeroize::Zeroizing;
 
 use super::output::table;
+use super::sorted::Sorted;
 use super::{Context, all};
 use crate::key::{read_secret, write_secret, write_whole};
 
@@ -35,7 +36,7 @@ pub(super) enum TokenCommand {
         key_pin: Option<String>,
     },
     /// List tokens; never their secrets
-    List,
+    List(Sorted<SortTokens>),
 }
 
 pub(super) fn duration(text: &str) -> Result<i64, String> {
@@ -59,8 +60,9 @@ impl TokenCommand {
                 let token: Token = client.token_create(&NewToken { member, ttl, key_pin }).await?;
                 output.print(&token, token_text);
             }
-            Self::List => {
-                let tokens = all(async |query| client.token_list(query).await, ListTokens::default()).await?;
+            Self::List(sorted) => {
+                let query = sorted.of(ListTokens::default());
+                let tokens = all(async |query| client.token_list(query).await, query).await?;
                 output.print(&tokens, |tokens| token_table(&tokens.items));
             }
         }
@@ -107,6 +109,8 @@ pub(super) enum CertCommand {
         /// Only of this member
         #[arg(long)]
         member: Option<MemberId>,
+        #[command(flatten)]
+        sorted: Sorted<SortCertificates>,
     },
     /// Show one certificate
     Show {
@@ -219,8 +223,8 @@ impl CertCommand {
                 let issued = made.issue(stem, renew).await?;
                 output.print(&issued, |issued| made.told(issued));
             }
-            Self::List { member } => {
-                let query = ListCertificates { member, ..ListCertificates::default() };
+            Self::List { member, sorted } => {
+                let query = sorted.of(ListCertificates { member, ..ListCertificates::default() });
                 let certificates = all(async |query| client.certificate_list(query).await, query).await?;
                 output.print(&certificates, |certificates| certificate_table(&certificates.items));
             }

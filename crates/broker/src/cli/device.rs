@@ -14,13 +14,14 @@ use tokio::io::AsyncRead;
 use tokio_util::io::InspectReader;
 
 use super::output::Output;
+use super::sorted::order;
 use super::{Context, ownership};
 
 #[derive(Subcommand)]
 pub(super) enum DeviceCommand {
     /// Register, replace or remove a list of devices
     Import(ImportArgs),
-    /// List devices in ascending order
+    /// List devices by DevEUI
     List(ListArgs),
     /// Show who has a device
     Show {
@@ -94,6 +95,9 @@ pub(super) struct ListArgs {
     /// Devices at most
     #[arg(long)]
     limit: Option<usize>,
+    /// Descending
+    #[arg(long)]
+    desc: bool,
 }
 
 impl DeviceCommand {
@@ -138,7 +142,7 @@ fn lookup_text(lookup: &Lookup) -> String {
 const PAGE: usize = 10_000;
 
 async fn list(Context { client, output }: &Context, args: ListArgs) -> anyhow::Result<()> {
-    let ListArgs { member, netid, prefix, mut after, limit } = args;
+    let ListArgs { member, netid, prefix, mut after, limit, desc } = args;
     let mut left = limit.unwrap_or(usize::MAX);
     let mut items = Vec::new();
     while left > 0 {
@@ -148,7 +152,8 @@ async fn list(Context { client, output }: &Context, args: ListArgs) -> anyhow::R
             prefix: prefix.clone(),
             after: after.map(|after| after.to_string()),
             limit: Some(left.min(PAGE)),
-            order: None,
+            order: Some(order(desc)),
+            sort: None,
         };
         let page: Page<Device> = client.device_list(&query).await?;
         left = left.saturating_sub(page.items.len());

@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use clap::{Args, Subcommand, ValueEnum};
 use dnsbroker_api::exchange::{Key, NewKey, Replica, SetReplica, SetSource, Source};
-use dnsbroker_api::listed::{ListKeys, ListReplicas, ListSources};
+use dnsbroker_api::listed::{ListKeys, ListReplicas, ListSources, SortKeys, SortReplicas, SortSources};
 use dnsbroker_api::standby::StandbyAt;
 use dnsbroker_federation::{DomainName, MemberId, NetId};
 use zeroize::Zeroizing;
 
 use super::output::table;
+use super::sorted::Sorted;
 use super::zone::Names;
 use super::{Context, all};
 
@@ -20,7 +21,7 @@ pub(super) enum KeyCommand {
     /// Make a TSIG key (RFC 8945); its secret is shown once and kept encrypted
     Create(CreateKey),
     /// List keys; never their secrets
-    List,
+    List(Sorted<SortKeys>),
     /// Make a key worthless, at once
     Revoke {
         /// Its name
@@ -77,8 +78,9 @@ impl KeyCommand {
                 let key: Key = client.key_create(&key).await?;
                 output.print(&key, key_text);
             }
-            Self::List => {
-                let keys = all(async |query| client.key_list(query).await, ListKeys::default()).await?;
+            Self::List(sorted) => {
+                let query = sorted.of(ListKeys::default());
+                let keys = all(async |query| client.key_list(query).await, query).await?;
                 output.print(&keys, |keys| key_table(&keys.items));
             }
             Self::Revoke { name } => {
@@ -134,7 +136,7 @@ pub(super) enum ReplicaCommand {
     /// Allow a server a copy of the private zones, or change what it may
     Add(AddReplica),
     /// List replicas
-    List,
+    List(Sorted<SortReplicas>),
     /// Show one replica
     Show {
         /// Its id
@@ -234,8 +236,9 @@ impl ReplicaCommand {
                     )
                 });
             }
-            Self::List => {
-                let replicas = all(async |query| client.replica_list(query).await, ListReplicas::default()).await?;
+            Self::List(sorted) => {
+                let query = sorted.of(ListReplicas::default());
+                let replicas = all(async |query| client.replica_list(query).await, query).await?;
                 output.print(&replicas, |replicas| replica_table(&replicas.items));
             }
             Self::Show { id } => {
@@ -273,7 +276,7 @@ pub(super) enum SourceCommand {
     /// Fill a NetID from a zone on the member's own primary, or change where that is
     Add(AddSource),
     /// List sources
-    List,
+    List(Sorted<SortSources>),
     /// Show one source: state, serials, counts, the last error
     Show {
         /// The NetID it fills
@@ -354,8 +357,9 @@ impl SourceCommand {
                     format!("NetID {netid} is filled from {}: see `source show {netid}`\n", source.settings.zone)
                 });
             }
-            Self::List => {
-                let sources = all(async |query| client.source_list(query).await, ListSources::default()).await?;
+            Self::List(sorted) => {
+                let query = sorted.of(ListSources::default());
+                let sources = all(async |query| client.source_list(query).await, query).await?;
                 output.print(&sources, |sources| source_table(&sources.items));
             }
             Self::Show { netid } => {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
-use dnsbroker_api::listed::{ListMembers, ListNetids};
+use dnsbroker_api::listed::{ListMembers, ListNetids, SortMembers, SortNetids};
 use dnsbroker_api::message::{ChangeMember, Grace, Member, Network, NewMember, Reason, SetAnchors, SetNetwork};
 use dnsbroker_api::operator::NetIdAnchors;
 use dnsbroker_api::ownership::Limits;
@@ -13,6 +13,7 @@ use dnsbroker_federation::{DomainName, MemberId, NetId};
 
 use super::certificate::duration;
 use super::output::table;
+use super::sorted::Sorted;
 use super::{Context, all};
 
 #[derive(Subcommand)]
@@ -26,7 +27,7 @@ pub(super) enum MemberCommand {
         name: Option<String>,
     },
     /// List all members
-    List,
+    List(Sorted<SortMembers>),
     /// Show one member
     Show {
         /// Its id
@@ -99,8 +100,9 @@ impl MemberCommand {
                 let member: Member = client.member_add(&NewMember { id, name }).await?;
                 output.print(&member, |member| format!("member {} added\n", member.id));
             }
-            Self::List => {
-                let members = all(async |query| client.member_list(query).await, ListMembers::default()).await?;
+            Self::List(sorted) => {
+                let query = sorted.of(ListMembers::default());
+                let members = all(async |query| client.member_list(query).await, query).await?;
                 output.print(&members, |members| member_table(&members.items));
             }
             Self::Show { id } => {
@@ -177,7 +179,7 @@ pub(super) enum NetidCommand {
     /// Give a NetID to a member, or change where its network server is
     Set(SetNetid),
     /// List all NetIDs
-    List,
+    List(Sorted<SortNetids>),
     /// Show one NetID
     Show {
         /// Six hexadecimal digits
@@ -227,8 +229,9 @@ impl NetidCommand {
                 let network: Network = client.netid_set(&netid, &body).await?;
                 output.print(&network, |network| format!("NetID {} is held by {}\n", network.netid, network.member));
             }
-            Self::List => {
-                let networks = all(async |query| client.netid_list(query).await, ListNetids::default()).await?;
+            Self::List(sorted) => {
+                let query = sorted.of(ListNetids::default());
+                let networks = all(async |query| client.netid_list(query).await, query).await?;
                 output.print(&networks, |networks| network_table(&networks.items));
             }
             Self::Show { netid } => {

@@ -19,6 +19,7 @@ mod ownership;
 mod policy;
 mod quickstart;
 mod serve;
+mod sorted;
 mod standby;
 mod status;
 mod webhook;

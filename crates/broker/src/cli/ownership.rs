@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
 use dnsbroker_api::Timestamp;
-use dnsbroker_api::listed::{ListClaims, ListMoves};
+use dnsbroker_api::listed::{ListClaims, ListMoves, SortClaims, SortMoves};
 use dnsbroker_api::message::Page;
 use dnsbroker_api::ownership::{
     AcceptMove, CancelMove, Claim, DecideClaims, DeviceEvent, Move, Moved, NewMove, ReleaseDevices, Settled,
@@ -16,6 +16,7 @@ use dnsbroker_federation::{DevEui, MemberId, NetId};
 
 use super::certificate::duration;
 use super::output::table;
+use super::sorted::Sorted;
 use super::{Context, all};
 use crate::committer::now;
 
@@ -64,6 +65,8 @@ pub(super) enum ClaimCommand {
         /// Only to this device
         #[arg(long)]
         device: Option<DevEui>,
+        #[command(flatten)]
+        sorted: Sorted<SortClaims>,
     },
     /// Decide claims, for or against the claimant
     Decide {
@@ -120,6 +123,8 @@ pub(super) enum TransferCommand {
         /// Only from or to this member
         #[arg(long)]
         member: Option<MemberId>,
+        #[command(flatten)]
+        sorted: Sorted<SortMoves>,
     },
     /// Accept an offer for its receiver
     Accept {
@@ -162,8 +167,8 @@ pub(super) struct Start {
 
 pub(super) async fn claims(command: ClaimCommand, Context { client, output }: &Context) -> anyhow::Result<()> {
     match command {
-        ClaimCommand::List { claimant, holder, device } => {
-            let query = ListClaims { claimant, holder, deveui: device, ..ListClaims::default() };
+        ClaimCommand::List { claimant, holder, device, sorted } => {
+            let query = sorted.of(ListClaims { claimant, holder, deveui: device, ..ListClaims::default() });
             let claims = all(async |query| client.claim_list(query).await, query).await?;
             output.print(&claims, |claims| claim_table(&claims.items));
         }
@@ -194,8 +199,8 @@ pub(super) async fn transfers(command: TransferCommand, Context { client, output
             let moved: Moved = client.move_create(&new).await?;
             output.print(&moved, moved_text);
         }
-        TransferCommand::List { member } => {
-            let query = ListMoves { member, ..ListMoves::default() };
+        TransferCommand::List { member, sorted } => {
+            let query = sorted.of(ListMoves { member, ..ListMoves::default() });
             let moves = all(async |query| client.move_list(query).await, query).await?;
             output.print(&moves, |moves| move_table(&moves.items));
         }

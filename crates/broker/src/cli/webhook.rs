@@ -1,10 +1,12 @@
 //! `webhook`: where events are posted to.
 
 use clap::Subcommand;
+use dnsbroker_api::listed::{ListWebhooks, SortWebhooks};
 use dnsbroker_api::webhook::{SetWebhook, Webhook};
 
-use super::Context;
 use super::output::table;
+use super::sorted::Sorted;
+use super::{Context, all};
 
 #[derive(Subcommand)]
 pub(super) enum WebhookCommand {
@@ -27,7 +29,7 @@ pub(super) enum WebhookCommand {
         events: Vec<String>,
     },
     /// List webhooks, and how they do; never their secrets
-    List,
+    List(Sorted<SortWebhooks>),
     /// Post a message of the kind webhook.test, once, and tell what became of it
     Test {
         /// Its number
@@ -57,7 +59,11 @@ impl WebhookCommand {
                 let set = client.webhook_set(&id, &SetWebhook { url, events: events.into_iter().collect() }).await?;
                 output.print(&set, |set| webhooks(std::slice::from_ref(set)));
             }
-            Self::List => output.print(&client.webhook_list().await?, |page| webhooks(&page.items)),
+            Self::List(sorted) => {
+                let query = sorted.of(ListWebhooks::default());
+                let page = all(async |query| client.webhook_list(query).await, query).await?;
+                output.print(&page, |page| webhooks(&page.items));
+            }
             Self::Test { id } => {
                 let test = client.webhook_test(&id).await?;
                 output.print(&test, |test| match &test.error {

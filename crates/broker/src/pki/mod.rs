@@ -13,6 +13,7 @@
 
 pub mod ceremony;
 mod files;
+mod handed;
 
 use std::net::IpAddr;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
@@ -332,6 +333,8 @@ impl Pki {
             false => {
                 let key = SoftwareKey::generate()?;
                 key.write_encrypted(&path, &passphrase)?;
+                // Standbys get it too: who takes over can install what the root signs for it.
+                self.changed.send_replace(());
                 key
             }
         };

@@ -5,6 +5,7 @@
 //! the primary's clock; since clocks differ, it is compared with the quickest heartbeat of the connection, and a heartbeat
 //! that was held up on its way counts for as much less.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufReader, Seek, Write};
 use std::path::{Path, PathBuf};
@@ -13,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use dnsbroker_api::endpoint::query_of;
+use dnsbroker_api::problem::chain;
 use dnsbroker_api::standby::Follow;
 use dnsbroker_ca::Facts;
 use dnsbroker_store::act::PublishedZones;
@@ -168,6 +170,33 @@ impl Follower {
                     tracing::warn!(ca, reason, "a list of revoked certificates from the primary is not taken");
                 }
             }
+            Frame::Authorities(files) => self.take_authorities(files).await?,
+        }
+        Ok(())
+    }
+
+    /// Takes the files of the issuing CAs, so that this broker can issue when it is promoted. Without them it follows on.
+    async fn take_authorities(&mut self, files: BTreeMap<String, Vec<u8>>) -> anyhow::Result<()> {
+        let app = self.app.clone();
+        let taken = tokio::task::spawn_blocking(move || app.pki.take_files(&app.config.load(), &files)).await?;
+        let issuing = self.app.pki.issuer().id();
+        let unready = taken.as_ref().err().map(|error| {
+            format!(
+                "the primary's issuing CA is not here, and promoted this broker would issue under CA {issuing}: {}. Put the \
+                 primary's passphrase in place, or make this standby anew from a backup",
+                chain(error)
+            )
+        });
+        let before = self.app.shared.standing.following().unready;
+        if let Some(words) = unready.as_ref().filter(|words| before.as_ref() != Some(*words)) {
+            tracing::error!("{words}");
+            let detail = json!({ "reason": words });
+            self.app.shared.events.notice("standby.unready", "standby", Audience::Administrators, detail);
+        }
+        self.app.shared.standing.follow(|following| following.unready = unready.clone());
+        if taken.unwrap_or(false) {
+            tracing::info!(ca = self.app.pki.issuer().id(), "the primary's issuing CA is another one, and is here now");
+            self.renew_certificates().await;
         }
         Ok(())
     }
@@ -247,15 +276,19 @@ impl Follower {
         Ok(())
     }
 
-    /// Has certificates renewed whose time has come.
+    /// Has certificates renewed whose time has come, or whose CA issues no more.
     async fn renew_certificates(&self) {
         let config = self.app.config.load_full();
+        let (view, ca) = (self.app.view(), self.app.pki.issuer().id());
         let due = |path: &Path| {
             let facts = dnsbroker_ca::chain::from_pem(&std::fs::read(path).unwrap_or_default())
                 .ok()
                 .and_then(|chain| chain.into_iter().next())
                 .and_then(|leaf| Facts::of(&leaf).ok());
-            facts.is_none_or(|facts| now() >= facts.not_before + (facts.not_after - facts.not_before) / 3 * 2)
+            facts.is_none_or(|facts| {
+                let left = view.certificates.get(&facts.serial).is_some_and(|known| known.ca != ca);
+                left || now() >= facts.not_before + (facts.not_after - facts.not_before) / 3 * 2
+            })
         };
         if due(&self.link.credential.join("client.pem"))
             && let Err(error) = self.link.renew().await

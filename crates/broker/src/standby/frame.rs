@@ -7,8 +7,13 @@
 //! S  the beginning of a copy of the store, which takes the place of all that is there
 //! D  a piece of it (the form of a backup)     E  its end
 //! C  a signed list of revoked certificates: the CA's id, a zero octet, DER
+//! A  the files of the issuing CAs, JSON: name to base64; keys are under the passphrase
 //! ```
 
+use std::collections::BTreeMap;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -43,6 +48,8 @@ pub enum Frame {
     Whole,
     /// A list of revoked certificates, of the CA with this id.
     List(String, Vec<u8>),
+    /// Files of the issuing CAs, by name.
+    Authorities(BTreeMap<String, Vec<u8>>),
 }
 
 /// Octets that are no frame.
@@ -60,6 +67,11 @@ impl Frame {
             Self::Piece(octets) => encode(b'D', &[octets]),
             Self::Whole => encode(b'E', &[]),
             Self::List(ca, der) => encode(b'C', &[ca.as_bytes(), &[0], der]),
+            Self::Authorities(files) => {
+                let files: BTreeMap<&String, String> =
+                    files.iter().map(|(name, octets)| (name, BASE64_STANDARD.encode(octets))).collect();
+                encode(b'A', &[&serde_json::to_vec(&files).unwrap_or_default()])
+            }
         }
     }
 }
@@ -116,6 +128,12 @@ impl Frames {
                 let ca = String::from_utf8(content[..end].to_vec()).map_err(|_| FrameError("a list names no CA"))?;
                 Frame::List(ca, content[end + 1..].to_vec())
             }
+            b'A' => {
+                let wrong = || FrameError("the CA's files do not read");
+                let files: BTreeMap<String, String> = serde_json::from_slice(&content).map_err(|_| wrong())?;
+                let decoded = files.into_iter().map(|(name, text)| Some((name, BASE64_STANDARD.decode(text).ok()?)));
+                Frame::Authorities(decoded.collect::<Option<_>>().ok_or_else(wrong)?)
+            }
             _ => return Err(FrameError("its kind is not known: is the primary of a newer version?")),
         }))
     }
@@ -134,6 +152,7 @@ mod tests {
             Frame::Whole,
             Frame::Shipment(b"rows".to_vec()),
             Frame::List("ca1".to_owned(), vec![0, 1, 0]),
+            Frame::Authorities([("previous/1.pem".to_owned(), vec![0, 255, 7])].into()),
         ];
         let octets: Vec<u8> = frames.iter().flat_map(|frame| frame.encode().to_vec()).collect();
         for size in [1, 3, 7, 100, octets.len()] {
@@ -146,7 +165,9 @@ mod tests {
             }
             assert_eq!(read, frames);
         }
-        for wrong in [b"X\0\0\0\0".to_vec(), b"H\xff\xff\xff\xff".to_vec(), b"C\0\0\0\x01a".to_vec()] {
+        for wrong in
+            [b"X\0\0\0\0".to_vec(), b"H\xff\xff\xff\xff".to_vec(), b"C\0\0\0\x01a".to_vec(), b"A\0\0\0\x02[]".to_vec()]
+        {
             let mut reader = Frames::default();
             reader.push(&wrong);
             assert!(reader.next().is_err(), "{wrong:?}");

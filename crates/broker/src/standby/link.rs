@@ -22,6 +22,7 @@ use serde::de::DeserializeOwned;
 use tokio::net::TcpStream;
 use zeroize::Zeroizing;
 
+use crate::config::Config;
 use crate::key::{read_secret, write_secret, write_whole};
 use crate::tls::https_client;
 
@@ -51,6 +52,17 @@ pub struct Link {
 pub struct Refused(pub Problem);
 
 impl Link {
+    /// The way to the primary, for a broker that was made as a standby.
+    pub fn of(config: &Config) -> Option<Self> {
+        let standby = config.standby.as_ref()?;
+        Some(Self {
+            url: standby.primary.clone(),
+            connect: standby.connect,
+            root: config.path(&config.ca.dir).join("root.pem"),
+            credential: config.path(&standby.credential),
+        })
+    }
+
     /// Host and port of the URL.
     fn authority(&self) -> anyhow::Result<(String, u16)> {
         let rest = self.url.strip_prefix("https://").context("the primary's URL begins with https://")?;
@@ -104,7 +116,9 @@ impl Link {
                 request = request.header(http::header::CONTENT_TYPE, "application/json");
             }
             let body = Full::new(Bytes::from(body.unwrap_or_default()));
-            Ok::<_, anyhow::Error>(sender.send_request(request.body(body)?).await?)
+            // In TLS 1.3 a certificate is refused after the handshake.
+            let answer = sender.send_request(request.body(body)?).await;
+            answer.with_context(|| format!("{} does not answer this standby", self.url))
         };
         let answer = tokio::time::timeout(WITHIN, exchange).await;
         answer.map_err(|_| anyhow!("no answer from {} within {} seconds", self.url, WITHIN.as_secs()))?

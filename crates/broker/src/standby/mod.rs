@@ -98,6 +98,8 @@ pub struct Following {
     pub error: Option<String>,
     /// Copies that were taken.
     pub copies: u64,
+    /// Why the files of the primary's issuing CAs are not here, in words.
+    pub unready: Option<String>,
 }
 
 /// What this broker is, for whoever must know.

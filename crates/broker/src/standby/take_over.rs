@@ -104,6 +104,7 @@ impl TakeOver {
                 "should the old primary come back it is told at {primary}, and refuses changes; its own audit has what was lost"
             ));
         }
+        notes.extend(following.unready);
         Ok(notes)
     }
 }

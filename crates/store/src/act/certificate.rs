@@ -165,7 +165,8 @@ impl Act for Renew {
         }
         if self.by == Renewer::Holder {
             let grace = member.and_then(|member| member.grace).is_some_and(|until| now < until);
-            if now < old.renew_at() {
+            // What a CA of before has signed may be left early: the root may be about to revoke that CA.
+            if now < old.renew_at() && old.ca == self.issuer.id() {
                 return Err(Refusal::RenewEarly { serial: old.serial, at: old.renew_at() });
             }
             if now > old.not_after && !grace {
@@ -353,7 +354,7 @@ impl Transaction<'_> {
         Ok(row.certificate)
     }
 
-    fn revoke_where(
+    pub(super) fn revoke_where(
         &mut self,
         reason: RevocationReason,
         which: impl Fn(&Certificate) -> bool,

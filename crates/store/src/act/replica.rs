@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::Act;
 use crate::engine::Table;
-use crate::record::{Permission, Replica, StandbyAt};
+use crate::record::{Certificate, Permission, Replica, StandbyAt};
 use crate::refusal::Refusal;
 use crate::transaction::{Note, Transaction};
 
@@ -72,13 +72,18 @@ impl Act for SetReplica {
             return Ok((Arc::new(replica), None));
         }
         // What it holds is another zone from now on: no difference leads there from a serial it has.
-        if known.is_some_and(|known| (&known.only, known.names) != (&replica.only, replica.names)) {
+        if known.as_ref().is_some_and(|known| (&known.only, known.names) != (&replica.only, replica.names)) {
             transaction.break_history();
         }
         let detail = json!({
             "holder": replica.holder, "only": replica.only, "names": replica.names, "notify": replica.notify,
             "notify_key": replica.notify_key, "clear_text": replica.clear_text, "standby": replica.standby,
         });
+        if let Some(before) = known.as_ref().and_then(|known| known.standby.as_ref())
+            && replica.standby.as_ref().is_none_or(|now| now.name != before.name)
+        {
+            transaction.revoke_server_of(before)?;
+        }
         let note = Note::new("replica.set", &replica.id, detail);
         transaction.put(Table::Replicas, replica.id.as_str(), &replica)?;
         let replica = Arc::new(replica);
@@ -98,9 +103,12 @@ impl Act for RemoveReplica {
     type Done = ();
 
     fn apply(self, transaction: &mut Transaction<'_>) -> Result<((), Option<Note>), Refusal> {
-        transaction.replica(&self.id)?;
+        let known = transaction.replica(&self.id)?;
         let holder = Principal::Replica(self.id.clone());
-        let revoked = transaction.revoke_all(&holder, RevocationReason::CessationOfOperation)?;
+        let mut revoked = transaction.revoke_all(&holder, RevocationReason::CessationOfOperation)?;
+        if let Some(at) = &known.standby {
+            revoked.extend(transaction.revoke_server_of(at)?);
+        }
         transaction.forget_keys_of(&holder);
         transaction.view.replicas.remove(&self.id);
         transaction.batch.delete(Table::Replicas, self.id.as_str());
@@ -120,5 +128,18 @@ impl Transaction<'_> {
     /// A replica, or that there is none.
     pub(super) fn replica(&self, id: &ReplicaId) -> Result<Arc<Replica>, Refusal> {
         self.view.replicas.get(id).cloned().ok_or_else(|| Refusal::NoReplica(id.clone()))
+    }
+
+    /// Revokes what members would take a standby's server for a broker by. It names no replica, but the standby's name;
+    /// the primary's own may have that name too, after a standby took its place.
+    fn revoke_server_of(&mut self, at: &StandbyAt) -> Result<Vec<Arc<Certificate>>, Refusal> {
+        // Certificates have names without the final dot.
+        let plain = |name: &DomainName| name.to_string().trim_end_matches('.').to_owned();
+        let (name, primary) = (plain(&at.name), self.view.primary.as_ref().map(|primary| plain(&primary.name)));
+        self.revoke_where(RevocationReason::CessationOfOperation, |known| {
+            known.member.is_none()
+                && known.names.contains(&name)
+                && primary.as_ref().is_none_or(|primary| !known.names.contains(primary))
+        })
     }
 }
