@@ -103,6 +103,11 @@ impl Host {
         let listeners =
             if sections.contains("[ts002]") { "[metrics]\nlisten = [\"127.0.0.1:0\"]\n" } else { listeners };
         self.write("agent.toml", &format!("{federations}\n{resolver}{listeners}{sections}\n"))?;
+        self.serve()
+    }
+
+    /// Starts the agent with the configuration that is there.
+    pub fn serve(self) -> anyhow::Result<Agent> {
         let mut agent = Agent { host: self, child: None, status: Value::Null };
         agent.serve()?;
         Ok(agent)

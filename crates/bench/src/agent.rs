@@ -117,7 +117,7 @@ impl Agent {
         }
         direct.close().await;
         output::progress("filling the cache");
-        udp.fill(&questions)?;
+        let cached = self.fill(&agent, &udp, &questions)?;
         let resident = resident(agent.process.pid())?;
         let kinds = latencies.each_ref().map(Kind::of);
         let added = kinds[1].p50 - kinds[0].p50;
@@ -130,12 +130,36 @@ impl Agent {
             home_ns_ms,
             home_ns_cached_ms,
             added_ms: added,
-            cached_names: agent.cached()?,
+            cached_names: cached,
             started_mib: mib(started),
             resident_mib: mib(resident),
         };
         agent.process.stop()?;
         if self.json { output::report(&figures, true) } else { print(&figures) }
+    }
+}
+
+impl Agent {
+    /// Asks for names until the cache has as many as it shall have, and none more: devices by two names, and the NetIDs that are
+    /// kept with them, are there already.
+    fn fill(&self, agent: &Running, udp: &Udp, questions: &Questions) -> anyhow::Result<u64> {
+        let (wanted, mut next) = (self.names as u64, 2 * self.lookups);
+        loop {
+            let cached = agent.cached()?;
+            let missing = wanted.saturating_sub(cached) as usize;
+            if missing == 0 {
+                ensure!(cached == wanted, "{cached} names are in the cache: give more --names or fewer --lookups");
+                return Ok(cached);
+            }
+            ensure!(
+                next < questions.len(),
+                "all {} names were asked for, and {cached} are in the cache",
+                questions.len()
+            );
+            let end = (next + missing).min(questions.len());
+            udp.fill(questions, next..end)?;
+            next = end;
+        }
     }
 }
 
@@ -251,10 +275,10 @@ impl Udp {
         Ok(())
     }
 
-    /// Asks for all names, many at once.
-    fn fill(&self, questions: &Questions) -> anyhow::Result<()> {
+    /// Asks for many names at once.
+    fn fill(&self, questions: &Questions, which: std::ops::Range<usize>) -> anyhow::Result<()> {
         let (mut message, mut waiting) = (Vec::new(), 0);
-        for index in 0..questions.len() {
+        for index in which {
             questions.nth(index, &mut message);
             self.0.send(&message)?;
             waiting += 1;
