@@ -86,6 +86,8 @@ pub struct Known {
 pub struct Sessions {
     open: Mutex<HashMap<Hash, Session>>,
     failures: Mutex<HashMap<String, (u32, i64)>>,
+    /// Time steps whose codes were used at a standby, by name.
+    steps: Mutex<HashMap<String, u64>>,
 }
 
 impl Sessions {
@@ -223,6 +225,17 @@ impl Sessions {
         }
     }
 
+    /// Takes a one-time code where the store takes no changes: whether neither it nor a later one was used before.
+    pub fn use_step(&self, administrator: &Administrator, step: u64) -> bool {
+        let mut steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = steps.get(&administrator.name).copied().max(administrator.last_step);
+        let fresh = last.is_none_or(|last| last < step);
+        if fresh {
+            steps.insert(administrator.name.clone(), step);
+        }
+        fresh
+    }
+
     /// Forgets the failures of who got in.
     pub fn succeeded(&self, who: &str) {
         self.failures.lock().unwrap_or_else(PoisonError::into_inner).remove(who);
@@ -297,6 +310,26 @@ mod tests {
         assert_eq!(sessions.must_wait("ada", 104 + PENALTY), None);
         sessions.failed("ada", 104 + PENALTY);
         assert_eq!(sessions.must_wait("ada", 105 + PENALTY), None, "the old failures are forgotten");
+    }
+
+    #[test]
+    fn at_a_standby_too_a_one_time_code_is_good_once() {
+        let mut ada = Administrator {
+            name: "ada".to_owned(),
+            role: Role::Admin,
+            password: String::new(),
+            totp: None,
+            last_step: Some(7),
+            created: 0,
+            disabled: None,
+        };
+        let sessions = Sessions::default();
+        assert!(!sessions.use_step(&ada, 7), "the primary has seen it");
+        assert!(sessions.use_step(&ada, 8));
+        assert!(!sessions.use_step(&ada, 8) && !sessions.use_step(&ada, 7));
+        assert!(sessions.use_step(&ada, 9));
+        ada.name = "bob".to_owned();
+        assert!(sessions.use_step(&ada, 8));
     }
 
     #[test]

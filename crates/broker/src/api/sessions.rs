@@ -16,7 +16,7 @@ use dnsbroker_api::listed::{ListAdministrators, ListApiTokens};
 use dnsbroker_api::message::Page;
 use dnsbroker_ca::TokenSecret;
 use dnsbroker_store::record::{self, Scope, TokenOwner};
-use dnsbroker_store::{Actor, Object, act};
+use dnsbroker_store::{AccountRefusal, Actor, Object, Refusal, act};
 use zeroize::Zeroizing;
 
 use super::call::{Call, tagged};
@@ -27,8 +27,9 @@ use crate::account::password::{self, PasswordError};
 use crate::account::session::{Opened, Seen, clear_cookie, csrf_of, set_cookie};
 use crate::account::totp::OneTime;
 use crate::app::App;
-use crate::committer::now;
+use crate::committer::{CommitError, now};
 use crate::key::entropy;
+use crate::standby::Elsewhere;
 
 type Body<T> = Result<Json<T>, JsonRejection>;
 type Asked<T> = Result<Query<T>, QueryRejection>;
@@ -76,14 +77,24 @@ pub async fn open(
         }
     };
     let actor = Actor::Administrator(name.clone());
-    let known = match step {
-        Some(step) => app.committer.commit(actor, act::UseTotp { name: name.clone(), step }).await?,
+    let told = match step {
+        Some(step) => app.committer.commit(actor, act::UseTotp { name: name.clone(), step }).await,
         None => {
             let detail = serde_json::Value::Null;
             let witness = act::Witness { act: "administrator.login", object: name.clone(), detail };
-            app.committer.commit(actor, witness).await?;
+            app.committer.commit(actor, witness).await.map(|_| known.clone())
+        }
+    };
+    let known = match told {
+        // Whoever is to promote a standby has to get in. Its audit is the primary's, so the log tells of it.
+        Err(CommitError::Elsewhere(Elsewhere::Standby { .. })) => {
+            if step.is_some_and(|step| !app.sessions.use_step(&known, step)) {
+                return Err(CommitError::from(Refusal::from(AccountRefusal::TotpReplayed)).into());
+            }
+            tracing::warn!(name, client = address, "a login at the standby, which the audit does not have");
             known
         }
+        told => told?,
     };
     app.sessions.succeeded(&name);
     let opened = app.sessions.open(&known, &from, now).map_err(failed)?;
