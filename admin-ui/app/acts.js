@@ -9,10 +9,11 @@ const WORDS = {
   "claim.open": "Device claimed", "claim.decide": "Claim decided", "claim.withdraw": "Claim withdrawn", "crl.issue": "Revocation list issued", "crl.install": "Root's revocation list installed",
   "devices.import": "Devices imported", "devices.change": "Devices changed", "devices.update": "Devices updated by DNS", "devices.release": "Devices released", "devices.move": "Devices moved",
   "key.create": "TSIG key made", "key.revoke": "TSIG key revoked", "limits.set": "Limits set",
-  "member.add": "Member added", "member.rename": "Member renamed", "member.remove": "Member removed", "member.suspend": "Member suspended", "member.resume": "Member resumed", "member.grace": "Grace given", "member.approve": "Name approved",
+  "member.add": "Member added", "member.rename": "Member renamed", "member.remove": "Member removed", "member.suspend": "Member suspended", "member.resume": "Member resumed", "member.grace": "Grace given", "member.name.approve": "Name approved", "member.name.withdraw": "Name no longer approved",
   "move.plan": "Move planned", "move.offer": "Move offered", "move.accept": "Move accepted", "move.prepare": "Move prepared", "move.done": "Move done", "move.fail": "Move failed", "move.cancel": "Move cancelled",
   "netid.set": "NetID set", "netid.remove": "NetID removed", "netid.anchors": "Trust anchors set", "policy.set": "Policy replaced", "policy.change": "Policy changed", "private.publish": "Private zones published", "public.publish": "Public zone published",
-  "replica.set": "Replica set", "replica.remove": "Replica removed", "source.set": "Source set", "source.remove": "Source removed", "source.transfer": "Zone transferred in", "source.expire": "Source expired", "store.restore": "Store restored",
+  "primary.set": "Primary named", "primary.promote": "Standby promoted",
+  "replica.set": "Replica set", "replica.remove": "Replica removed", "source.set": "Source set", "source.remove": "Source removed", "source.accept": "Held transfer taken", "source.transfer": "Zone transferred in", "source.expire": "Source expired", "store.restore": "Store restored",
   "token.create": "Enrolment token made", "webhook.set": "Webhook set", "webhook.remove": "Webhook removed", "webhook.disable": "Webhook disabled",
 };
 

@@ -69,9 +69,13 @@ async function ask(method, path, options) {
     }
   }
   if (response.ok) return response;
-  const said = await problem(response);
+  throw told(await problem(response));
+}
+
+/** Tells who waits for it that the session is over. */
+function told(said) {
   if (said.status === 401 && ["session-over", "login-needed", "no-certificate", "session-needed"].includes(said.code)) watchers.forEach((watch) => watch(said));
-  throw said;
+  return said;
 }
 
 async function json(response) {
@@ -152,7 +156,7 @@ export function upload(path, values, body, type, onProgress) {
         // Falls through to the status.
       }
       if (request.status >= 200 && request.status < 300) resolve(said);
-      else reject(new Problem(request.status, said.code ?? "error", said.detail ?? `The broker answered ${request.status}.`));
+      else reject(told(new Problem(request.status, said.code ?? "error", said.detail ?? `The broker answered ${request.status}.`)));
     };
     request.send(body);
   });

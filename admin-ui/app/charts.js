@@ -136,14 +136,14 @@ export function Timeline({ items, days = 90 }) {
     <line class="rule" x1="16" x2=${wide - 16} y1="66" y2="66" />
     ${marks.filter((mark) => mark <= days).map((mark) => {
       const at = 16 + (mark / days) * (wide - 32);
-      return html`<line class="mark" x1=${at} x2=${at} y1="10" y2="70" /><text x=${at} y="86" text-anchor=${mark === 0 ? "start" : mark === days ? "end" : "middle"}>${mark === 0 ? "today" : `${mark} days`}</text>`;
+      return html`<line class="mark" x1=${at} x2=${at} y1="10" y2="70" /><text x=${at} y="86" text-anchor=${mark === 0 ? "start" : mark === days ? "end" : "middle"}>${mark === 0 ? "today" : mark === days ? `${mark}+ days` : `${mark} days`}</text>`;
     })}
     ${[...groups.values()].map((group) => {
       const at = x(group[0].at);
       const left = daysLeft(group[0].at);
       const due = group.some((item) => (item.renew ? new Date(item.renew) < Date.now() : daysLeft(item.at) <= 30));
       const tone = left <= 3 ? "f5" : due ? "f3" : "f1";
-      return html`<g><title>${group.map((item) => `${item.label}: ${day(item.at)}`).join("\n")}</title><circle class=${tone} cx=${at} cy="66" r=${Math.min(5 + Math.sqrt(group.length) * 1.6, 15)} />${group.length > 1 && html`<text x=${at} y=${60 - Math.min(5 + Math.sqrt(group.length) * 1.6, 15)} text-anchor="middle">${group.length}</text>`}</g>`;
+      return html`<g><title>${group.map((item) => `${item.label}: ${day(item.at)}`).join("\n")}</title><circle class=${tone} cx=${at} cy="66" r=${Math.min(5 + Math.sqrt(group.length) * 1.6, 15)} />${group.length > 1 && html`<text class="tag" x=${at} y=${60 - Math.min(5 + Math.sqrt(group.length) * 1.6, 15)} text-anchor="middle">${group.length}</text>`}</g>`;
     })}
   </svg></div>`;
 }

@@ -22,7 +22,7 @@ function Dialog({ title, show, wide, onClose }) {
     dialog.showModal();
     return () => {
       if (dialog.open) dialog.close();
-      before?.focus?.();
+      (before?.isConnected ? before : document.querySelector("h1"))?.focus();
     };
   }, []);
   return html`<dialog ref=${box} class=${wide ? "wide" : ""} aria-labelledby=${id} onClose=${onClose} onCancel=${onClose}>
@@ -50,10 +50,13 @@ export function Toasts() {
 }
 
 function Toast({ toast, drop }) {
+  const [held, hold] = useState(false);
+  // It does not go while somebody is at it.
   useEffect(() => {
+    if (held) return;
     const timer = setTimeout(drop, toast.undo ? 20_000 : 7_000);
     return () => clearTimeout(timer);
-  }, []);
+  }, [held]);
   const undo = async () => {
     drop();
     try {
@@ -63,7 +66,7 @@ function Toast({ toast, drop }) {
       say(`It could not be taken back: ${problem.message}`);
     }
   };
-  return html`<div class="toast"><span><bdi>${toast.text}</bdi></span>${toast.undo && html`<button class="small" onClick=${undo}>Undo</button>`}<button class="small" onClick=${drop} aria-label="Dismiss">✕</button></div>`;
+  return html`<div class="toast" onFocusIn=${() => hold(true)} onFocusOut=${() => hold(false)} onMouseEnter=${() => hold(true)} onMouseLeave=${() => hold(false)}><span><bdi>${toast.text}</bdi></span>${toast.undo && html`<button class="small" onClick=${undo}>Undo</button>`}<button class="small" onClick=${drop} aria-label="Dismiss">✕</button></div>`;
 }
 
 /**
@@ -85,7 +88,7 @@ function Confirm({ text, name, verb, act, fields, done, undo, close }) {
   return html`<${Form} act=${run} verb=${verb} tone="danger primary" onCancel=${close} disabled=${!right}>
     ${text && html`<${Note} tone="warn">${text}<//>`}
     <div>${fields}</div>
-    ${name && html`<${Field} label=${html`Type <code><bdi>${name}</bdi></code> to confirm`} value=${typed} onInput=${(event) => set(event.currentTarget.value)} name="confirmation" autofocus=${!fields} />`}
+    ${name && html`<${Field} label=${html`Type <code><bdi>${name}</bdi></code> to confirm`} value=${typed} onInput=${(event) => set(event.currentTarget.value)} name="confirmation" />`}
   <//>`;
 }
 

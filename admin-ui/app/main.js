@@ -9,7 +9,7 @@ import { Dialogs, Toasts } from "./dialogs.js";
 import { Login } from "./login.js";
 import { Trouble, Page, Empty } from "./parts.js";
 import { host, devEui } from "./text.js";
-import { menus, pages } from "./menu.js";
+import { menus, find } from "./menu.js";
 
 function Side({ route, open, close, counts }) {
   const who = useWho();
@@ -73,39 +73,53 @@ function Shell({ logout, relogin }) {
   const who = useWho();
   const [open, set] = useState(false);
   const status = live.useData(() => (who.member ? null : api.get("/status")), [], ["store.", "private.", "standby."]);
-  const standing = live.useData(() => (who.role === "admin" ? api.get("/standby").catch(() => null) : null), [], ["standby.", "store."]);
+  const standing = live.useData(() => (who.role === "admin" ? api.get("/standby").catch(() => null) : null), [], ["standby.", "store.", "primary."]);
   const claims = live.useGet("/claims", { limit: 100 }, ["claim.", "devices.", "move."]);
   const waiting = claims.data?.items.filter((claim) => !claim.rejected && (!who.member || claim.claimant !== who.member)).length ?? 0;
-  const [name = "", ...rest] = route.parts;
-  const Shown = pages(who)[name];
+  const [name] = route.parts;
+  const address = route.parts.join("/");
+  const { page, given } = find(who, route.parts);
   useEffect(() => {
     set(false);
     if (route.hash !== Shell.first) document.querySelector("h1")?.focus();
     Shell.first = null;
     scrollTo(0, 0);
-  }, [route.parts.join("/")]);
+  }, [address]);
+  const shut = () => {
+    set(false);
+    document.querySelector(".top .menu")?.focus();
+  };
+  // The menu of a narrow screen: the focus goes in, and back to where it came from.
   useEffect(() => {
-    const escape = (event) => event.key === "Escape" && set(false);
+    if (!open) return;
+    document.querySelector("#menu a")?.focus();
+    const escape = (event) => event.key === "Escape" && shut();
     addEventListener("keydown", escape);
     return () => removeEventListener("keydown", escape);
-  }, []);
+  }, [open]);
   return html`<button class="skip" onClick=${() => document.querySelector("h1")?.focus()}>Skip to the content</button>
     <div class="frame">
       <${Side} route=${route} open=${open} close=${() => set(false)} counts=${{ claims: waiting >= 100 ? "99+" : waiting }} />
-      ${open && html`<button class="veil" aria-label="Close the menu" onClick=${() => set(false)}></button>`}
+      ${open && html`<button class="veil" aria-label="Close the menu" onClick=${shut}></button>`}
       <div class="right">
         <${Top} toggle=${() => set(!open)} menuOpen=${open} logout=${logout} relogin=${relogin} />
         ${status.data && !status.data.ready && html`<div class="banner bad" role="alert">The broker takes no changes: ${status.data.trouble}. Look-ups are answered.</div>`}
         ${standing.data && standing.data.role !== "primary" && html`<div class="banner" role="status">${standing.data.role === "standby" ? "This is a standby: it answers look-ups, and takes no changes until it is promoted." : "Another broker has taken this one's place: it takes no changes."} <a href="#/settings">Settings</a></div>`}
         ${who.role === "admin" && who.expires && !who.totp && name !== "settings" && html`<div class="banner" role="status">Your account has no second factor yet. <a href="#/settings">Set it up</a> – it takes a minute.</div>`}
-        <main class="main" id="main"><${Safe} route=${route} key=${name}>${Shown
-          ? html`<${Shown} parts=${rest} query=${route.query} key=${rest.join("/")} />`
-          : html`<${Page} title="There is no such page"><${Empty} title="Nothing is here">The address may be mistyped, or be of a page that is not for ${who.role}s. <a href="#/">Go to the overview</a>.<//><//>`}<//></main>
+        <main class="main" id="main" data-address=${address}><${Safe} route=${route} key=${address}><${Shown} page=${page} given=${given} query=${route.query} /><//></main>
       </div>
     </div>
     <${Dialogs} /><${Toasts} />`;
 }
 Shell.first = location.hash;
+
+/** The page that the address names. */
+function Shown({ page, given, query }) {
+  const who = useWho();
+  if (!page) return html`<${Page} title="There is no such page"><${Empty} title="Nothing is here">The address may be mistyped, or be of a page that is not for ${who.role}s. <a href="#/">Go to the overview</a>.<//><//>`;
+  if (page.changes && !who.change) return html`<${Page} title="Only for administrators"><${Empty} title="You look on">As ${who.role === "auditor" ? "an auditor" : who.role} you see everything and change nothing: ask an administrator to do this. <a href="#/">Go to the overview</a>.<//><//>`;
+  return html`<${page.show} ...${given} query=${query} />`;
+}
 
 /** What is known of the federation from the start. */
 async function introduce(session) {
@@ -134,6 +148,11 @@ function App() {
       fail(problem);
     }
   };
+  // Who comes in by the door stands before the heading of the page that was asked for.
+  const enter = (known) => {
+    Shell.first = null;
+    return begin(known);
+  };
   const first = () => {
     fail(null);
     api.session().then(begin).catch(fail);
@@ -143,7 +162,7 @@ function App() {
     return api.onLoggedOut((problem) => {
       live.end();
       set((now) => {
-        if (now) because(problem.code === "session-over" ? "You were logged out, since nothing was done for a while or your password was changed." : problem.message);
+        if (now) because(now.expires ? "You were logged out, since nothing was done for a while or your password was changed." : problem.message);
         return null;
       });
     });
@@ -152,7 +171,7 @@ function App() {
   const who = useMemo(() => session && { ...session, ...facts, change: session.role === "admin", refresh }, [session, facts]);
   if (error) return html`<main class="gate"><div class="card"><h1>dnsbroker</h1><${Trouble} error=${error} retry=${first} /></div></main>`;
   if (session === undefined) return html`<main class="gate"><h1 class="hidden">dnsbroker</h1><p class="loading" role="status">Loading…</p></main>`;
-  if (!session || door) return html`<${Login} enter=${begin} reason=${reason} back=${session ? () => openDoor(false) : undefined} />`;
+  if (!session || door) return html`<${Login} enter=${enter} reason=${reason} back=${session ? () => openDoor(false) : undefined} />`;
   const logout = async () => {
     live.end();
     await api.logout();

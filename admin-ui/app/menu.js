@@ -1,20 +1,21 @@
-// Which pages there are, and for whom.
+// Which pages there are, at which addresses, and for whom.
 import { Overview } from "./pages/overview.js";
 import { Own } from "./pages/own.js";
-import { Members } from "./pages/members.js";
-import { NetIds } from "./pages/netids.js";
-import { Devices } from "./pages/devices.js";
+import { Members, MemberPage } from "./pages/members.js";
+import { Enrol } from "./pages/enrol.js";
+import { NetIds, NetIdPage, NetIdForm } from "./pages/netids.js";
+import { Devices, DevicePage } from "./pages/devices.js";
 import { Imports } from "./pages/imports.js";
 import { Claims } from "./pages/claims.js";
 import { Moves } from "./pages/moves.js";
 import { Policy } from "./pages/policy.js";
 import { MapPage } from "./pages/map.js";
-import { Sources } from "./pages/sources.js";
+import { Sources, SourcePage, SourceForm } from "./pages/sources.js";
 import { Replicas } from "./pages/replicas.js";
 import { Transfers } from "./pages/transfers.js";
-import { Certificates } from "./pages/certificates.js";
+import { Certificates, CertificatePage } from "./pages/certificates.js";
 import { Authority } from "./pages/ca.js";
-import { Keys } from "./pages/keys.js";
+import { TsigKeys, ApiTokens, EnrolmentTokens } from "./pages/keys.js";
 import { People } from "./pages/people.js";
 import { Audit } from "./pages/audit.js";
 import { Settings } from "./pages/settings.js";
@@ -40,8 +41,57 @@ const OWN = [
 
 export const menus = (who) => (who.member ? OWN : ALL);
 
-const COMMON = { netids: NetIds, devices: Devices, imports: Imports, claims: Claims, moves: Moves, policy: Policy, sources: Sources, certificates: Certificates, keys: Keys, settings: Settings, search: Find };
-const FULL = { ...COMMON, "": Overview, members: Members, map: MapPage, replicas: Replicas, transfers: Transfers, ca: Authority, people: People, audit: Audit };
-const PART = { ...COMMON, "": Own };
+/**
+ * Pages by address. What stands behind a colon is any segment, which the page gets by that name. `changes`: of no use to who
+ * only looks on. The tests visit every line.
+ */
+const COMMON = [
+  { at: "netids", show: NetIds },
+  { at: "netids/:netid", show: NetIdPage },
+  { at: "devices", show: Devices },
+  { at: "devices/:device", show: DevicePage },
+  { at: "imports", show: Imports },
+  { at: "claims", show: Claims },
+  { at: "moves", show: Moves },
+  { at: "policy", show: Policy },
+  { at: "sources", show: Sources },
+  { at: "sources/:source", show: SourcePage },
+  { at: "certificates", show: Certificates },
+  { at: "certificates/:serial", show: CertificatePage },
+  { at: "settings", show: Settings },
+  { at: "search", show: Find },
+];
+const FULL = [
+  { at: "", show: Overview },
+  { at: "map", show: MapPage },
+  { at: "members", show: Members },
+  { at: "members/new", show: Enrol, changes: true },
+  { at: "members/:member", show: MemberPage },
+  { at: "netids/new", show: NetIdForm, changes: true },
+  { at: "netids/:netid/edit", show: NetIdForm, changes: true },
+  { at: "sources/new", show: SourceForm, changes: true },
+  { at: "sources/:source/edit", show: SourceForm, changes: true },
+  { at: "replicas", show: Replicas },
+  { at: "transfers", show: Transfers },
+  { at: "ca", show: Authority },
+  { at: "keys", show: TsigKeys },
+  { at: "keys/api", show: ApiTokens },
+  { at: "keys/enrol", show: EnrolmentTokens },
+  { at: "people", show: People },
+  { at: "audit", show: Audit },
+  ...COMMON,
+];
+const PART = [{ at: "", show: Own }, { at: "keys", show: ApiTokens }, ...COMMON];
 
 export const pages = (who) => (who.member ? PART : FULL);
+
+/** The page at an address, and what its segments are: `{page, given}`. */
+export function find(who, parts) {
+  for (const page of pages(who)) {
+    const wanted = page.at.split("/").filter(Boolean);
+    if (wanted.length !== parts.length || !wanted.every((word, place) => word.startsWith(":") || word === parts[place])) continue;
+    const named = wanted.map((word, place) => [word, parts[place]]).filter(([word]) => word.startsWith(":"));
+    return { page, given: Object.fromEntries(named.map(([word, part]) => [word.slice(1), part])) };
+  }
+  return {};
+}

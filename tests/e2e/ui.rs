@@ -8,18 +8,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use dnsbroker_tests::ca::text;
 use dnsbroker_tests::tls::{ask, client, connect, credential};
-use dnsbroker_tests::{Broker, Browser, CertificateDoor, Host, nibble_name, output, query};
+use dnsbroker_tests::ui::{assert_quiet, password, ui};
+use dnsbroker_tests::{Broker, Browser, Host, nibble_name, output, query};
 
 /// The device that the day is about: the first of the list.
 const DEVICE: &str = "0018b209286445a0";
-
-fn ui(broker: &Broker) -> anyhow::Result<String> {
-    Ok(format!("https://{}/ui/", broker.api()?))
-}
-
-fn password(broker: &Broker) -> anyhow::Result<String> {
-    Ok(std::fs::read_to_string(broker.path().join("secrets/admin-password"))?.trim().to_owned())
-}
 
 /// The one-time code of a secret (RFC 6238), `steps` of half a minute from now: a code is good once.
 fn code(secret: &str, steps: i32) -> anyhow::Result<String> {
@@ -71,9 +64,7 @@ fn an_administrators_first_day() -> anyhow::Result<()> {
     suspends_and_takes_it_back(&browser, &broker)?;
     revokes_a_certificate(&browser, &broker, &operator)?;
     verifies_the_audit(&browser)?;
-    let complaints = browser.complaints()?;
-    ensure!(complaints.is_empty(), "the browser complains: {complaints:#?}");
-    Ok(())
+    assert_quiet(&browser)
 }
 
 fn sets_up_a_second_factor(browser: &Browser, broker: &Broker) -> anyhow::Result<()> {
@@ -222,13 +213,12 @@ fn member(broker: &Broker, id: &str, netid: &str, address: &str) -> anyhow::Resu
 
 #[test]
 fn an_operators_day() -> anyhow::Result<()> {
-    let Some(browser) = Browser::start()? else { return Ok(()) };
     let broker = Broker::start()?;
     let own = member(&broker, "alpine-lora", "600013", "198.51.100.19")?;
     member(&broker, "atlantic-iot", "60002d", "192.0.2.45")?;
     broker.devices("atlantic-iot", "60002d", &["0004a30b001c0530"])?;
-    let door = CertificateDoor::open(&broker, &own)?;
-    browser.open(&door.ui())?;
+    let Some((browser, ui)) = Browser::of_operator(&broker, &own)? else { return Ok(()) };
+    browser.open(&ui)?;
     browser.sees("Your part of the federation fed.example")?;
     // Nothing of others is in the menu, and their pages are not there.
     let menu = browser.text("nav.side")?;
@@ -268,11 +258,10 @@ fn an_operators_day() -> anyhow::Result<()> {
     ensure!(hidden["rcode"] == "NXDOMAIN", "{hidden}");
     browser.page("certificates", "Certificates")?;
     browser.sees("alpine-lora")?;
-    let complaints = browser.complaints()?;
-    ensure!(complaints.is_empty(), "the browser complains: {complaints:#?}");
+    assert_quiet(&browser)?;
     // A certificate that is revoked shows no page any more.
     broker.json(&["cert", "revoke", "--member", "alpine-lora", "--reason", "superseded"])?;
-    browser.open(&door.ui())?;
+    browser.open(&ui)?;
     browser.sees("revoked")?;
     Ok(())
 }

@@ -1,25 +1,19 @@
-//! A real browser: headless Chromium, driven over WebDriver (W3C) with nothing but a socket; and a door for it that shows a
-//! client certificate.
+//! A real browser: headless Chromium, driven over WebDriver (W3C) with nothing but a socket.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
-use rustls::ServerConfig;
-use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::net::TcpListener;
-use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use crate::broker::Broker;
-use crate::peers::decode;
+use crate::keyring::{CertificateDoor, Keyring};
+use crate::peers::{decode, missing};
 use crate::servers::free_port;
-use crate::tls::{client, credential};
 
 /// What is waited for has to come in this time, on a machine that is busy with other tests.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -48,28 +42,63 @@ pub struct Browser {
     driver: Child,
     port: u16,
     session: String,
-    _profile: TempDir,
+    profile: TempDir,
+    _keyring: Option<Keyring>,
+    _door: Option<CertificateDoor>,
 }
 
 impl Browser {
     /// Starts one; none where it is not installed, which is told.
     pub fn start() -> anyhow::Result<Option<Self>> {
+        // The federation's CA is nobody's whom this browser trusts.
+        Self::with(None, &json!({ "acceptInsecureCerts": true }), &[], &json!({}))
+    }
+
+    /// An operator's, with what is in a directory that it got: the browser trusts the federation's root, and shows the
+    /// certificate by itself. Where that cannot be set up, which is told, a door shows it instead. And where the UI is for it.
+    pub fn of_operator(broker: &Broker, dir: &Path) -> anyhow::Result<Option<(Self, String)>> {
+        let Some(keyring) = Keyring::of(dir)? else {
+            let door = CertificateDoor::open(broker, dir)?;
+            let Some(mut browser) = Self::start()? else { return Ok(None) };
+            let ui = door.ui();
+            browser._door = Some(door);
+            return Ok(Some((browser, ui)));
+        };
+        let name = broker.status()?.broker.to_string();
+        let name = name.trim_end_matches('.');
+        let arguments = [format!("--host-resolver-rules=MAP {name} 127.0.0.1")];
+        // What the policy AutoSelectCertificateForUrls sets, for this profile alone: nobody is there to choose.
+        let choose = json!({ "pattern": "*", "filter": {} }).to_string();
+        let preferences = json!({ "profile.managed_auto_select_certificate_for_urls": [choose] });
+        let browser = Self::with(Some(keyring), &json!({}), &arguments, &preferences)?;
+        let ui = format!("https://{name}:{}/ui/", broker.api()?.port());
+        Ok(browser.map(|browser| (browser, ui)))
+    }
+
+    fn with(
+        keyring: Option<Keyring>,
+        capabilities: &Value,
+        more: &[String],
+        preferences: &Value,
+    ) -> anyhow::Result<Option<Self>> {
         let port = free_port()?;
+        let profile = tempfile::tempdir()?;
+        let home = keyring.as_ref().map_or(profile.path(), Keyring::home);
         let driver = Command::new("chromedriver")
             .args([format!("--port={port}"), "--log-level=OFF".to_owned()])
+            .env("HOME", home)
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn();
         let driver = match driver {
             Ok(driver) => driver,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                eprintln!("SKIPPED: chromedriver is not installed (tests/run installs it as root)");
+                missing("chromedriver");
                 return Ok(None);
             }
             Err(error) => return Err(error.into()),
         };
-        let profile = tempfile::tempdir()?;
-        let mut browser = Self { driver, port, session: String::new(), _profile: profile };
+        let mut browser = Self { driver, port, session: String::new(), profile, _keyring: keyring, _door: None };
         let begun = Instant::now();
         while browser.raw("GET", "/status", &Value::Null).is_err() {
             ensure!(begun.elapsed() < PATIENCE, "chromedriver does not answer");
@@ -77,14 +106,17 @@ impl Browser {
         }
         let mut arguments: Vec<String> = ARGUMENTS.map(str::to_owned).to_vec();
         arguments.push("--window-size=1360,900".to_owned());
-        arguments.push(format!("--user-data-dir={}", browser._profile.path().display()));
-        let wanted = json!({ "capabilities": { "alwaysMatch": {
+        arguments.push(format!("--user-data-dir={}", browser.profile.path().display()));
+        arguments.extend_from_slice(more);
+        let mut wanted = json!({
             "browserName": "chrome",
-            // The federation's CA is nobody's whom a browser trusts.
-            "acceptInsecureCerts": true,
             "goog:loggingPrefs": { "browser": "ALL" },
-            "goog:chromeOptions": { "args": arguments },
-        } } });
+            "goog:chromeOptions": { "args": arguments, "prefs": preferences },
+        });
+        for (name, value) in capabilities.as_object().into_iter().flatten() {
+            wanted[name] = value.clone();
+        }
+        let wanted = json!({ "capabilities": { "alwaysMatch": wanted } });
         let made = browser.raw("POST", "/session", &wanted)?;
         browser.session = made["sessionId"].as_str().context("no session")?.to_owned();
         Ok(Some(browser))
@@ -132,7 +164,8 @@ impl Browser {
         self.raw("POST", &format!("/session/{}{path}", self.session), body)
     }
 
-    fn devtools(&self, command: &str, params: &Value) -> anyhow::Result<Value> {
+    /// One command of Chromium's developer tools.
+    pub fn devtools(&self, command: &str, params: &Value) -> anyhow::Result<Value> {
         self.post("/goog/cdp/execute", &json!({ "cmd": command, "params": params }))
     }
 
@@ -180,6 +213,51 @@ impl Browser {
         .map(drop)
     }
 
+    /// Goes to an address of the UI, behind the `#`, and waits until its page is there with all that it shows.
+    pub fn visit(&self, address: &str) -> anyhow::Result<()> {
+        self.script("location.hash = '#/' + arguments[0]", &[address.into()])?;
+        let script = "return document.querySelector('main')?.dataset.address === arguments[0]";
+        let path = address.split('?').next().unwrap_or_default();
+        self.until(&format!("the page at {address:?}"), script, &[path.into()])?;
+        self.settled()
+    }
+
+    /// Waits until nothing is being loaded.
+    pub fn settled(&self) -> anyhow::Result<()> {
+        self.until("the page's content", "return !document.querySelector('.loading')", &[]).map(drop)
+    }
+
+    /// Keeps what is downloaded in a directory.
+    pub fn download_to(&self, dir: &Path) -> anyhow::Result<()> {
+        let to = json!({ "behavior": "allow", "downloadPath": dir.display().to_string() });
+        self.devtools("Browser.setDownloadBehavior", &to).map(drop)
+    }
+
+    /// What a screen reader calls that which has the focus; nothing where nothing has it.
+    pub fn focused(&self) -> anyhow::Result<String> {
+        let script = "return document.activeElement === document.body ? null : document.activeElement";
+        let found = self.script(script, &[])?;
+        let Some(element) = found[ELEMENT].as_str() else { return Ok(String::new()) };
+        let label =
+            self.raw("GET", &format!("/session/{}/element/{element}/computedlabel", self.session), &Value::Null)?;
+        Ok(label.as_str().unwrap_or_default().to_owned())
+    }
+
+    /// Presses Tab until the control that is called so, or begins with these words, has the focus.
+    pub fn tab_to(&self, name: &str) -> anyhow::Result<()> {
+        let mut passed = Vec::new();
+        for _ in 0..120 {
+            let focused = self.focused()?;
+            let rest = focused.strip_prefix(name);
+            if rest.is_some_and(|rest| !rest.starts_with(char::is_alphabetic)) {
+                return Ok(());
+            }
+            passed.push(focused);
+            self.keys("\u{e004}")?;
+        }
+        bail!("Tab does not come to {name:?}, but to {passed:?}")
+    }
+
     fn element(&self, what: &str, script: &str, arguments: &[Value]) -> anyhow::Result<String> {
         let found = self.until(what, &format!("{SCOPE}{script}"), arguments)?;
         Ok(found[ELEMENT].as_str().with_context(|| format!("{what} is no element"))?.to_owned())
@@ -191,7 +269,7 @@ impl Browser {
 
     /// Presses the button, or follows the link, that says so or is labelled so.
     pub fn press(&self, name: &str) -> anyhow::Result<()> {
-        let script = "return [...open.querySelectorAll('button, a, summary')].find((one) => shown(one) && !one.disabled
+        let script = "return [...open.querySelectorAll('button, a, summary, input.tick')].find((one) => shown(one) && !one.disabled
             && (words(one) === arguments[0] || one.getAttribute('aria-label') === arguments[0]))";
         let element = self.element(&format!("the button {name:?}"), script, &[name.into()])?;
         self.click_on(&element)
@@ -203,6 +281,12 @@ impl Browser {
             .find((one) => shown(one) && words(one).startsWith(arguments[0]));
             return label && document.getElementById(label.htmlFor)";
         self.element(&format!("the field {label:?}"), script, &[label.into()])
+    }
+
+    /// Ticks the box with a label, or takes the tick away.
+    pub fn tick(&self, label: &str) -> anyhow::Result<()> {
+        let element = self.control(label)?;
+        self.click_on(&element)
     }
 
     /// Types into the field with a label.
@@ -292,49 +376,5 @@ impl Drop for Browser {
         let _ = self.raw("DELETE", &format!("/session/{}", self.session), &Value::Null);
         let _ = self.driver.kill();
         let _ = self.driver.wait();
-    }
-}
-
-/// A door to the broker's API for a browser: TLS ends here, and goes on with a member's certificate. Headless Chromium cannot
-/// be told which certificate to show but by a policy of the whole machine; what the broker sees is the same.
-pub struct CertificateDoor {
-    address: SocketAddr,
-    _runtime: tokio::runtime::Runtime,
-}
-
-impl CertificateDoor {
-    /// Opens one for the certificate in a directory.
-    pub fn open(broker: &Broker, dir: &Path) -> anyhow::Result<Self> {
-        let to = broker.api()?;
-        let config = client(broker, Some(credential(dir)?), &["http/1.1"])?;
-        let own = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()])?;
-        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(own.signing_key.serialize_der()));
-        let mut server = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
-            .with_protocol_versions(&[&rustls::version::TLS13])?
-            .with_no_client_auth()
-            .with_single_cert(vec![own.cert.der().clone()], key)?;
-        server.alpn_protocols = vec![b"http/1.1".to_vec()];
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-        let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0"))?;
-        let address = listener.local_addr()?;
-        runtime.spawn(async move {
-            let (acceptor, connector) = (TlsAcceptor::from(Arc::new(server)), TlsConnector::from(config));
-            while let Ok((inner, _)) = listener.accept().await {
-                let (acceptor, connector) = (acceptor.clone(), connector.clone());
-                tokio::spawn(async move {
-                    let name = ServerName::try_from("broker.fed.example")?;
-                    let mut browser = acceptor.accept(inner).await?;
-                    let mut broker = connector.connect(name, tokio::net::TcpStream::connect(to).await?).await?;
-                    tokio::io::copy_bidirectional(&mut browser, &mut broker).await?;
-                    anyhow::Ok(())
-                });
-            }
-        });
-        Ok(Self { address, _runtime: runtime })
-    }
-
-    /// Where the UI is behind it.
-    pub fn ui(&self) -> String {
-        format!("https://{}/ui/", self.address)
     }
 }

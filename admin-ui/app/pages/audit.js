@@ -2,12 +2,12 @@
 import { html, useState } from "../html.js";
 import * as api from "../api.js";
 import { useList, useGet } from "../live.js";
-import { Page, Card, Table, When, Got, Empty, Field, More, Note, Trouble, Tile } from "../parts.js";
+import { Page, Card, Table, When, Got, Empty, Field, More, Note, Trouble } from "../parts.js";
 import { count, moment } from "../text.js";
 import { requery } from "../route.js";
 import { inWords, particulars } from "../acts.js";
 
-const KINDS = [["", "Everything"], ["member.", "Members"], ["netid.", "NetIDs"], ["devices.", "Devices"], ["claim.", "Claims"], ["move.", "Moves"], ["source.", "Sources"], ["replica.", "Replicas"], ["certificate.", "Certificates"], ["ca.", "The CA"], ["crl.", "Revocation lists"], ["token.", "Enrolment tokens"], ["key.", "TSIG keys"], ["policy.", "Policy"], ["limits.", "Limits"], ["administrator.", "Administrators"], ["api-token.", "API tokens"], ["webhook.", "Webhooks"], ["backup", "Backups"]];
+const KINDS = [["", "Everything"], ["member.", "Members"], ["netid.", "NetIDs"], ["devices.", "Devices"], ["claim.", "Claims"], ["move.", "Moves"], ["source.", "Sources"], ["replica.", "Replicas"], ["certificate.", "Certificates"], ["ca.", "The CA"], ["crl.", "Revocation lists"], ["token.", "Enrolment tokens"], ["key.", "TSIG keys"], ["policy.", "Policy"], ["limits.", "Limits"], ["administrator.", "Administrators"], ["api-token.", "API tokens"], ["webhook.", "Webhooks"], ["backup", "Backups"], ["store.", "Restores"], ["primary.", "Primary and standbys"], ["private.", "Private zones"], ["public.", "Public zone"]];
 
 export function Audit({ query }) {
   const list = useList("/audit", { limit: 100, order: query.order ?? "desc", actor: query.actor, act: query.act, object: query.object }, [""]);
@@ -33,7 +33,7 @@ export function Audit({ query }) {
         { label: "By", show: (row) => html`<button class="quiet small wrapped" onClick=${() => { type({ ...typed, actor: row.actor }); requery({ ...query, actor: row.actor }); }}><bdi>${row.actor}</bdi></button>` },
         { label: "What", show: (row) => html`${inWords(row.act)}<p class="soft small mono">${row.act}</p>` },
         { label: "To", show: (row) => html`<button class="quiet small wrapped" onClick=${() => { type({ ...typed, object: row.object }); requery({ ...query, object: row.object }); }}><bdi class="mono">${row.object}</bdi></button>` },
-        { label: "Particulars", show: (row) => html`<bdi class="small">${particulars(row.detail)}</bdi>` },
+        { label: "Particulars", show: (row) => html`<bdi class="small roomy">${particulars(row.detail)}</bdi>` },
         { label: "Serial", num: true, show: (row) => row.serial },
       ]} /><${More} list=${list} shown=${count(list.items.length)} />`}<//>
     <//></div>

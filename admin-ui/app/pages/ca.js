@@ -1,11 +1,11 @@
 // The federation's certification authority: its chain, what it publishes, and its change.
-import { html, useState } from "../html.js";
+import { html } from "../html.js";
 import * as api from "../api.js";
 import { useData, useGet } from "../live.js";
-import { Page, Card, Table, Badge, When, Got, Empty, Field, Copy, Note, State } from "../parts.js";
+import { Page, Card, Table, Badge, When, Got, Empty, Field, Copy, Note } from "../parts.js";
 import { Timeline } from "../charts.js";
-import { fill, reveal, say } from "../dialogs.js";
-import { count, day, daysLeft, host, moment } from "../text.js";
+import { fill, reveal } from "../dialogs.js";
+import { count, daysLeft, moment } from "../text.js";
 import { useWho } from "../who.js";
 
 /** SHA-256 of each certificate of a PEM text. */
@@ -23,10 +23,12 @@ export function Authority() {
   const ca = useData(async () => {
     const known = await api.get("/ca");
     return { ...known, roots: await prints(known.root), issuings: await prints(known.issuing), previouses: await prints(known.previous) };
-  }, [], ["ca."]);
+  }, [], ["ca.", "crl."]);
   const status = useGet("/status", undefined, ["ca.", "certificate.", "crl."]);
   const crls = useGet("/crls", undefined, ["crl.", "certificate."]);
-  return html`<${Page} title="Certification authority" lead="Root, issuing CA and what they publish. The root's key belongs off line; the issuing key is at work here, encrypted at rest." actions=${who.change && html`<button onClick=${rotate}>New issuing CA</button>`}>
+  // The audit tells of it before it is done: this page asks once more when it is.
+  const installed = () => [ca, status, crls].forEach((one) => one.reload());
+  return html`<${Page} title="Certification authority" lead="Root, issuing CA and what they publish. The root's key belongs off line; the issuing key is at work here, encrypted at rest." actions=${who.change && html`<button onClick=${() => rotate(installed)}>New issuing CA</button>`}>
     <div class="stack"><${Got} from=${ca}>${(ca) => html`
       <${Card} title="Chain"><ol class="chain">
         <li><strong>Root</strong> <span class="soft">trusted by every member</span><p class="mono small">${ca.pin}</p><${Pem} words="root.pem" list=${ca.roots} /></li>
@@ -54,18 +56,22 @@ export function Authority() {
 const Pem = ({ words, list }) => html`<details><summary>${words}</summary><${Copy} text=${list.map((one) => one.pem).join("")} /></details>`;
 
 /** In two steps, since the root's key is elsewhere: a request goes out, and the signed certificate comes back. */
-function rotate() {
+function rotate(installed) {
   fill({
     title: "A new issuing CA", verb: "Make the request", wide: true,
     act: async ({ kind }) => {
       const { csr } = await api.post("/ca/request", { renew: kind === "renew" });
-      reveal("Have it signed", html`<p>Where the root's key is, run <code>dnsbroker ca sign</code> with this request, and bring the certificate back here.</p><${Copy} text=${csr} /><div class="actions"><button onClick=${install}>I have the certificate</button></div>`);
+      reveal("Have it signed", html`<p>Where the root's key is, run <code>dnsbroker ca sign</code> with this request, and bring the certificate back here.</p><${Copy} text=${csr} /><div class="actions"><button onClick=${() => install(installed)}>I have the certificate</button></div>`);
       return false;
     },
-    fields: html`<p>The issuing CA's certificate is signed by the root, whose key is not on this machine.</p><${Field} label="What for" as="select" name="kind" options=${[["new", "A new key, which takes the old one's place"], ["renew", "The key in use, for longer"]]} /><p><button type="button" class="quiet" onClick=${install}>I have a signed certificate already</button></p>`,
+    fields: html`<p>The issuing CA's certificate is signed by the root, whose key is not on this machine.</p><${Field} label="What for" as="select" name="kind" options=${[["new", "A new key, which takes the old one's place"], ["renew", "The key in use, for longer"]]} /><p><button type="button" class="quiet" onClick=${() => install(installed)}>I have a signed certificate already</button></p>`,
   });
 }
 
-function install() {
-  fill({ title: "Install the issuing CA", verb: "Install", wide: true, act: ({ pem }) => api.put("/ca/issuing", { pem }), done: "The new issuing CA is at work.", fields: html`<${Field} label="The certificate that the root has signed (PEM)" as="textarea" name="pem" required />` });
+function install(installed) {
+  const done = () => {
+    installed();
+    return "The new issuing CA is at work.";
+  };
+  fill({ title: "Install the issuing CA", verb: "Install", wide: true, done, act: ({ pem }) => api.put("/ca/issuing", { pem }), fields: html`<${Field} label="The certificate that the root has signed (PEM)" as="textarea" name="pem" required />` });
 }

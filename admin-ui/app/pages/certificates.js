@@ -2,24 +2,19 @@
 import { html, useState } from "../html.js";
 import * as api from "../api.js";
 import { useData, useGet, useList } from "../live.js";
-import { Page, Card, Table, State, Member, When, Got, Empty, Field, More, Copy, Note } from "../parts.js";
+import { Page, Card, Table, State, Member, When, Got, Empty, Field, More, Copy } from "../parts.js";
 import { Timeline } from "../charts.js";
 import { confirm, fill, reveal } from "../dialogs.js";
-import { day, moment } from "../text.js";
+import { moment } from "../text.js";
 import { Link, requery } from "../route.js";
 import { useWho } from "../who.js";
 
 /** Reasons that one gives (RFC 5280, section 5.3.1). */
 const REASONS = [["superseded", "It was replaced"], ["key-compromise", "Its key is or may be known to others"], ["cessation-of-operation", "It is no longer needed"], ["affiliation-changed", "Its holder changed"], ["privilege-withdrawn", "Its holder may no longer"], ["unspecified", "Not said"]];
 
-export function Certificates({ parts, query }) {
-  if (parts.length) return html`<${One} serial=${parts[0]} />`;
-  return html`<${All} query=${query} />`;
-}
-
 export const subject = (one) => one.names?.length ? one.names.join(", ") : one.gateway ? `gateway ${one.gateway}` : one.replica ? `replica ${one.replica}` : (one.member ?? one.serial);
 
-function All({ query }) {
+export function Certificates({ query }) {
   const who = useWho();
   const valid = useData(() => api.all("/certificates", { state: "valid" }, 5000), [], ["certificate."]);
   const values = { limit: 100, order: "desc", state: query.state, profile: query.profile, member: query.member };
@@ -94,11 +89,12 @@ function issue(who) {
   });
 }
 
-function One({ serial }) {
+export function CertificatePage({ serial }) {
   const who = useWho();
   const known = useGet(`/certificates/${api.seg(serial)}`, undefined, ["certificate.", "member."]);
-  return html`<${Got} from=${known}>${(one) => html`<${Page} title=${subject(one)} crumb=${html`<a href="#/certificates">Certificates</a>`} lead=${html`<span class="mono">${one.serial}</span>`} actions=${(who.change || who.member) && one.state === "valid" && html`<button class="danger" onClick=${() => revoke(one)}>Revoke</button>`}>
-    <${Card}><dl class="facts">
+  const { data } = known;
+  return html`<${Page} title=${data ? subject(data) : "Certificate"} crumb=${html`<a href="#/certificates">Certificates</a>`} lead=${html`<span class="mono">${serial}</span>`} actions=${(who.change || who.member) && data?.state === "valid" && html`<button class="danger" onClick=${() => revoke(data)}>Revoke</button>`}>
+    <${Got} from=${known}>${(one) => html`<${Card}><dl class="facts">
       <dt>State</dt><dd><${State} of=${one.state} /> ${one.revoked && html`since ${moment(one.revoked)}`}</dd>
       ${one.member && html`<dt>Member</dt><dd>${who.member ? one.member : html`<${Member} id=${one.member} />`}</dd>`}
       <dt>Kind</dt><dd>${one.profile}</dd>
@@ -108,6 +104,6 @@ function One({ serial }) {
       <dt>Public key</dt><dd class="mono small">${one.key}</dd>
       ${one.renews && html`<dt>Renews</dt><dd><${Link} parts=${["certificates", one.renews]}><span class="mono small">${one.renews}</span><//></dd>`}
       <dt>Lineage</dt><dd><${Link} parts=${["certificates", one.lineage]}><span class="mono small">${one.lineage}</span><//></dd>
-    </dl><//>
-  <//>`}<//>`;
+    </dl><//>`}<//>
+  <//>`;
 }

@@ -2,7 +2,7 @@
 import { html, useState } from "../html.js";
 import * as api from "../api.js";
 import { useList } from "../live.js";
-import { Page, Card, Table, Badge, Member, NetId, Eui, When, Got, Empty, Field, More, Words } from "../parts.js";
+import { Page, Card, Table, Badge, Member, Eui, When, Got, Empty, Field, More, Words } from "../parts.js";
 import { fill, confirm } from "../dialogs.js";
 import { plural } from "../text.js";
 import { useWho } from "../who.js";
@@ -27,6 +27,7 @@ export function Claims() {
       act: async ({ reason }) => {
         const result = await api.post("/claims/decide", { claimant: claims[0].claimant, devices: claims.map((claim) => claim.deveui), grant, reason });
         mark(new Set());
+        list.reload();
         return result;
       },
       done: (settled) => (grant ? `${plural(settled.moved, "device")} went over.` : `${plural(claims.length, "claim")} rejected.`),

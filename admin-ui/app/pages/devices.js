@@ -3,18 +3,13 @@ import { html, useState } from "../html.js";
 import * as api from "../api.js";
 import { useData, useGet, useList } from "../live.js";
 import { Page, Card, Table, Badge, Member, NetId, Eui, When, Got, Empty, Field, Form, More, Words, Trouble, Note } from "../parts.js";
-import { confirm, fill, say } from "../dialogs.js";
+import { confirm, fill } from "../dialogs.js";
 import { count, devEui, pairs, plural, host } from "../text.js";
 import { go, requery } from "../route.js";
 import { useWho } from "../who.js";
 import { inWords } from "../acts.js";
 
-export function Devices({ parts, query }) {
-  if (parts.length) return html`<${One} id=${parts[0]} query=${query} />`;
-  return html`<${All} query=${query} />`;
-}
-
-function All({ query }) {
+export function Devices({ query }) {
   const who = useWho();
   const [text, set] = useState(query.prefix ?? "");
   const known = devEui(text);
@@ -31,9 +26,9 @@ function All({ query }) {
     if (known.eui) go("devices", known.eui);
   };
   const sum = networks.data?.filter((network) => (!query.netid || network.netid === query.netid) && (!query.member || network.member === query.member)).reduce((all, network) => all + network.devices, 0);
-  const importing = html`<a class="button primary" href="#/imports">Import a list</a>`;
+  const importing = (who.change || who.member) && html`<a class="button primary" href="#/imports">Import a list</a>`;
   const filtered = query.prefix || query.netid || query.member;
-  return html`<${Page} title="Devices" lead=${sum === undefined ? "" : query.member || query.netid ? `${plural(sum, "device")} of ${query.netid ? `NetID ${query.netid}` : query.member}.` : `${plural(sum, "device")} ${who.member ? "of yours" : "in the federation"}.`} actions=${(who.change || who.member) && importing}>
+  return html`<${Page} title="Devices" lead=${sum === undefined ? "" : query.member || query.netid ? `${plural(sum, "device")} of ${query.netid ? `NetID ${query.netid}` : query.member}.` : `${plural(sum, "device")} ${who.member ? "of yours" : "in the federation"}.`} actions=${importing}>
     <${Card} flush>
       <form class="filters" role="search" aria-label="Devices" onSubmit=${search}>
         <${Field} label="DevEUI" type="search" value=${text} onInput=${type} placeholder="0004a30b001c0530" wrong=${text && known.wrong && `This ${known.wrong}.`} hint="Any form: 00-04-A3-…, 0x…, a DNS name, or the first digits." />
@@ -52,7 +47,7 @@ function All({ query }) {
   <//>`;
 }
 
-function One({ id, query }) {
+export function DevicePage({ device: id, query }) {
   const who = useWho();
   const known = devEui(id);
   if (!known.eui) return html`<${Page} title="Device" crumb=${html`<a href="#/devices">Devices</a>`}><${Trouble} error=${{ message: `${id} ${known.wrong ?? "is not a whole DevEUI: it has 16 digits"}.` }} /><//>`;

@@ -2,7 +2,7 @@
 import { html, useState, useEffect } from "../html.js";
 import * as api from "../api.js";
 import { useData } from "../live.js";
-import { Page, Card, Field, Form, Note, Copy, items, Member, Badge } from "../parts.js";
+import { Page, Card, Field, Form, Note, Copy, items } from "../parts.js";
 import { Link } from "../route.js";
 import { host, moment } from "../text.js";
 import { useWho } from "../who.js";

@@ -2,7 +2,7 @@
 import { html, useState, useRef } from "../html.js";
 import * as api from "../api.js";
 import { useData, useGet } from "../live.js";
-import { Page, Card, Table, Eui, NetId, When, Got, Empty, Field, Form, Check, Note, Trouble, Words, Badge, Tile } from "../parts.js";
+import { Page, Card, Table, Eui, NetId, When, Got, Empty, Field, Form, Note, Trouble, Words } from "../parts.js";
 import { confirm } from "../dialogs.js";
 import { count, octets, plural } from "../text.js";
 import { useWho } from "../who.js";
@@ -70,10 +70,10 @@ function Sender({ networks, first }) {
 }
 
 function Report({ report, done }) {
-  const tense = done ? "" : "would be ";
+  const happened = done ? (report.added === 1 ? "was" : "were") : "would be";
   const lines = [["Added", report.added], ["Moved from another NetID of the member", report.moved], ["Removed", report.removed], ["Unchanged", report.unchanged], ["Not there to remove", report.absent], ["Repeated in the list", report.repeated], ["Held by another member", report.claimed], ["Outside the member's ranges", report.outside], ["Rows without a DevEUI", report.rejected]];
   const problems = report.claimed + report.outside + report.rejected;
-  return html`<${Note} tone=${done ? "ok" : problems ? "warn" : ""} title=${done ? `Done: serial ${report.serial}` : "Nothing has changed yet"}>${plural(report.added, "device")} ${tense || "were "}added, ${count(report.removed)} removed${problems ? `; ${plural(problems, "row")} left out` : ""}.<//>
+  return html`<${Note} tone=${done ? "ok" : problems ? "warn" : ""} title=${done ? `Done: serial ${report.serial}` : "Nothing has changed yet"}>${plural(report.added, "device")} ${happened} added, ${count(report.removed)} removed${problems ? `; ${plural(problems, "row")} left out` : ""}.<//>
     <dl class="facts report">${lines.filter(([words, n]) => n || words === "Added").map(([words, n]) => html`<dt>${words}</dt><dd>${count(n)}</dd>`)}</dl>
     ${report.rejects.length > 0 && html`<details open><summary>Rows without a DevEUI</summary><${Table} caption="Rows without a DevEUI" rows=${report.rejects} keyOf=${(row) => row.line} columns=${[{ label: "Line", show: (row) => count(row.line) }, { label: "Text", show: (row) => html`<bdi class="mono small">${row.text}</bdi>` }, { label: "Why", show: (row) => html`<${Words}>${row.reason}<//>` }]} /></details>`}
     ${report.claims.length > 0 && html`<details open><summary>Held by another member: these are claims now, to be settled</summary><ul class="inline-list">${report.claims.map((id) => html`<li><${Eui} id=${id} /></li>`)}</ul></details>`}

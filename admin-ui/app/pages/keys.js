@@ -2,26 +2,25 @@
 import { html } from "../html.js";
 import * as api from "../api.js";
 import { useData, useGet } from "../live.js";
-import { Page, Card, Table, Badge, Member, When, Got, Empty, Field, Check, Copy, Note, Tabs, Words } from "../parts.js";
+import { Page, Card, Table, Badge, When, Got, Empty, Field, Check, Copy, Tabs, Words } from "../parts.js";
 import { confirm, fill, reveal } from "../dialogs.js";
-import { host, moment } from "../text.js";
+import { host } from "../text.js";
 import { useWho } from "../who.js";
 import { TokenTable } from "./members.js";
-import { TokenCommand } from "./enrol.js";
 
 const SCOPES = [["read", "read"], ["devices", "devices, claims, moves"], ["members", "members, NetIDs, enrolment tokens"], ["transfers", "sources, replicas, TSIG keys"], ["certificates", "certificates and the CA"], ["policy", "policy"], ["admin", "everything"]];
 const OWN_SCOPES = ["read", "devices", "certificates", "policy"];
 
-export function Keys({ parts }) {
+const TABS = [[["keys"], "TSIG keys"], [["keys", "api"], "API tokens"], [["keys", "enrol"], "Enrolment tokens"]];
+
+/** A member has one kind only. */
+function Kind({ at, children }) {
   const who = useWho();
-  const tab = who.member ? "api" : (parts[0] ?? "tsig");
-  return html`<${Page} title=${who.member ? "API tokens" : "Keys and tokens"} lead=${who.member ? "For your programs: each speaks for you, within what you allow it." : "What programs prove themselves with. Secrets are shown once, when they are made."}>
-    ${!who.member && html`<${Tabs} label="Kinds" now=${`keys/${tab}`} tabs=${[[["keys", "tsig"], "TSIG keys"], [["keys", "api"], "API tokens"], [["keys", "enrol"], "Enrolment tokens"]]} />`}
-    ${tab === "tsig" && html`<${Tsig} />`}${tab === "api" && html`<${Api} />`}${tab === "enrol" && html`<${Enrolment} />`}
-  <//>`;
+  if (who.member) return html`<${Page} title="API tokens" lead="For your programs: each speaks for you, within what you allow it.">${children}<//>`;
+  return html`<${Page} title="Keys and tokens" lead="What programs prove themselves with. Secrets are shown once, when they are made."><${Tabs} label="Kinds" now=${at} tabs=${TABS} />${children}<//>`;
 }
 
-function Tsig() {
+export function TsigKeys() {
   const who = useWho();
   const list = useGet("/keys", { limit: 1000 }, ["key."]);
   const make = () =>
@@ -42,20 +41,21 @@ function Tsig() {
       },
     });
   const gone = (key) => confirm({ title: `Revoke the key ${host(key.name)}?`, name: host(key.name), verb: "Revoke", text: "It is worthless at once, on transfers under way too. A new one has to be given to the other side.", act: () => api.remove(`/keys/${api.seg(key.name)}`), done: "The key is worthless now." });
-  return html`<${Card} flush title="TSIG keys" actions=${who.change && html`<button class="primary" onClick=${make}>New key</button>`}><${Got} from=${list}>${({ items }) => html`<${Table} caption="TSIG keys" rows=${items} keyOf=${(key) => key.name} empty=${html`<${Empty} icon="keys" title="No keys">Name servers that have no certificate sign their transfers, updates and NOTIFYs with such a key.<//>`} columns=${[
+  return html`<${Kind} at="keys"><${Card} flush title="TSIG keys" actions=${who.change && html`<button class="primary" onClick=${make}>New key</button>`}><${Got} from=${list}>${({ items }) => html`<${Table} caption="TSIG keys" rows=${items} keyOf=${(key) => key.name} empty=${html`<${Empty} icon="keys" title="No keys">Name servers that have no certificate sign their transfers, updates and NOTIFYs with such a key.<//>`} columns=${[
     { label: "Name", show: (key) => html`<bdi>${host(key.name)}</bdi>` },
-    { label: "Whose", show: (key) => html`<bdi>${key.holder}</bdi>` },
+    { label: "Whose", show: (key) => html`<bdi class="wordy">${key.holder}</bdi>` },
     { label: "Allows", show: (key) => html`<ul class="inline-list">${key.allows.map((one) => html`<li><${Badge}>${one}<//></li>`)}</ul>` },
     { label: "Algorithm", show: (key) => key.algorithm },
     { label: "Made", show: (key) => html`<${When} at=${key.created} />` },
     { label: "", hide: !who.change, show: (key) => html`<div class="actions"><button class="small danger" onClick=${() => gone(key)} aria-label=${`Revoke ${host(key.name)}`}>Revoke</button></div>` },
-  ]} />`}<//><//>`;
+  ]} />`}<//><//><//>`;
 }
 
-function Api() {
+export function ApiTokens() {
   const who = useWho();
   const list = useGet("/api-tokens", { limit: 1000, order: "desc" }, ["api-token."]);
   const scopes = who.member ? SCOPES.filter(([name]) => OWN_SCOPES.includes(name)) : SCOPES;
+  const acts = who.change || who.member;
   const make = () =>
     fill({
       title: "An API token", verb: "Make the token",
@@ -73,17 +73,17 @@ function Api() {
       },
     });
   const gone = (token) => confirm({ title: `Revoke “${token.name}”?`, name: token.id, verb: "Revoke", text: "Programs that use it are refused at once.", act: () => api.remove(`/api-tokens/${api.seg(token.id)}`), done: "The token is worthless now." });
-  return html`<${Card} flush title="API tokens" actions=${(who.change || who.member || who.role === "auditor") && html`<button class="primary" onClick=${make}>New token</button>`}><${Got} from=${list}>${({ items }) => html`<${Table} caption="API tokens" rows=${items} keyOf=${(token) => token.id} empty=${html`<${Empty} icon="keys" title="No API tokens">Scripts use the same API as these pages, with a token of their own.<//>`} columns=${[
+  return html`<${Kind} at="keys/api"><${Card} flush title="API tokens" actions=${acts && html`<button class="primary" onClick=${make}>New token</button>`}><${Got} from=${list}>${({ items }) => html`<${Table} caption="API tokens" rows=${items} keyOf=${(token) => token.id} empty=${html`<${Empty} icon="keys" title="No API tokens">Scripts use the same API as these pages, with a token of their own.<//>`} columns=${[
     { label: "What for", show: (token) => html`<${Words}>${token.name}<//><p class="soft small mono">${token.id}</p>` },
-    { label: "Speaks for", show: (token) => html`<bdi>${token.owner}</bdi>` },
+    { label: "Speaks for", show: (token) => html`<bdi class="wordy">${token.owner}</bdi>` },
     { label: "May", show: (token) => html`<ul class="inline-list">${token.scopes.map((one) => html`<li><${Badge}>${one}<//></li>`)}</ul>` },
     { label: "State", show: (token) => (token.revoked ? html`<${Badge} tone="bad">revoked<//>` : token.expires && new Date(token.expires) < Date.now() ? html`<${Badge}>expired<//>` : html`<${Badge} tone="ok">good<//>`) },
     { label: "Ends", show: (token) => (token.expires ? html`<${When} at=${token.expires} />` : "never") },
-    { label: "", show: (token) => !token.revoked && html`<div class="actions"><button class="small danger" onClick=${() => gone(token)} aria-label=${`Revoke ${token.name}`}>Revoke</button></div>` },
-  ]} />`}<//><//>`;
+    { label: "", hide: !acts, show: (token) => !token.revoked && html`<div class="actions"><button class="small danger" onClick=${() => gone(token)} aria-label=${`Revoke ${token.name}`}>Revoke</button></div>` },
+  ]} />`}<//><//><//>`;
 }
 
-function Enrolment() {
+export function EnrolmentTokens() {
   const list = useGet("/tokens", { limit: 500, order: "desc" }, ["token.", "certificate.enrol"]);
-  return html`<${Card} flush title="Enrolment tokens" actions=${html`<a href="#/members">Made on a member's page</a>`}><${Got} from=${list}>${({ items }) => html`<${TokenTable} rows=${items} withMember=${true} />`}<//><//>`;
+  return html`<${Kind} at="keys/enrol"><${Card} flush title="Enrolment tokens" actions=${html`<a href="#/members">Made on a member's page</a>`}><${Got} from=${list}>${({ items }) => html`<${TokenTable} rows=${items} withMember=${true} />`}<//><//><//>`;
 }

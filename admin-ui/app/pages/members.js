@@ -1,23 +1,17 @@
 // Members: the list, one of them, and the way in for a new one.
 import { html, useState } from "../html.js";
 import * as api from "../api.js";
-import { useData, useGet, useList } from "../live.js";
+import { useGet, useList } from "../live.js";
 import { Page, Card, Table, Badge, State, Member, NetId, When, Got, Empty, Field, More, Words, Tile, Note, items } from "../parts.js";
 import { confirm, fill, say } from "../dialogs.js";
-import { count, day, plural } from "../text.js";
+import { count, day, host } from "../text.js";
 import { Link, go, requery } from "../route.js";
 import { useWho } from "../who.js";
 import { inWords } from "../acts.js";
-import { Enrol, TokenCommand } from "./enrol.js";
+import { TokenCommand } from "./enrol.js";
 import { CertificateTable } from "./certificates.js";
 
-export function Members({ parts, query }) {
-  if (parts[0] === "new") return html`<${Enrol} />`;
-  if (parts.length) return html`<${One} id=${parts[0]} />`;
-  return html`<${All} query=${query} />`;
-}
-
-function All({ query }) {
+export function Members({ query }) {
   const who = useWho();
   const list = useList("/members", { limit: 250, text: query.text, suspended: query.suspended }, ["member.", "devices.", "netid.", "certificate.", "source.transfer", "move."]);
   const add = who.change && html`<a class="button primary" href="#/members/new">Enrol a member</a>`;
@@ -47,13 +41,14 @@ const NetIdList = ({ ids }) => (ids.length ? html`<ul class="inline-list">${ids.
 const Standing = ({ member }) =>
   member.suspended ? html`<${Badge} tone="warn">suspended<//>` : member.certified_until ? html`<${Badge} tone="ok">active<//>` : html`<${Badge} tone="info">not enrolled<//>`;
 
-function One({ id }) {
+export function MemberPage({ member: id }) {
   const who = useWho();
   const path = `/members/${api.seg(id)}`;
   const member = useGet(path, undefined, ["member.", "devices.", "netid.", "certificate.", "source.transfer", "move."]);
   const crumb = html`<a href="#/members">Members</a>`;
-  return html`<${Got} from=${member}>${(known) => html`<${Page} title=${known.name} crumb=${crumb} lead=${html`<span class="mono">${known.id}</span> · member since ${day(known.since)}`} actions=${who.change && html`<${Acts} member=${known} path=${path} />`}>
-      <div class="stack">
+  const { data } = member;
+  return html`<${Page} title=${data?.name ?? id} crumb=${crumb} lead=${data && html`<span class="mono">${data.id}</span> · member since ${day(data.since)}`} actions=${data && who.change && html`<${Acts} member=${data} path=${path} />`}>
+    <${Got} from=${member}>${(known) => html`<div class="stack">
         ${known.suspended && html`<${Note} tone="warn" title="Suspended">Everything is refused to this member until it is resumed. The reason given: <${Words}>${known.suspended}<//><//>`}
         <div class="tiles">
           <${Tile} label="State" value=${known.suspended ? "Suspended" : known.certified_until ? "Active" : "Not enrolled"} tone=${known.suspended ? "warn" : known.certified_until ? "ok" : ""} note=${known.certified_until ? html`certificate until ${day(known.certified_until)}` : "has no certificate that is good"} />
@@ -72,8 +67,8 @@ function One({ id }) {
         <${Tokens} id=${id} />
         <${Card} flush title="Certificates"><${CertificateTable} values=${{ member: id, limit: 50, order: "desc" }} /><//>
         <${LastActs} id=${id} />
-      </div>
-    <//>`}<//>`;
+      </div>`}<//>
+  <//>`;
 }
 
 function Acts({ member, path }) {
@@ -147,13 +142,13 @@ function Names({ member, path }) {
   const withdraw = async (name) => {
     try {
       await api.remove(`${path}/names/${api.seg(name)}`);
-      say(`${name} is no longer approved.`, () => api.put(`${path}/names/${api.seg(name)}`, undefined));
+      say(`${host(name)} is no longer approved.`, () => api.put(`${path}/names/${api.seg(name)}`, undefined));
     } catch (problem) {
       say(problem.message);
     }
   };
   return html`<${Card} title="Approved server names" actions=${who.change && html`<button class="small" onClick=${approve}>Approve a name</button>`}>
-    ${(member.names ?? []).length ? html`<ul class="inline-list">${member.names.map((name) => html`<li><${Badge}><bdi>${name}</bdi><//> ${who.change && html`<button class="quiet small" onClick=${() => withdraw(name)} aria-label=${`Withdraw ${name}`}>✕</button>`}</li>`)}</ul>` : html`<p class="soft">None beside those of its NetIDs.</p>`}
+    ${(member.names ?? []).length ? html`<ul class="inline-list">${member.names.map((name) => html`<li><${Badge}><bdi>${host(name)}</bdi><//> ${who.change && html`<button class="quiet small" onClick=${() => withdraw(name)} aria-label=${`Withdraw ${host(name)}`}>✕</button>`}</li>`)}</ul>` : html`<p class="soft">None beside those of its NetIDs.</p>`}
   <//>`;
 }
 

@@ -2,7 +2,7 @@
 import { html } from "../html.js";
 import * as api from "../api.js";
 import { useGet, useData } from "../live.js";
-import { Page, Card, Table, State, Member, NetId, Eui, When, Got, Empty, Field, Words } from "../parts.js";
+import { Page, Card, Table, State, Eui, When, Got, Empty, Field, Words } from "../parts.js";
 import { fill } from "../dialogs.js";
 import { count, moment, plural } from "../text.js";
 import { useWho } from "../who.js";

@@ -2,20 +2,13 @@
 import { html } from "../html.js";
 import * as api from "../api.js";
 import { useData, useGet, useList } from "../live.js";
-import { Page, Card, Table, Member, NetId, Got, Empty, Field, Form, More, Tile, Trouble, Note, items, Words, State } from "../parts.js";
+import { Page, Card, Table, Member, NetId, Got, Empty, Field, Form, More, Tile, items } from "../parts.js";
 import { confirm, fill } from "../dialogs.js";
 import { count, host } from "../text.js";
-import { go, requery } from "../route.js";
+import { go } from "../route.js";
 import { useWho } from "../who.js";
 
-export function NetIds({ parts, query }) {
-  if (parts[0] === "new") return html`<${Set} query=${query} />`;
-  if (parts[1] === "edit") return html`<${Set} id=${parts[0]} query=${query} />`;
-  if (parts.length) return html`<${One} id=${parts[0]} />`;
-  return html`<${All} query=${query} />`;
-}
-
-function All({ query }) {
+export function NetIds({ query }) {
   const who = useWho();
   const list = useList("/netids", { limit: 250, member: who.member ?? query.member }, ["netid.", "devices.", "source.transfer", "move.", "member."]);
   const add = who.change && html`<a class="button primary" href="#/netids/new">Add a NetID</a>`;
@@ -33,7 +26,7 @@ function All({ query }) {
   <//>`;
 }
 
-function One({ id }) {
+export function NetIdPage({ netid: id }) {
   const who = useWho();
   const path = `/netids/${api.seg(id)}`;
   const known = useGet(path, undefined, ["netid.", "devices.", "source.", "move."]);
@@ -41,10 +34,10 @@ function One({ id }) {
   const source = sources.data?.items.find((one) => one.netid === id);
   const gone = () =>
     confirm({ title: `Take NetID ${id} away?`, name: id, verb: "Take it away", text: "It must have no devices any more. Its name is gone from the zone; anybody may be given it then.", act: () => api.remove(path), done: () => { go("netids"); return `NetID ${id} is free.`; } });
-  return html`<${Got} from=${known}>${(network) => {
-    const own = who.change || who.member === network.member;
-    return html`<${Page} title=${`NetID ${id}`} crumb=${html`<a href="#/netids">NetIDs</a>`} lead=${html`Held by <${who.member ? "span" : Member} id=${network.member}>${network.member}<//>`} actions=${who.change && html`<a class="button" href=${`#/netids/${id}/edit`}>Change</a><button class="danger" onClick=${gone}>Take away</button>`}>
-    <div class="stack">
+  const { data } = known;
+  const own = data && (who.change || who.member === data.member);
+  return html`<${Page} title=${`NetID ${id}`} crumb=${html`<a href="#/netids">NetIDs</a>`} lead=${data && html`Held by ${who.member ? data.member : html`<${Member} id=${data.member} />`}`} actions=${data && who.change && html`<a class="button" href=${`#/netids/${id}/edit`}>Change</a><button class="danger" onClick=${gone}>Take away</button>`}>
+    <${Got} from=${known}>${(network) => html`<div class="stack">
       <div class="tiles">
         <${Tile} label="Devices" value=${count(network.devices)} href=${`#/devices?netid=${id}`} note="see them" />
         <${Tile} label="Filled by" value=${source ? "A primary" : "Lists and updates"} href=${source ? `#/sources/${id}` : "#/imports"} note=${source ? source.state : "import a list"} />
@@ -58,9 +51,8 @@ function One({ id }) {
         </dl>
       <//>
       ${own && html`<${Anchors} id=${id} path=${path} />`}
-    </div>
+    </div>`}<//>
   <//>`;
-  }}<//>`;
 }
 
 /** What the network's servers are trusted by, where that is not the federation's CA. */
@@ -73,7 +65,7 @@ function Anchors({ id, path }) {
   <//>`;
 }
 
-function Set({ id, query }) {
+export function NetIdForm({ netid: id, query }) {
   const loaded = useData(() => (id ? api.tagged(`/netids/${api.seg(id)}`) : { data: null }), [id]);
   const members = useData(() => api.all("/members"), []);
   const crumb = html`<a href="#/netids">NetIDs</a>`;

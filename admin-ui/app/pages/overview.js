@@ -3,10 +3,9 @@ import { html } from "../html.js";
 import * as api from "../api.js";
 import { useData, useGet } from "../live.js";
 import { useStatistics } from "../stats.js";
-import { Page, Card, Tile, Badge, Member, NetId, When, Got, Empty, State, Words } from "../parts.js";
+import { Page, Card, Tile, Badge, Member, When, Got, Empty, Words } from "../parts.js";
 import { RateChart, LatencyChart, Bars, Split, Timeline, RESULTS, total } from "../charts.js";
-import { count, compact, rate, micros, plural, host } from "../text.js";
-import { Link } from "../route.js";
+import { count, rate, micros, plural, host } from "../text.js";
 import { useWho } from "../who.js";
 import { describe } from "../acts.js";
 
@@ -57,12 +56,13 @@ function Live({ figures }) {
 }
 
 function Shares({ figures, members }) {
+  const who = useWho();
   const held = [...(members ?? [])].sort((a, b) => b.devices - a.devices);
   const top = held.filter((member) => member.devices).slice(0, 8);
   return html`<${Card} title="Devices by member" actions=${html`<a href="#/members">All members</a>`}>
       ${top.length
         ? html`<${Bars} items=${top.map((member) => ({ key: member.id, label: html`<${Member} id=${member.id} name=${member.name} />`, value: member.devices }))} rest=${held.filter((member) => member.devices).length - top.length} />`
-        : html`<${Empty} icon="devices" title="No devices yet" action=${html`<a class="button primary" href="#/imports">Import a list</a>`}>Add a member with a NetID, then import the list of its devices.<//>`}
+        : html`<${Empty} icon="devices" title="No devices yet" action=${who.change && html`<a class="button primary" href="#/imports">Import a list</a>`}>Add a member with a NetID, then import the list of its devices.<//>`}
     <//>
     ${figures && html`<div class="grid">
       <${Card} className="half" title="Devices by OUI">${figures.ouis?.length

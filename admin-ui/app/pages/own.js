@@ -1,10 +1,9 @@
 // An operator's own overview: its certificate, its devices, what waits for it.
 import { html } from "../html.js";
 import * as api from "../api.js";
-import { useGet, useData } from "../live.js";
+import { useGet } from "../live.js";
 import { useStatistics } from "../stats.js";
-import { Page, Card, Tile, Badge, NetId, When, Got, Empty, Words, Copy } from "../parts.js";
-import { Bars } from "../charts.js";
+import { Page, Card, Tile, Badge, When, Got, Words, Copy } from "../parts.js";
 import { count, daysLeft, host, plural, moment } from "../text.js";
 import { Networks } from "./members.js";
 import { useWho } from "../who.js";
@@ -22,8 +21,8 @@ export function Own() {
   const offered = moves.data?.items.filter((move) => move.to === who.member && move.state === "offered").length ?? 0;
   const trouble = sources.data?.items.filter((source) => ["failing", "held", "expired"].includes(source.state)) ?? [];
   const share = figures.data?.members?.find((one) => one.member === who.member);
-  return html`<${Got} from=${self}>${(self) => html`<${Page} title=${self.name} lead=${html`Your part of the federation <strong>${host(who.federation)}</strong>.`}>
-    <div class="stack">
+  return html`<${Page} title=${self.data?.name ?? who.self?.name ?? who.name} lead=${html`Your part of the federation <strong>${host(who.federation)}</strong>.`}>
+    <${Got} from=${self}>${(self) => html`<div class="stack">
       <div class="tiles">
         <${Tile} label="Your certificate" value=${`${Math.max(0, Math.floor(daysLeft(self.certificate.not_after)))} days`} tone=${daysLeft(self.certificate.not_after) < 7 ? "bad" : daysLeft(self.certificate.not_after) < 14 ? "warn" : "ok"} note=${html`ends ${moment(self.certificate.not_after)}`} href=${`#/certificates/${self.certificate.serial}`} />
         <${Tile} label="Devices" value=${html`<span id="device-count">${count(member.data?.devices)}</span>`} note="registered" href="#/devices" />
@@ -47,6 +46,6 @@ export function Own() {
           <p><a href="#/devices">Try a look-up</a>: open a device and resolve it as yourself.</p>
         <//>
       </div>
-    </div>
-  <//>`}<//>`;
+    </div>`}<//>
+  <//>`;
 }

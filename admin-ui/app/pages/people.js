@@ -2,7 +2,7 @@
 import { html } from "../html.js";
 import * as api from "../api.js";
 import { useGet } from "../live.js";
-import { Page, Card, Table, Badge, When, Got, Empty, Field, Check, Copy, Note } from "../parts.js";
+import { Page, Card, Table, Badge, When, Got, Field, Check, Copy } from "../parts.js";
 import { confirm, fill, reveal, say } from "../dialogs.js";
 import { useWho } from "../who.js";
 import { Qr } from "../qr.js";

@@ -2,7 +2,7 @@
 import { html, useState, useMemo } from "../html.js";
 import * as api from "../api.js";
 import { useData, useGet } from "../live.js";
-import { Page, Card, Table, Badge, Member, NetId, Got, Empty, Field, Note, Check } from "../parts.js";
+import { Page, Card, Table, Badge, Member, NetId, Got, Empty, Field, Note } from "../parts.js";
 import { fill, say, open, confirm } from "../dialogs.js";
 import { plural, count } from "../text.js";
 import { useWho } from "../who.js";

@@ -1,10 +1,10 @@
 // One's own account, the broker as it is set up, its zones, and the backup.
-import { html, useState } from "../html.js";
+import { html, useEffect, useState } from "../html.js";
 import * as api from "../api.js";
 import { useData, useGet } from "../live.js";
-import { Page, Card, Table, Badge, When, Got, Empty, Field, Form, Copy, Note, Trouble } from "../parts.js";
+import { Page, Card, Table, Badge, When, Got, Field, Form, Copy, Note } from "../parts.js";
 import { say, confirm } from "../dialogs.js";
-import { count, host, moment, octets } from "../text.js";
+import { count, host, octets } from "../text.js";
 import { useWho } from "../who.js";
 import { Qr } from "../qr.js";
 
@@ -106,7 +106,12 @@ function Broker() {
 
 /** The primary and its standbys; on a standby, how it follows. */
 function Standbys() {
-  const known = useData(() => api.get("/standby").catch((problem) => (problem.status === 404 ? null : Promise.reject(problem))), [], ["standby.", "replica."]);
+  const known = useData(() => api.get("/standby").catch((problem) => (problem.status === 404 ? null : Promise.reject(problem))), [], ["standby.", "replica.", "primary."]);
+  // That one comes, goes or lags is no event.
+  useEffect(() => {
+    const timer = setInterval(() => document.visibilityState === "visible" && known.reload(), 5000);
+    return () => clearInterval(timer);
+  }, [known.reload]);
   const promote = (standing) => confirm({ title: "Take the primary's place?", name: host(standing.name), verb: "Promote", text: "This broker takes changes from then on. What the primary has acknowledged and not sent yet would be lost: do it when the primary is gone for good, or stopped.", act: () => api.post("/standby/promote"), done: "This broker is the primary now." });
   return html`<${Got} from=${known}>${(standing) => standing && html`<${Card} title="Standbys" actions=${html`<${Badge} tone=${standing.role === "primary" ? "ok" : "warn"}>this one: ${standing.role}<//>`}>
     ${standing.standbys?.length > 0 && html`<ul class="todo">${standing.standbys.map((one) => html`<li><${Badge} tone=${one.connected ? "ok" : "bad"}>${one.connected ? "connected" : "away"}<//> <span><bdi>${host(one.name)}</bdi> <span class="soft small">${one.act != null ? `has act ${count(one.act)} of ${count(standing.act)}` : ""}</span></span></li>`)}</ul>`}

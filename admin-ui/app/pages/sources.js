@@ -2,7 +2,7 @@
 import { html } from "../html.js";
 import * as api from "../api.js";
 import { useData, useGet, useList } from "../live.js";
-import { Page, Card, Table, State, Member, NetId, Eui, When, Got, Empty, Field, Form, More, Note, Words, Tile, Trouble } from "../parts.js";
+import { Page, Card, Table, State, Member, Eui, When, Got, Empty, Field, Form, More, Note, Words, Tile } from "../parts.js";
 import { confirm, say } from "../dialogs.js";
 import { count, host, plural } from "../text.js";
 import { go, Link } from "../route.js";
@@ -10,16 +10,9 @@ import { useWho } from "../who.js";
 
 const KINDS = ["source.", "devices.", "move."];
 
-export function Sources({ parts, query }) {
-  if (parts[0] === "new") return html`<${Set} />`;
-  if (parts[1] === "edit") return html`<${Set} id=${parts[0]} />`;
-  if (parts.length) return html`<${One} id=${parts[0]} />`;
-  return html`<${All} />`;
-}
-
 const link = (source) => html`<${Link} parts=${["sources", source.netid]}><span class="mono">${source.netid}</span><//>`;
 
-function All() {
+export function Sources() {
   const who = useWho();
   const list = useList("/sources", { limit: 500 }, KINDS);
   const add = who.change && html`<a class="button primary" href="#/sources/new">Add a source</a>`;
@@ -36,11 +29,11 @@ function All() {
   <//>`;
 }
 
-function One({ id }) {
+export function SourcePage({ source: id }) {
   const who = useWho();
   const path = `/sources/${api.seg(id)}`;
   const known = useGet(path, undefined, KINDS);
-  const gone = (source) =>
+  const gone = () =>
     confirm({ title: `Stop fetching ${id}?`, name: id, verb: "Stop", text: "The devices stay as they are. Lists and updates are taken for this NetID again.", act: () => api.remove(path), done: () => { go("sources"); return "The broker no longer fetches it."; } });
   const refresh = async () => {
     try {
@@ -52,11 +45,12 @@ function One({ id }) {
     }
   };
   const accept = () => confirm({ title: "Take the transfer that is held back?", name: id, verb: "Take it", text: "It drops most of the devices. That is right when they really went.", act: () => api.post(`${path}/accept`), done: "Taken." });
-  return html`<${Got} from=${known}>${(source) => html`<${Page} title=${`Source of ${id}`} crumb=${html`<a href="#/sources">Sources</a>`} lead=${html`<bdi>${host(source.zone)}</bdi> at <span class="mono">${source.primary}</span>`} actions=${html`${(who.change || who.member) && html`<button onClick=${refresh}>Ask now</button>`}${who.change && html`<a class="button" href=${`#/sources/${id}/edit`}>Change</a><button class="danger" onClick=${() => gone(source)}>Stop fetching</button>`}`}>
-    <div class="stack">
+  const { data } = known;
+  return html`<${Page} title=${`Source of ${id}`} crumb=${html`<a href="#/sources">Sources</a>`} lead=${data && html`<bdi>${host(data.zone)}</bdi> at <span class="mono">${data.primary}</span>`} actions=${data && html`${(who.change || who.member) && html`<button onClick=${refresh}>Ask now</button>`}${who.change && html`<a class="button" href=${`#/sources/${id}/edit`}>Change</a><button class="danger" onClick=${gone}>Stop fetching</button>`}`}>
+    <${Got} from=${known}>${(source) => html`<div class="stack">
       ${source.held && html`<${Note} tone="warn" title="A transfer is held back"><${Words}>${source.held}<//>${who.change && html`<p><button class="small danger" onClick=${accept}>Take it all the same…</button></p>`}<//>`}
-      ${source.error && html`<${Note} tone="bad" title=${`Failed ${source.failures === 1 ? "once" : `${source.failures} times`}`}><${Words}>${source.error}<//> It is asked again <${When} at=${source.next} />.<//>`}
-      <div class="tiles"><${Tile} label="State" value=${source.state} /><${Tile} label="Devices" value=${count(source.devices)} href=${`#/devices?netid=${id}`} /><${Tile} label="Their serial" value=${source.theirs ?? "–"} /><${Tile} label="Asked" value=${html`<${When} at=${source.looked} />`} note=${html`next <${When} at=${source.next} />`} /></div>
+      ${source.error && html`<${Note} tone="bad" title=${`Failed ${source.failures === 1 ? "once" : `${source.failures} times`}`}><${Words}>${source.error}<//>. It is asked again <${When} at=${source.next} />.<//>`}
+      <div class="tiles"><${Tile} label="State" value=${source.state} tone=${{ failing: "bad", expired: "bad", held: "warn", current: "ok" }[source.state]} /><${Tile} label="Devices" value=${count(source.devices)} href=${`#/devices?netid=${id}`} /><${Tile} label="Their serial" value=${source.theirs ?? "–"} /><${Tile} label="Asked" value=${html`<${When} at=${source.looked} />`} note=${html`next <${When} at=${source.next} />`} /></div>
       <div class="grid">
         <${Card} className="half" title="Settings"><dl class="facts">
           <dt>Member</dt><dd>${who.member ? source.member : html`<${Member} id=${source.member} />`}</dd>
@@ -71,11 +65,11 @@ function One({ id }) {
           <dt>Held by another member</dt><dd>${count(source.last.claimed)} ${source.last.claims_shown.slice(0, 5).map((device) => html`<${Eui} id=${device} /> `)}</dd>
         </dl>` : html`<p class="soft">Nothing was transferred yet.</p>`}<//>
       </div>
-    </div>
-  <//>`}<//>`;
+    </div>`}<//>
+  <//>`;
 }
 
-function Set({ id }) {
+export function SourceForm({ source: id }) {
   const loaded = useData(async () => ({ ...(id ? await api.tagged(`/sources/${api.seg(id)}`) : {}), networks: await api.all("/netids"), keys: await api.all("/keys") }), [id]);
   const act = async (values, networks, tag) => {
     const netid = id ?? values.netid;

@@ -212,6 +212,49 @@ mod tests {
         }
     }
 
+    fn script(path: &str) -> &'static str {
+        let file = FILES.iter().find(|file| file.path == path).expect("a file");
+        std::str::from_utf8(file.octets).expect("text")
+    }
+
+    /// Names that are written in quotes and look like that of an act.
+    fn acts(text: &str) -> impl Iterator<Item = &str> {
+        let act = |word: &&str| {
+            word.contains('.') && word.bytes().all(|byte| byte.is_ascii_lowercase() || b".-".contains(&byte))
+        };
+        text.split('"').skip(1).step_by(2).filter(act)
+    }
+
+    #[test]
+    fn every_act_of_the_audit_has_words_and_can_be_filtered() {
+        let (words, audit) = (script("app/acts.js"), script("app/pages/audit.js"));
+        let mut known = 0;
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../store/src/act");
+        for entry in std::fs::read_dir(root).expect("the acts").flatten() {
+            let text = std::fs::read_to_string(entry.path()).expect("text");
+            for act in acts(&text) {
+                known += 1;
+                assert!(words.contains(&format!("\"{act}\": \"")), "{act} has no words in app/acts.js");
+                let (kind, _) = act.split_once('.').expect("a dot");
+                assert!(audit.contains(&format!("\"{kind}.\"")), "{kind}. is no filter of app/pages/audit.js");
+            }
+        }
+        assert!(known > 40, "{known} acts were found");
+    }
+
+    #[test]
+    fn a_script_uses_what_it_imports() {
+        for file in FILES.iter().filter(|file| file.path.starts_with("app/")) {
+            let text = script(file.path);
+            let lists = text.lines().filter_map(|line| line.strip_prefix("import {")?.split_once('}'));
+            for name in lists.flat_map(|(names, _)| names.split(',').map(str::trim)) {
+                let part = |char: char| char.is_ascii_alphanumeric() || char == '$' || char == '_';
+                let count = text.split(|char| !part(char)).filter(|word| *word == name).count();
+                assert!(count > 1, "{} imports {name} for nothing", file.path);
+            }
+        }
+    }
+
     #[test]
     fn a_file_that_is_known_is_not_sent_again() {
         let first = serve("index.html", &HeaderMap::new());
