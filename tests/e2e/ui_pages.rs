@@ -44,6 +44,12 @@ fn every_page_is_sound_on_a_phone() -> anyhow::Result<()> {
     look(&browser, "phone-login", &mut troubles)?;
     log_in_as_admin(&browser, &broker)?;
     look_at_all(&browser, &broker, "phone", &routes(&browser, false)?, &mut troubles)?;
+    for (member, button) in [("baltic-net", "Remove"), ("alpine-lora", "Suspend")] {
+        browser.visit(&format!("members/{member}"))?;
+        browser.press(button)?;
+        look(&browser, &format!("phone-dialog-{member}"), &mut troubles)?;
+        browser.press("Cancel")?;
+    }
     browser.press("Menu")?;
     browser.until("the menu", "return document.querySelector('.side.open')", &[])?;
     look(&browser, "phone-menu", &mut troubles)?;

@@ -2,7 +2,7 @@
 //! the first day by the keyboard alone.
 
 use anyhow::{Context, ensure};
-use dnsbroker_tests::ui::{address, assert_quiet, federation, log_in_as_admin, password, routes, ui};
+use dnsbroker_tests::ui::{address, assert_quiet, federation, log_in_as_admin, minded, password, routes, ui};
 use dnsbroker_tests::{Broker, Browser};
 use serde_json::{Value, json};
 
@@ -129,6 +129,14 @@ fn every_page_has_names_landmarks_one_heading_and_tables_with_headers() -> anyho
         browser.visit(&address(&broker, &route)?)?;
         troubles.extend(Tree::of(&browser)?.faults().into_iter().map(|fault| format!("{route}: {fault}")));
     }
+    if let Some((operator, ui)) = Browser::of_operator(&broker, &broker.certificate("alpine-lora")?)? {
+        operator.open(&ui)?;
+        operator.sees("Your part of the federation")?;
+        for route in routes(&operator, true)? {
+            operator.visit(&address(&broker, &route)?)?;
+            troubles.extend(Tree::of(&operator)?.faults().into_iter().map(|fault| format!("member, {route}: {fault}")));
+        }
+    }
     ensure!(troubles.is_empty(), "{}", troubles.join("\n"));
     // What it would find, it finds.
     browser.visit("members")?;
@@ -171,8 +179,18 @@ fn dialogs_take_the_focus_keep_it_and_give_it_back() -> anyhow::Result<()> {
     for (page, opener) in [
         ("members/alpine-lora", "Suspend"),
         ("members/alpine-lora", "Rename"),
+        ("members/alpine-lora", "Approve a name"),
         ("replicas", "Add a replica"),
         ("keys", "New key"),
+        ("keys/api", "New token"),
+        ("people", "Add somebody"),
+        ("certificates", "Issue for a request"),
+        ("certificates", "Revoke several"),
+        ("ca", "New issuing CA"),
+        ("moves", "Move devices"),
+        ("devices/0018b209286445a0", "Release"),
+        ("netids/600013", "Take away"),
+        ("sources/600014", "Stop fetching"),
         ("claims", "Give"),
         ("policy", "atlantic-iot sees"),
     ] {
@@ -184,7 +202,9 @@ fn dialogs_take_the_focus_keep_it_and_give_it_back() -> anyhow::Result<()> {
         let dialogs = Tree::of(&browser)?;
         let named = dialogs.all("dialog").into_iter().any(|one| !Tree::name(one).is_empty());
         ensure!(named, "{page}: the dialog of {opener} has no name");
-        for _ in 0..25 {
+        let violations = minded(&browser)?;
+        ensure!(violations.is_empty(), "{page}: the dialog of {opener}: {violations:?}");
+        for _ in 0..15 {
             browser.keys(TAB)?;
             let out = "return document.activeElement !== document.body && !document.querySelector('dialog[open]')
                 .contains(document.activeElement)";

@@ -353,7 +353,16 @@ impl Browser {
 
     /// A picture of the whole page, PNG.
     pub fn picture(&self, file: &Path) -> anyhow::Result<()> {
-        let whole = json!({ "format": "png", "captureBeyondViewport": true });
+        self.capture(file, true)
+    }
+
+    /// A picture of what is on the screen, PNG.
+    pub fn picture_of_screen(&self, file: &Path) -> anyhow::Result<()> {
+        self.capture(file, false)
+    }
+
+    fn capture(&self, file: &Path, whole: bool) -> anyhow::Result<()> {
+        let whole = json!({ "format": "png", "captureBeyondViewport": whole });
         let taken = self.devtools("Page.captureScreenshot", &whole)?;
         std::fs::create_dir_all(file.parent().context("no directory")?)?;
         std::fs::write(file, decode(taken["data"].as_str().context("no picture")?)?)?;
