@@ -263,6 +263,17 @@ impl Browser {
         Ok(found[ELEMENT].as_str().with_context(|| format!("{what} is no element"))?.to_owned())
     }
 
+    /// Finds and uses an element, once more if the page has drawn itself anew in between.
+    fn grasp(&self, mut act: impl FnMut() -> anyhow::Result<()>) -> anyhow::Result<()> {
+        let begun = Instant::now();
+        loop {
+            match act() {
+                Err(error) if error.to_string().starts_with("stale element") && begun.elapsed() < PATIENCE => {}
+                done => return done,
+            }
+        }
+    }
+
     fn click_on(&self, element: &str) -> anyhow::Result<()> {
         self.post(&format!("/element/{element}/click"), &json!({})).map(drop)
     }
@@ -271,8 +282,7 @@ impl Browser {
     pub fn press(&self, name: &str) -> anyhow::Result<()> {
         let script = "return [...open.querySelectorAll('button, a, summary, input.tick')].find((one) => shown(one) && !one.disabled
             && (words(one) === arguments[0] || one.getAttribute('aria-label') === arguments[0]))";
-        let element = self.element(&format!("the button {name:?}"), script, &[name.into()])?;
-        self.click_on(&element)
+        self.grasp(|| self.click_on(&self.element(&format!("the button {name:?}"), script, &[name.into()])?))
     }
 
     /// The control with a label.
@@ -285,15 +295,16 @@ impl Browser {
 
     /// Ticks the box with a label, or takes the tick away.
     pub fn tick(&self, label: &str) -> anyhow::Result<()> {
-        let element = self.control(label)?;
-        self.click_on(&element)
+        self.grasp(|| self.click_on(&self.control(label)?))
     }
 
     /// Types into the field with a label.
     pub fn fill(&self, label: &str, text: &str) -> anyhow::Result<()> {
-        let element = self.control(label)?;
-        self.post(&format!("/element/{element}/clear"), &json!({}))?;
-        self.post(&format!("/element/{element}/value"), &json!({ "text": text })).map(drop)
+        self.grasp(|| {
+            let element = self.control(label)?;
+            self.post(&format!("/element/{element}/clear"), &json!({}))?;
+            self.post(&format!("/element/{element}/value"), &json!({ "text": text })).map(drop)
+        })
     }
 
     /// Hands a file to the field with a label.
