@@ -263,12 +263,19 @@ impl Browser {
         Ok(found[ELEMENT].as_str().with_context(|| format!("{what} is no element"))?.to_owned())
     }
 
-    /// Finds and uses an element, once more if the page has drawn itself anew in between.
+    /// Finds and uses an element, once more if the page has drawn itself anew in between, or a dialog was coming or going.
     fn grasp(&self, mut act: impl FnMut() -> anyhow::Result<()>) -> anyhow::Result<()> {
         let begun = Instant::now();
         loop {
             match act() {
-                Err(error) if error.to_string().starts_with("stale element") && begun.elapsed() < PATIENCE => {}
+                Err(error) if begun.elapsed() < PATIENCE => {
+                    let words = error.to_string();
+                    ensure!(
+                        ["stale element", "element click intercepted"].iter().any(|one| words.starts_with(one)),
+                        error
+                    );
+                    std::thread::sleep(Duration::from_millis(20));
+                }
                 done => return done,
             }
         }
