@@ -9,6 +9,7 @@ use anyhow::{Context, ensure};
 use dnsbroker_tests::roaming::{HomeServer, NORDIC, World, join_abroad, server_certificate};
 use dnsbroker_tests::standby::{Kit, follows, keep_ports};
 use dnsbroker_tests::{Agent, Broker, Options, Relay, eventually, free_port};
+use rustix::process::Signal;
 
 /// ChirpStack gives up a HomeNSReq after five seconds.
 const CHIRPSTACK: Duration = Duration::from_secs(5);
@@ -156,6 +157,19 @@ fn brokers_change_places_twice_and_members_follow_by_themselves() -> anyhow::Res
     let list: String = (0..DEVICES).map(|index| atlantic(index) + "\n").collect();
     let world = World::of(fed, nordic, [&list, ""], "refresh = 2", "")?;
     let World { mut fed, alpine, nordic: _nordic, atlantic: home, .. } = world;
+    follows(&new, &fed)?;
+    // A primary that hangs is worse than one that is gone: its connections are open.
+    fed.signal(Signal::STOP)?;
+    for index in 0..20 {
+        let begun = Instant::now();
+        let found = alpine.home(&atlantic(1_000 + index))?;
+        ensure!(
+            found == "60002d" && begun.elapsed() < Duration::from_secs(2),
+            "{index}: {found} {:?}",
+            begun.elapsed()
+        );
+    }
+    fed.signal(Signal::CONT)?;
     follows(&new, &fed)?;
     fed.stop()?;
     new.json(&["standby", "promote"])?;
