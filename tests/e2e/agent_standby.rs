@@ -199,3 +199,32 @@ fn brokers_change_places_twice_and_members_follow_by_themselves() -> anyhow::Res
     ensure!(alpine.home(LATE)? == "60002d", "a device that came after the second change is not found");
     Ok(())
 }
+
+/// While the new primary is away, the old one comes back and takes a list: nobody has told it yet. It is not lost.
+#[test]
+fn what_an_old_primary_took_in_its_ignorance_is_handed_in_again() -> anyhow::Result<()> {
+    let mut fed = Broker::start()?;
+    keep_ports(&mut fed)?;
+    let second = Kit::new(&fed, "second", "broker2.fed.example")?;
+    let mut new = second.start(&fed, &[])?;
+    let nordic = Broker::with(Options { federation: NORDIC, ..Options::default() })?;
+    let list: String = (0..DEVICES).map(|index| atlantic(index) + "\n").collect();
+    let world = World::of(fed, nordic, [&list, ""], "refresh = 2", "")?;
+    let World { mut fed, alpine, nordic: _nordic, atlantic: home, .. } = world;
+    follows(&new, &fed)?;
+    fed.kill()?;
+    new.json(&["standby", "promote"])?;
+    new.kill()?;
+    fed.serve()?;
+    hand_in(&home, &list, LATE, &fed)?;
+    home.eventually("it was acknowledged", |status| status["syncs"][0]["state"] == "current")?;
+    new.serve()?;
+    eventually("the old primary is told", || Ok(fed.json(&["standby", "status"])?["role"] == "fenced"))?;
+    eventually("the new one has what the old one took", || Ok(new.run(&["device", "show", LATE])?.ok))
+        .with_context(|| home.log())?;
+    eventually("and members find it there", || {
+        let found = alpine.home(LATE)?;
+        ensure!(found != "UnknownDevEUI", "a broker was believed that is none any more");
+        Ok(found == "60002d")
+    })
+}

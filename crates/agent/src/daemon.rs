@@ -218,7 +218,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
         tasks.spawn(lns::follow(agent.ends.clone(), config.path(file), federations, changed.subscribe(), stop.clone()));
     }
     for sync in &agent.syncs {
-        tasks.spawn(Arc::clone(sync).run(stop.clone()));
+        tasks.spawn(Arc::clone(sync).run(changed.subscribe(), stop.clone()));
     }
     for sockets in std::mem::take(&mut bound.resolver) {
         tasks.spawn(sockets.serve(Arc::clone(&agent.desk), stop.clone()));
