@@ -9,6 +9,7 @@ use anyhow::{Context, ensure};
 use dnsbroker_tests::roaming::{HomeServer, NORDIC, World, join_abroad, server_certificate};
 use dnsbroker_tests::standby::{Kit, follows, keep_ports};
 use dnsbroker_tests::{Agent, Broker, Options, Relay, eventually, free_port};
+use rustix::process::Signal;
 
 /// ChirpStack gives up a HomeNSReq after five seconds.
 const CHIRPSTACK: Duration = Duration::from_secs(5);
@@ -157,6 +158,19 @@ fn brokers_change_places_twice_and_members_follow_by_themselves() -> anyhow::Res
     let world = World::of(fed, nordic, [&list, ""], "refresh = 2", "")?;
     let World { mut fed, alpine, nordic: _nordic, atlantic: home, .. } = world;
     follows(&new, &fed)?;
+    // A primary that hangs is worse than one that is gone: its connections are open.
+    fed.signal(Signal::STOP)?;
+    for index in 0..20 {
+        let begun = Instant::now();
+        let found = alpine.home(&atlantic(1_000 + index))?;
+        ensure!(
+            found == "60002d" && begun.elapsed() < Duration::from_secs(2),
+            "{index}: {found} {:?}",
+            begun.elapsed()
+        );
+    }
+    fed.signal(Signal::CONT)?;
+    follows(&new, &fed)?;
     fed.stop()?;
     new.json(&["standby", "promote"])?;
     // It follows the new one from the ports that it had.
@@ -184,4 +198,33 @@ fn brokers_change_places_twice_and_members_follow_by_themselves() -> anyhow::Res
     hand_in(&home, &list, LATE, &fed)?;
     ensure!(alpine.home(LATE)? == "60002d", "a device that came after the second change is not found");
     Ok(())
+}
+
+/// While the new primary is away, the old one comes back and takes a list: nobody has told it yet. It is not lost.
+#[test]
+fn what_an_old_primary_took_in_its_ignorance_is_handed_in_again() -> anyhow::Result<()> {
+    let mut fed = Broker::start()?;
+    keep_ports(&mut fed)?;
+    let second = Kit::new(&fed, "second", "broker2.fed.example")?;
+    let mut new = second.start(&fed, &[])?;
+    let nordic = Broker::with(Options { federation: NORDIC, ..Options::default() })?;
+    let list: String = (0..DEVICES).map(|index| atlantic(index) + "\n").collect();
+    let world = World::of(fed, nordic, [&list, ""], "refresh = 2", "")?;
+    let World { mut fed, alpine, nordic: _nordic, atlantic: home, .. } = world;
+    follows(&new, &fed)?;
+    fed.kill()?;
+    new.json(&["standby", "promote"])?;
+    new.kill()?;
+    fed.serve()?;
+    hand_in(&home, &list, LATE, &fed)?;
+    home.eventually("it was acknowledged", |status| status["syncs"][0]["state"] == "current")?;
+    new.serve()?;
+    eventually("the old primary is told", || Ok(fed.json(&["standby", "status"])?["role"] == "fenced"))?;
+    eventually("the new one has what the old one took", || Ok(new.run(&["device", "show", LATE])?.ok))
+        .with_context(|| home.log())?;
+    eventually("and members find it there", || {
+        let found = alpine.home(LATE)?;
+        ensure!(found != "UnknownDevEUI", "a broker was believed that is none any more");
+        Ok(found == "60002d")
+    })
 }

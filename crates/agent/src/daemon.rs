@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use rustls_pki_types::CertificateDer;
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
@@ -14,8 +15,8 @@ use tokio_util::task::TaskTracker;
 use crate::clock::now;
 use crate::config::Config;
 use crate::dns::{Desk, Sockets};
-use crate::http_server::{Door, serve};
-use crate::identity::Home;
+use crate::http_server::{Door, Judge, Tls, serve};
+use crate::identity::{Facts, Home, Identity};
 use crate::lns::{self, Ends};
 use crate::lookup::Lookups;
 use crate::renew::{self, Renewal};
@@ -218,14 +219,15 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
         tasks.spawn(lns::follow(agent.ends.clone(), config.path(file), federations, changed.subscribe(), stop.clone()));
     }
     for sync in &agent.syncs {
-        tasks.spawn(Arc::clone(sync).run(stop.clone()));
+        tasks.spawn(Arc::clone(sync).run(changed.subscribe(), stop.clone()));
     }
     for sockets in std::mem::take(&mut bound.resolver) {
         tasks.spawn(sockets.serve(Arc::clone(&agent.desk), stop.clone()));
     }
     for listener in std::mem::take(&mut bound.ts002) {
         let routes = ts002::routes(Arc::clone(&agent.endpoint));
-        tasks.spawn(serve(Door::Tcp(listener, tls.clone()), "the TS002 endpoint", routes, stop.clone()));
+        let tls = tls.clone().map(|acceptor| Tls { acceptor, judge: own_servers_only(&agent) });
+        tasks.spawn(serve(Door::Tcp(listener, tls), "the TS002 endpoint", routes, stop.clone()));
     }
     for listener in std::mem::take(&mut bound.metrics) {
         let routes = ops::monitoring(Arc::clone(&agent));
@@ -245,6 +247,20 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
     tasks.close();
     tasks.wait().await;
     Ok(())
+}
+
+/// A federation's CA vouches for all its members. Whoever shows a member's certificate asks in our name, so it is to be ours.
+fn own_servers_only(agent: &Arc<Agent>) -> Arc<Judge> {
+    let agent = Arc::clone(agent);
+    Arc::new(move |certificate: &CertificateDer<'_>| {
+        let Some((federation, member)) = Facts::of(certificate)?.member() else { return Ok(()) };
+        let is_ours = |identity: &Identity| (&identity.federation, &identity.member) == (&federation, &member);
+        let known = agent.federations().iter().filter_map(|of| of.identity());
+        if known.into_iter().any(|identity| is_ours(&identity)) {
+            return Ok(());
+        }
+        Err(format!("this is the certificate of {member} of {federation}, in whose name nobody asks here"))
+    })
 }
 
 fn start_federations(
