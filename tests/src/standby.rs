@@ -8,7 +8,7 @@ use anyhow::{Context, ensure};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::{Broker, eventually, free_port, nibble_name, output, query, tls};
+use crate::{Broker, Relay, eventually, free_port, nibble_name, output, query, tls};
 
 /// A device that the primary has.
 pub const DEVICE: &str = "0004a30b001c0530";
@@ -68,8 +68,18 @@ impl Kit {
 
     /// Makes the standby.
     pub fn init(&self, of: &Broker, at: &Path, name: &str, more: &[&str]) -> anyhow::Result<Value> {
-        let address = api(of)?;
-        let url = format!("https://{}:{}", of.status()?.broker.to_string().trim_end_matches('.'), address.port());
+        self.init_over(of, api(of)?, at, name, more)
+    }
+
+    fn init_over(
+        &self,
+        of: &Broker,
+        address: SocketAddr,
+        at: &Path,
+        name: &str,
+        more: &[&str],
+    ) -> anyhow::Result<Value> {
+        let url = format!("https://{}:{}", of.status()?.broker.to_string().trim_end_matches('.'), api(of)?.port());
         let mut command = Command::new(Broker::program()?);
         command.args([
             "standby",
@@ -92,6 +102,13 @@ impl Kit {
     /// A standby that is served.
     pub fn start(&self, of: &Broker, more: &[&str]) -> anyhow::Result<Broker> {
         self.init(of, &self.path(), STANDBY, &[&["--port-base", "0"], more].concat())?;
+        Broker::open(&self.path())
+    }
+
+    /// The same over a relay.
+    pub fn start_over(&self, relay: &Relay, of: &Broker, more: &[&str]) -> anyhow::Result<Broker> {
+        let more = [&["--port-base", "0"], more].concat();
+        self.init_over(of, relay.address(), &self.path(), STANDBY, &more)?;
         Broker::open(&self.path())
     }
 }

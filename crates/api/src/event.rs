@@ -17,7 +17,7 @@ pub struct Event {
     pub id: String,
     /// What: the name of the act as in the audit (`member.add`, `devices.import`...), or `source.failed`, `source.held`,
     /// `source.recovered`, `certificate.expiring`, `certificate.overdue`, `store.trouble`, `store.recovered`,
-    /// `zone.serial`, `standby.stale`, `standby.current`, `standby.unready`.
+    /// `zone.serial`, `standby.stale`, `standby.current`, `standby.unready`, `standby.gone`.
     pub kind: String,
     /// When.
     pub at: Timestamp,
