@@ -115,6 +115,7 @@ const TABLE: &[(&str, &str)] = &[
     ("standby_promote", "as"),
     ("replication", "mf"),
     ("replication_certificate", "mf"),
+    ("replication_heard", "mf"),
     ("replication_login", "mf"),
     ("replication_fence", "mf"),
 ];

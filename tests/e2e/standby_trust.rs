@@ -275,6 +275,9 @@ fn administrators_log_in_at_a_standby_to_read_and_a_code_opens_one_session_anywh
     eventually("it is stale", || Ok(eve.get("/api/v1/members")?.code() == "standby-stale"))?;
     let refused = at_standby()?.log_in(&login(&third))?;
     ensure!((refused.status, refused.code()) == (503, "standby-stale"), "{refused:?}");
+    ensure!(refused.json["detail"].to_string().contains("dnsbroker standby promote"), "{refused:?}");
+    let promoted = eve.post("/api/v1/standby/promote", &Value::Null)?;
+    ensure!((promoted.status, promoted.code()) == (503, "standby-stale"), "{promoted:?}");
     ensure!(standby.json(&["member", "list"])?["items"].as_array().map(Vec::len) == Some(2), "the machine's own go on");
     Ok(())
 }

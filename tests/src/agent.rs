@@ -300,6 +300,7 @@ pub struct Relay {
 struct Shared {
     delay: AtomicU64,
     cut: AtomicBool,
+    held: AtomicBool,
     stop: AtomicBool,
     /// Connections accepted.
     accepted: AtomicU64,
@@ -313,6 +314,7 @@ impl Relay {
         let shared = Arc::new(Shared {
             delay: AtomicU64::new(0),
             cut: AtomicBool::new(false),
+            held: AtomicBool::new(false),
             stop: AtomicBool::new(false),
             accepted: AtomicU64::new(0),
         });
@@ -352,6 +354,11 @@ impl Relay {
         self.shared.cut.store(cut, Ordering::Relaxed);
     }
 
+    /// Carries nothing any more and closes nothing, as a line that has gone dead; or goes on.
+    pub fn hold(&self, held: bool) {
+        self.shared.held.store(held, Ordering::Relaxed);
+    }
+
     /// Connections that came.
     pub fn accepted(&self) -> u64 {
         self.shared.accepted.load(Ordering::Relaxed)
@@ -372,6 +379,10 @@ fn carry(mut from: TcpStream, mut to: TcpStream, shared: &Shared) {
     // A cut bites on connections that are silent, too.
     let _ = from.set_read_timeout(Some(Duration::from_millis(50)));
     while !shared.cut.load(Ordering::Relaxed) {
+        if shared.held.load(Ordering::Relaxed) {
+            std::thread::sleep(Duration::from_millis(20));
+            continue;
+        }
         match from.read(&mut octets) {
             Ok(0) => break,
             Ok(length) => {

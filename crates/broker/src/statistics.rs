@@ -4,7 +4,7 @@
 //! keeps what they have grown by. So a query pays nothing for it. What the broker *has* is read from the view when
 //! somebody asks; only the devices of each OUI are kept for a while, since counting them walks over the blocks.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -27,6 +27,8 @@ const MINUTES: usize = 24 * 60;
 const RECENT: usize = 60;
 /// Transfers that are kept.
 const TRANSFERS: usize = 200;
+/// Seconds between two tellings that a peer's transfers fail.
+const NEWS: i64 = 60;
 /// OUIs that are told.
 const OUIS: usize = 20;
 /// The devices of each OUI are counted this seldom.
@@ -175,21 +177,36 @@ impl Statistics {
 
 /// The last transfers, newest last.
 #[derive(Default)]
-pub struct Transfers(Mutex<VecDeque<TransferShown>>);
+pub struct Transfers {
+    kept: Mutex<VecDeque<TransferShown>>,
+    /// When it was last told that a peer's failed.
+    told: Mutex<BTreeMap<String, i64>>,
+}
 
 impl Transfers {
     /// Remembers one that has ended.
     pub fn add(&self, transfer: TransferShown) {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.push_back(transfer);
         if kept.len() > TRANSFERS {
             kept.pop_front();
         }
     }
 
+    /// Whether it is to be told that a peer's transfer failed: once a minute, whatever the peer does.
+    pub fn is_news(&self, peer: &str, now: i64) -> bool {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        told.retain(|_, at| now < *at + NEWS);
+        if told.contains_key(peer) {
+            return false;
+        }
+        told.insert(peer.to_owned(), now);
+        true
+    }
+
     /// The newest first.
     pub fn list(&self) -> Vec<TransferShown> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().rev().cloned().collect()
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).iter().rev().cloned().collect()
     }
 }
 

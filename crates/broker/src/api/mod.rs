@@ -173,6 +173,7 @@ pub fn table() -> Vec<Route> {
         route("statistics", Member, statistics::show),
         route("replication", Certificate, replication::follow),
         route("replication_certificate", Certificate, replication::certificate),
+        route("replication_heard", Certificate, replication::heard),
         route("replication_login", Certificate, replication::login),
         route("replication_fence", Certificate, replication::fence),
         route("webhook_list", Member, webhooks::list),

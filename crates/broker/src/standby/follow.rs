@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use dnsbroker_api::endpoint::query_of;
 use dnsbroker_api::problem::chain;
-use dnsbroker_api::standby::Follow;
+use dnsbroker_api::standby::{Follow, Heard};
 use dnsbroker_ca::Facts;
 use dnsbroker_store::act::PublishedZones;
 use dnsbroker_store::engine::{Engine, Switch};
@@ -24,6 +24,7 @@ use dnsbroker_zone::zones::PublicZone;
 use http_body_util::BodyExt;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::Role;
 use super::frame::{Frame, Frames, Heartbeat};
@@ -37,6 +38,8 @@ use crate::public_zone;
 
 /// Heartbeats come each second; without one for so long the connection is given up.
 const SILENCE: Duration = Duration::from_secs(5);
+/// How often the primary is told what is here.
+const SAY: Duration = Duration::from_secs(5);
 /// Between two attempts to connect.
 const AGAIN: Duration = Duration::from_millis(500);
 /// How often the standby's own certificates are looked at.
@@ -114,6 +117,8 @@ impl Follower {
         let epoch = view.primary.as_ref().map_or(0, |primary| primary.epoch);
         let query = query_of(&Follow { after: head.number, hash: head.hash, epoch });
         let mut body = self.link.stream(&format!("/api/v1/replication{query}")).await?;
+        // Beside what is taken, which may be long: the primary shall know that there is somebody.
+        let _saying = AbortOnDropHandle::new(tokio::spawn(say(self.app.clone(), self.link.clone())));
         let (mut frames, mut clock, mut copy) = (Frames::default(), Clock::default(), None);
         tracing::info!(primary = self.link.url, act = head.number, "the standby follows");
         loop {
@@ -307,6 +312,17 @@ impl Follower {
     }
 }
 
+/// Says now and then what is here, for as long as the connection stands.
+async fn say(app: App, link: Link) {
+    loop {
+        let heard = Heard { act: app.view().audit.number };
+        if let Err(error) = link.post::<()>("/api/v1/replication/heard", &heard).await {
+            tracing::debug!(error = format!("{error:#}"), "the primary was not told what is here");
+        }
+        tokio::time::sleep(SAY).await;
+    }
+}
+
 /// Where the store is, where a copy is put, and where the store before it goes.
 fn places(config: &Config) -> [PathBuf; 3] {
     let data = config.path(&config.store.dir);
@@ -402,10 +418,10 @@ pub fn metrics(app: &App) -> String {
     } else {
         let (act, followers) = (app.view().audit.number, app.shared.outbox.followers());
         text.push_str(
-            "# HELP dnsbroker_standby_behind_acts Acts that a connected standby was not sent yet.\n\
+            "# HELP dnsbroker_standby_behind_acts Acts that a connected standby does not have yet, as it last said.\n\
              # TYPE dnsbroker_standby_behind_acts gauge\n",
         );
-        for (id, sent) in followers {
+        for (id, sent) in followers.iter().filter_map(|(id, known)| Some((id, known.has.or(known.sent)?))) {
             text.push_str(&format!("dnsbroker_standby_behind_acts{{standby=\"{id}\"}} {}\n", act.saturating_sub(sent)));
         }
     }
