@@ -4,6 +4,7 @@ mod agent;
 mod broker;
 mod browser;
 pub mod ca;
+pub mod memory;
 mod peers;
 mod postgres;
 pub mod rest;

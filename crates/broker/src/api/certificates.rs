@@ -27,7 +27,7 @@ use super::paging::page;
 use super::{ApiError, At, Who};
 use crate::app::App;
 use crate::committer::{CommitError, now};
-use crate::key::entropy;
+use crate::key::{entropy, new_token};
 use crate::pki::PkiError;
 
 type Body<T> = Result<Json<T>, JsonRejection>;
@@ -55,7 +55,7 @@ pub async fn create_token(State(app): State<App>, call: Call, body: Body<NewToke
         Some(text) => Some(text.parse().map_err(|error| ApiError::parameter("key_pin", text, error))?),
         None => None,
     };
-    let secret = TokenSecret::from_entropy(entropy().map_err(unavailable)?);
+    let secret = new_token().map_err(unavailable)?;
     let profile = Profile::OPERATOR.to_owned();
     let create = act::CreateToken { hash: secret.hash(), member, profile, ttl, key_pin };
     let instructions = Enrolment { url: app.listeners.api_url.clone(), ca_pin: app.pki.pin().to_string() };

@@ -175,7 +175,7 @@ pub fn verified(csr: &[u8]) -> VerifiedCsr {
 }
 
 pub fn secret(seed: u8) -> TokenSecret {
-    TokenSecret::from_entropy([seed; 32])
+    TokenSecret::from_entropy(&[seed; 32])
 }
 
 pub fn serial(seed: u8) -> SerialNumber {
