@@ -46,7 +46,7 @@ use crate::standby::take_over::{self, TakeOver, own_name};
 use crate::statistics::{self, Statistics};
 use crate::tls::{ClientTrust, Mutual, Service, TlsMaterial, TlsSwap};
 use crate::webhook::{self, Webhooks};
-use crate::{api, dns, https, moves, ops, publication, zone_file};
+use crate::{api, dns, https, moves, ops, pki, publication, zone_file};
 
 /// How often certificates are looked at.
 const RENEWAL_CHECK: Duration = Duration::from_secs(3_600);
@@ -627,6 +627,12 @@ async fn publish(app: &App) -> anyhow::Result<()> {
         port: port(&reached.doh_url).unwrap_or(HTTPS),
     };
     app.committer.commit(Actor::Broker, SetPrimary(reached)).await.context("cannot say where this broker is")?;
+    pki::published::settle(app).await.context("cannot say where the CA publishes")?;
+    if let Err(error) = pki::agree(app).await {
+        // It is no reason not to serve: names outside of its constraint are refused one by one.
+        let error = dnsbroker_api::problem::chain(&error);
+        tracing::error!(error, "the issuing CA for network servers is at odds with names that are approved");
+    }
     let broker = config.broker()?;
     let view = app.view();
     let standbys = view.replicas.values().filter_map(|replica| replica.standby.as_ref());
