@@ -100,6 +100,51 @@ fn secrets_that_went_through_the_daemon_are_not_left_in_its_memory() -> anyhow::
     wiped.with_context(|| format!("{} secrets were looked for, and these are there:{last}", gone.len()))
 }
 
+#[test]
+fn the_daemon_dumps_nothing_and_others_of_its_user_cannot_look_into_it() -> anyhow::Result<()> {
+    use std::os::unix::fs::MetadataExt;
+    use std::os::unix::process::{CommandExt, ExitStatusExt};
+    /// `nobody`: what belongs to root belongs to others.
+    const USER: u32 = 65_534;
+    let mut broker = federation()?;
+    broker.stop()?;
+    let dir = broker.path().to_owned();
+    let parent = dir.parent().context("a directory")?;
+    if !output(Command::new("chown").args(["-R", &format!("{USER}:{USER}")]).arg(parent))?.ok {
+        dnsbroker_tests::missing("the right to run the daemon as another user");
+        return Ok(());
+    }
+    let program = parent.join("dnsbroker");
+    std::fs::copy(Broker::program()?, &program)?;
+    // From a shell that would let it dump.
+    let mut daemon = Command::new("sh")
+        .args(["-c", "ulimit -c unlimited 2> /dev/null; exec \"$0\" \"$@\""])
+        .arg(&program)
+        .args(["serve", "--config"])
+        .arg(dir.join("dnsbroker.toml"))
+        .current_dir(&dir)
+        .uid(USER)
+        .gid(USER)
+        .stderr(std::fs::File::create(dir.join("log"))?)
+        .spawn()?;
+    let ready = eventually("it serves", || {
+        ensure!(daemon.try_wait()?.is_none(), "it did not start: {}", broker.log());
+        Ok(broker.json(&["status"]).is_ok())
+    });
+    let owner = |what: &str| anyhow::Ok(std::fs::metadata(format!("/proc/{}{what}", daemon.id()))?.uid());
+    let owners = (owner(""), owner("/mem"), owner("/maps"));
+    let pid = rustix::process::Pid::from_raw(i32::try_from(daemon.id())?).context("a process id")?;
+    rustix::process::kill_process(pid, rustix::process::Signal::ABORT)?;
+    let ended = daemon.wait()?;
+    ready?;
+    ensure!(owners.0? == USER, "it does not run as another user");
+    ensure!(owners.1? == 0 && owners.2? == 0, "others of its user may look into its memory");
+    ensure!(ended.signal() == Some(6) && !ended.core_dumped(), "{ended:?}");
+    let left = std::fs::read_dir(&dir)?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    ensure!(!left.into_iter().any(|name| name.starts_with("core")), "there is a core dump");
+    Ok(())
+}
+
 /// Tokens by REST and EST: used, and refused.
 fn enrolments(broker: &Broker, dir: &Path, gone: &mut Vec<Needle>) -> anyhow::Result<()> {
     let secret = broker.token("alpine", &[])?;

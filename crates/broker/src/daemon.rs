@@ -110,7 +110,7 @@ impl Daemon {
     /// Starts everything. When this returns, all listeners answer.
     pub async fn start(file: &Path) -> anyhow::Result<Self> {
         let config = Config::read(file)?;
-        protect_process();
+        raise_files();
         // Before anything answers: who sees it answer may stop it at once, and it shall end in good order.
         let signals = Signals::new()?;
         let Opened { committer, writer, shared, engine } = open_store(&config)?;
@@ -454,12 +454,9 @@ fn tell_systemd(states: &[sd_notify::NotifyState<'_>]) {
     }
 }
 
-/// No core dumps, since they would hold keys; as many files as the system allows, since each connection is one.
-fn protect_process() {
+/// As many files as the system allows, since each connection is one.
+fn raise_files() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    if let Err(error) = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) }) {
-        tracing::warn!(%error, "core dumps cannot be switched off");
-    }
     let files = getrlimit(Resource::Nofile);
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: files.maximum, maximum: files.maximum }) {
         tracing::warn!(%error, "the limit on open files stays as it is");
