@@ -269,7 +269,7 @@ pub async fn certificate(
     let profile = app.pki.profile(Profile::BROKER_SERVER).map_err(unavailable)?;
     let csr = verified(csr.as_bytes(), &profile)?;
     let names = std::iter::once(ServerName::Dns(at.name)).chain(at.addresses.into_iter().map(ServerName::Ip));
-    let (key, issuer, serial) = (csr.public_key().clone(), app.pki.issuer(), new_serial()?);
+    let (key, issuer, serial) = (csr.public_key().clone(), app.pki.issuer_of(&profile), new_serial()?);
     let subject = Subject::Server(names.collect());
     let issue = act::Issue { subject, server_of: None, key, issuer, profile, serial };
     let enrolled = app.committer.commit(who.actor, issue).await?;

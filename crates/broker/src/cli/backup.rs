@@ -287,6 +287,7 @@ fn known(config: &Config, data: &Path, notes: &mut Vec<String>) -> anyhow::Resul
 fn authorities(config: &Config) -> anyhow::Result<Vec<(String, Vec<u8>)>> {
     let ca = config.path(&config.ca.dir);
     let mut files = vec![ca.join("issuing.pem")];
+    files.extend(Some(ca.join("lns.pem")).filter(|file| file.exists()));
     if let Ok(entries) = std::fs::read_dir(ca.join("previous")) {
         let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
         files.extend(paths.filter(|path| path.extension().is_some_and(|extension| extension == "pem")));
