@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use dnsbroker_tests::ca::{csr, key_and_request, succeed, text};
 use dnsbroker_tests::rest::Rest;
-use dnsbroker_tests::ui::{assert_quiet, log_in_as_admin};
+use dnsbroker_tests::ui::{assert_page, assert_quiet, log_in_as_admin};
 use dnsbroker_tests::{Broker, Browser, Kind, Server, TsigKey, eventually, zone_of};
 use serde_json::{Value, json};
 
@@ -98,6 +98,11 @@ fn a_source_is_added_asked_held_back_taken_changed_and_removed() -> anyhow::Resu
     browser.press("Ask now")?;
     browser.sees("A transfer is held back")?;
     says(&broker, &["source", "show", "600013"], "state", &json!("held"))?;
+    assert_page(&browser, "source-held")?;
+    browser.visit("transfers")?;
+    browser.until("the picture", "return !!document.querySelector('main svg.chart')", &[])?;
+    assert_page(&browser, "transfers-several")?;
+    browser.visit("sources/600013")?;
     browser.press("Take it all the same…")?;
     browser.fill("Type", "600013")?;
     browser.press("Take it")?;
