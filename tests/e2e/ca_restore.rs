@@ -409,6 +409,48 @@ fn a_restore_over_the_old_store_takes_over_all_that_took_rights_away() -> anyhow
 }
 
 #[test]
+fn a_restore_that_is_killed_at_any_moment_is_said_again_and_forgets_nothing() -> anyhow::Result<()> {
+    let mut backup = backed_up()?;
+    let (file, dir) = (backup.file.clone(), backup.broker.path().to_string_lossy().into_owned());
+    let usual = usual(|| restore(&backup.broker, &file, &[]).map(drop))?;
+    let mut moments = Moments::new(usual, 12);
+    while let Some(moment) = moments.next() {
+        let mut restoring = std::process::Command::new(Broker::program()?)
+            .args(["restore", &file, "--dir", &dir, "--json"])
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()?;
+        std::thread::sleep(moment);
+        let done = restoring.try_wait()?.is_some_and(|status| status.success());
+        restoring.kill()?;
+        restoring.wait()?;
+        moments.told(done);
+        let restored = restore(&backup.broker, &file, &[]).with_context(|| format!("killed after {moment:?}"))?;
+        ensure!(restored["revocations_taken_over"] == 2, "killed after {moment:?}: {restored}");
+        ensure!(restored["suspensions_taken_over"] == 1, "killed after {moment:?}: {restored}");
+    }
+    moments.both_sides_were_seen()?;
+    // Between its last two steps, where no store is in place.
+    let data = backup.broker.path().join("data");
+    std::fs::rename(&data, backup.broker.path().join("data.replaced-1"))?;
+    std::fs::create_dir(backup.broker.path().join("data.restoring"))?;
+    // Of earlier ones: the last is what was there.
+    let aside = std::fs::read_dir(backup.broker.path())?.filter_map(|entry| {
+        let at: i64 = entry.ok()?.file_name().to_str()?.strip_prefix("data.replaced-")?.parse().ok()?;
+        Some(at)
+    });
+    let last = aside.max().context("one")? + 1;
+    let from = backup.broker.path().join("data.replaced-1");
+    std::fs::rename(from, backup.broker.path().join(format!("data.replaced-{last}")))?;
+    let error = backup.broker.serve().err().context("it serves without a store")?.to_string();
+    ensure!(error.contains("a restore was cut off, say it again"), "{error}");
+    let restored = restore(&backup.broker, &file, &[])?;
+    ensure!(restored["notes"].to_string().contains("an earlier restore was cut off"), "{restored}");
+    ensure!(restored["revocations_taken_over"] == 2 && restored["suspensions_taken_over"] == 1, "{restored}");
+    nothing_came_back(&mut backup)
+}
+
+#[test]
 fn a_restore_without_the_old_store_takes_revocations_from_the_last_list() -> anyhow::Result<()> {
     let mut backup = backed_up()?;
     std::fs::remove_dir_all(backup.broker.path().join("data"))?;
