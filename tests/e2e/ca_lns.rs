@@ -68,8 +68,9 @@ fn forged(broker: &Broker, number: usize, name: &str) -> anyhow::Result<PathBuf>
     Ok(dir)
 }
 
-/// Whether a certificate is believed: by OpenSSL and GnuTLS with lists, by rustls as server and as client. In their words.
-fn verdicts(broker: &Broker, dir: &Path, name: &str) -> anyhow::Result<[Result<(), String>; 3]> {
+/// Whether a certificate is believed: by OpenSSL and GnuTLS with lists, by rustls as server and as client, which knows the root
+/// or all CAs of the federation's bundle. In their words.
+fn verdicts(broker: &Broker, dir: &Path, name: &str) -> anyhow::Result<[Result<(), String>; 4]> {
     let mut lists = String::new();
     for ca in ["ca/root.pem", "ca/lns.pem"] {
         let id = ca_id(&broker.path().join(ca))?;
@@ -94,13 +95,18 @@ fn verdicts(broker: &Broker, dir: &Path, name: &str) -> anyhow::Result<[Result<(
         judged("openssl", &[&verify[..], &["-CRLfile", "lists.pem", "-untrusted", &lns, "leaf.pem"]].concat())?;
     let verify = ["--verify", "--infile", "whole.pem", "--load-ca-certificate", &root, "--load-crl", "lists.pem"];
     let gnutls = judged("certtool", &verify)?;
-    Ok([openssl, gnutls, handshake(broker, &credential(dir)?, name).map_err(|error| format!("{error:#}"))])
+    let shaken = |anchors: &[&str]| -> anyhow::Result<Result<(), String>> {
+        Ok(handshake(broker, &credential(dir)?, name, anchors).map_err(|error| format!("{error:#}")))
+    };
+    Ok([openssl, gnutls, shaken(&["root"])?, shaken(&["root", "issuing", "lns"])?])
 }
 
-/// Two servers with the same certificate meet: each verifies the other's by the federation's root.
-fn handshake(broker: &Broker, (chain, key): &Credential, name: &str) -> anyhow::Result<()> {
+/// Two servers with the same certificate meet: each verifies the other's by these CAs of the federation.
+fn handshake(broker: &Broker, (chain, key): &Credential, name: &str, anchors: &[&str]) -> anyhow::Result<()> {
     let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_file(broker.path().join("ca/root.pem"))?)?;
+    for anchor in anchors {
+        roots.add(CertificateDer::from_pem_file(broker.path().join(format!("ca/{anchor}.pem")))?)?;
+    }
     let (roots, provider) = (Arc::new(roots), Arc::new(rustls::crypto::aws_lc_rs::default_provider()));
     let clients = WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(&provider)).build()?;
     let server = ServerConfig::builder_with_provider(Arc::clone(&provider))
@@ -155,7 +161,7 @@ fn no_name_outside_of_the_netids_is_believed_under_the_ca_for_network_servers() 
         &json!({ "gateway": "gw-1", "csr": csr(&key_and_request(&broker, "gateway")?)? }),
     )?;
     ensure!(other["issuer"] == general, "all else is signed by the other CA: {other}");
-    let believed = [Ok(()), Ok(()), Ok(())];
+    let believed = [const { Ok(()) }; 4];
     ensure!(verdicts(&broker, &good, NAME)? == believed, "{:?}", verdicts(&broker, &good, NAME)?);
 
     // Of another member's name, which is not outside: so that what follows is for the name alone.
@@ -175,13 +181,15 @@ fn no_name_outside_of_the_netids_is_believed_under_the_ca_for_network_servers() 
     .enumerate()
     {
         let dir = forged(&broker, number + 1, san)?;
-        let [openssl, gnutls, rustls] = verdicts(&broker, &dir, name)?;
+        let [openssl, gnutls, by_root, by_bundle] = verdicts(&broker, &dir, name)?;
         let openssl = openssl.err().with_context(|| format!("OpenSSL believes {san}"))?;
         ensure!(openssl.contains("subtree violation"), "{san}: {openssl}");
         let gnutls = gnutls.err().with_context(|| format!("GnuTLS believes {san}"))?;
         ensure!(gnutls.contains("violates the signer's constraints"), "{san}: {gnutls}");
-        let rustls = rustls.err().with_context(|| format!("rustls believes {san}"))?;
-        ensure!(rustls.contains("NameConstraint"), "{san}: {rustls}");
+        for rustls in [by_root, by_bundle] {
+            let rustls = rustls.err().with_context(|| format!("rustls believes {san}"))?;
+            ensure!(rustls.contains("NameConstraint"), "{san}: {rustls}");
+        }
     }
     // The CA itself signs nothing outside either, whoever asks for it.
     let out = file(&broker, "outside");
@@ -213,6 +221,11 @@ fn the_ca_for_network_servers_publishes_and_renews_as_the_other_does() -> anyhow
     let (status, renewed) = Api::of(&broker, &dir)?.post("/api/v1/renew", &json!({ "csr": csr(&dir)? }))?;
     ensure!(status == 201 && renewed["issuer"] == lns && renewed["names"] == json!([NAME]), "{status} {renewed}");
 
+    let est = ["-H", "content-type: application/pkcs10", "--data-binary", "@client.csr"];
+    let mine = ["--cert", "client.pem", "--key", "client.key"];
+    let got = curl(&broker, &dir, &[&est[..], &mine].concat(), "/.well-known/est/simplereenroll")?;
+    ensure!(got.status == 200, "by EST too: {got:?}");
+
     // In everything that says which CAs there are.
     let count = |pem: &str| pem.matches("-----BEGIN CERTIFICATE-----").count();
     let got = curl(&broker, &dir, &[], "/.well-known/est/cacerts")?;
@@ -232,13 +245,35 @@ fn the_ca_for_network_servers_publishes_and_renews_as_the_other_does() -> anyhow
     broker.json(&["cert", "revoke", &serial, "--reason", "superseded"])?;
     eventually("its list names it", || Ok(fetch_list(&broker, &dir, &lns)?.1.contains(&serial)))?;
     ensure!(!fetch_list(&broker, &dir, &general)?.1.contains(&serial), "and the other CA's does not");
-    let [openssl, gnutls, _] = verdicts(&broker, &dir, NAME)?;
+    let [openssl, gnutls, ..] = verdicts(&broker, &dir, NAME)?;
     ensure!(openssl.is_err_and(|told| told.contains("certificate revoked")));
     ensure!(gnutls.is_err_and(|told| told.contains("revoked")));
     let (url, issuer) = (format!("http://{}/ocsp", broker.pki()?), file(&broker, "ca/lns.pem"));
     let ocsp = ["ocsp", "-issuer", &issuer, "-cert", "leaf.pem", "-CAfile", "ca.pem", "-url", &url];
     let told = succeed(&dir, "openssl", &[&ocsp[..], &["-respout", "answer.der"]].concat())?;
     ensure!(told.stdout.contains("leaf.pem: revoked") && told.stderr.contains("Response verify OK"), "{told:?}");
+
+    // The root can take it back once another is in its place, and what it has issued goes with it.
+    let (root_key, last) = (file(&broker, "root-key"), file(&broker, "ca/root.crl"));
+    let sign_list = |revoke: &str, out: &str| {
+        let args = ["ca", "sign-crl", "--root-key", &root_key, "--last", &last, "--revoke", revoke, "--out", out];
+        broker.json(&args)
+    };
+    let (kept, in_use, taken_back) =
+        (file(&broker, "lns-1.pem"), file(&broker, "in-use.crl"), file(&broker, "next.crl"));
+    std::fs::copy(&issuer, &kept)?;
+    sign_list(&kept, &in_use)?;
+    let refused = broker.run(&["ca", "install", "--crl", &in_use])?;
+    ensure!(!refused.ok && refused.stderr.contains("an issuing CA in use"), "{}", refused.stderr);
+    let next = rotate(&broker)?;
+    let (_, issued) = server(&broker, &operator, "next")?;
+    ensure!(issued["issuer"] == next.as_str());
+    sign_list(&kept, &taken_back)?;
+    broker.json(&["ca", "install", "--crl", &taken_back])?;
+    ensure!(broker.json(&["cert", "show", &text(&renewed, "serial")?])?["state"] == "revoked (superseded)");
+    ensure!(broker.json(&["cert", "show", &text(&issued, "serial")?])?["state"] == "valid");
+    ensure!(Api::of(&broker, &dir).and_then(|mut api| api.get("/api/v1/ca")).is_err(), "it renews no more");
+    let issuer = kept;
 
     let Some(pkilint) = pkilint() else { return Ok(()) };
     let (list, answer) = (dir.join(format!("{lns}.crl")), dir.join("answer.der"));
@@ -387,7 +422,7 @@ fn cut_off(first: bool, step: usize) -> anyhow::Result<()> {
     broker.restart()?;
     if let (Some((dir, _)), Some(old)) = (held, old) {
         ensure!(published(&broker, &format!("/crl/{old}.crl"))?.0 == 200, "the list of the one before");
-        handshake(&broker, &credential(&dir)?, NAME).context("what the one before has issued")?;
+        handshake(&broker, &credential(&dir)?, NAME, &["root"]).context("what the one before has issued")?;
     }
     Ok(())
 }
@@ -432,7 +467,7 @@ fn init_makes_it_a_backup_brings_it_along_and_its_end_is_told() -> anyhow::Resul
     let (operator, _) = enrolled(&broker, "alpine", "op")?;
     let (dir, issued) = server(&broker, &operator, "server")?;
     ensure!(issued["issuer"] == lns.as_str(), "{issued}");
-    handshake(&broker, &credential(&dir)?, NAME)?;
+    handshake(&broker, &credential(&dir)?, NAME, &["root"])?;
     let serial = text(&issued, "serial")?;
     let backup = file(&broker, "backup");
     broker.json(&["backup", &backup])?;

@@ -9,7 +9,7 @@ use dnsbroker_tests::ca::{
     key_and_request, published, succeed, text,
 };
 use dnsbroker_tests::tls::{ask, client, connect, credential};
-use dnsbroker_tests::{Broker, eventually, query};
+use dnsbroker_tests::{Broker, Options, eventually, query};
 use serde_json::{Value, json};
 
 fn doh(broker: &Broker, dir: &Path) -> anyhow::Result<()> {
@@ -210,6 +210,70 @@ fn killed_at_any_moment_of_a_revocation_it_is_whole_or_not_at_all_and_lists_neve
     Ok(())
 }
 
+#[test]
+fn an_init_that_is_killed_at_any_moment_is_said_again_and_leaves_nothing_of_another_root() -> anyhow::Result<()> {
+    let dir = tempfile::tempdir()?;
+    let path = dir.path().join("b");
+    let init = |more: &[&str]| -> anyhow::Result<std::process::Command> {
+        let mut command = std::process::Command::new(Broker::program()?);
+        command.args(["init", "--federation", "fed.example", "--port-base", "0", "--dir"]).arg(&path).args(more);
+        command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+        Ok(command)
+    };
+    let clear = || if path.exists() { std::fs::remove_dir_all(&path) } else { Ok(()) };
+    let usual = usual(|| {
+        clear()?;
+        ensure!(init(&["--lns-ca"])?.status()?.success());
+        Ok(())
+    })?;
+    let mut moments = Moments::new(usual, 8);
+    while let Some(moment) = moments.next() {
+        clear()?;
+        let mut making = init(&["--lns-ca"])?.spawn()?;
+        std::thread::sleep(moment);
+        making.kill()?;
+        making.wait()?;
+        // A directory with a configuration is a whole one.
+        let whole = path.join("dnsbroker.toml").exists();
+        moments.told(whole);
+        if !whole {
+            if path.join("data/store.redb").exists() {
+                std::fs::remove_dir_all(path.join("data"))?;
+            }
+            ensure!(init(&[])?.status()?.success(), "killed after {moment:?}");
+            ensure!(!path.join("ca/lns.pem").exists(), "killed after {moment:?}: a CA of another root is left");
+        }
+        let mut broker = Broker::open(&path).with_context(|| format!("killed after {moment:?}"))?;
+        broker.member("alpine", "600013", "198.51.100.19")?;
+        let served = broker.certificate("alpine")?;
+        doh(&broker, &served)?;
+        broker.stop()?;
+    }
+    moments.both_sides_were_seen()?;
+    // Cut off before its last step: that is told, with what to do.
+    std::fs::remove_file(path.join("dnsbroker.toml"))?;
+    let told = dnsbroker_tests::output(init(&[])?.stderr(std::process::Stdio::piped()))?;
+    ensure!(!told.ok && told.stderr.contains("remove it and say `init` again"), "{told:?}");
+    // A CA of another root does not open.
+    let other = federation_with(Options { init: vec!["--lns-ca"], ..Options::default() })?;
+    let (mut broker, secrets) = (federation()?, "secrets/ca-passphrase");
+    broker.stop()?;
+    let passphrase = |broker: &Broker| format!("file:{}", broker.path().join(secrets).display());
+    let from = other.path().join("ca/lns.key").to_string_lossy().into_owned();
+    let (before, after) = (passphrase(&other), passphrase(&broker));
+    let again = ["pkcs8", "-topk8", "-in", &from, "-passin", &before, "-passout", &after, "-v2", "aes-256-cbc"];
+    let ca = broker.path().join("ca");
+    succeed(&ca, "openssl", &[&again[..], &["-scrypt", "-out", "lns.key"]].concat())?;
+    succeed(&ca, "chmod", &["600", "lns.key"])?;
+    std::fs::copy(other.path().join("ca/lns.pem"), ca.join("lns.pem"))?;
+    let error = broker.serve().err().context("it opens")?.to_string();
+    ensure!(
+        error.contains("another CA than this federation's root issued it") || error.contains("signature"),
+        "{error}"
+    );
+    Ok(())
+}
+
 /// A broker whose rotation was cut off after some of its steps.
 fn cut_off_rotation(broker: &mut Broker, step: usize) -> anyhow::Result<(String, String)> {
     let ca = broker.path().join("ca");
@@ -406,6 +470,48 @@ fn a_restore_over_the_old_store_takes_over_all_that_took_rights_away() -> anyhow
     ensure!(broker.json(&["member", "show", "atlantic"])?["suspended"] == "has not paid");
     ensure!(broker.json(&["key", "list"])?["items"] == json!([]), "a revoked TSIG key is back");
     Ok(())
+}
+
+#[test]
+fn a_restore_that_is_killed_at_any_moment_is_said_again_and_forgets_nothing() -> anyhow::Result<()> {
+    let mut backup = backed_up()?;
+    let (file, dir) = (backup.file.clone(), backup.broker.path().to_string_lossy().into_owned());
+    let usual = usual(|| restore(&backup.broker, &file, &[]).map(drop))?;
+    let mut moments = Moments::new(usual, 12);
+    while let Some(moment) = moments.next() {
+        let mut restoring = std::process::Command::new(Broker::program()?)
+            .args(["restore", &file, "--dir", &dir, "--json"])
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()?;
+        std::thread::sleep(moment);
+        let done = restoring.try_wait()?.is_some_and(|status| status.success());
+        restoring.kill()?;
+        restoring.wait()?;
+        moments.told(done);
+        let restored = restore(&backup.broker, &file, &[]).with_context(|| format!("killed after {moment:?}"))?;
+        ensure!(restored["revocations_taken_over"] == 2, "killed after {moment:?}: {restored}");
+        ensure!(restored["suspensions_taken_over"] == 1, "killed after {moment:?}: {restored}");
+    }
+    moments.both_sides_were_seen()?;
+    // Between its last two steps, where no store is in place.
+    let data = backup.broker.path().join("data");
+    std::fs::rename(&data, backup.broker.path().join("data.replaced-1"))?;
+    std::fs::create_dir(backup.broker.path().join("data.restoring"))?;
+    // Of earlier ones: the last is what was there.
+    let aside = std::fs::read_dir(backup.broker.path())?.filter_map(|entry| {
+        let at: i64 = entry.ok()?.file_name().to_str()?.strip_prefix("data.replaced-")?.parse().ok()?;
+        Some(at)
+    });
+    let last = aside.max().context("one")? + 1;
+    let from = backup.broker.path().join("data.replaced-1");
+    std::fs::rename(from, backup.broker.path().join(format!("data.replaced-{last}")))?;
+    let error = backup.broker.serve().err().context("it serves without a store")?.to_string();
+    ensure!(error.contains("a restore was cut off, say it again"), "{error}");
+    let restored = restore(&backup.broker, &file, &[])?;
+    ensure!(restored["notes"].to_string().contains("an earlier restore was cut off"), "{restored}");
+    ensure!(restored["revocations_taken_over"] == 2 && restored["suspensions_taken_over"] == 1, "{restored}");
+    nothing_came_back(&mut backup)
 }
 
 #[test]

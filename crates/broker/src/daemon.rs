@@ -25,6 +25,7 @@ use crate::account::session::Sessions;
 use crate::announce::Announcer;
 use crate::api::quota::Quotas;
 use crate::app::{App, Parts};
+use crate::cli::backup::BESIDE as RESTORING;
 use crate::committer::{Committer, now};
 use crate::config::{Config, PkiConfig};
 use crate::control::Control;
@@ -477,6 +478,9 @@ fn open_store(config: &Config) -> anyhow::Result<Opened> {
         tracing::warn!("{warning}");
     }
     follow::finish_swap(config)?;
+    if !dir.is_dir() && config.dir.join(RESTORING).exists() {
+        bail!("there is no store in {}: a restore was cut off, say it again", dir.display());
+    }
     if !dir.is_dir() {
         bail!("there is no store in {}: `dnsbroker init` makes one", dir.display());
     }

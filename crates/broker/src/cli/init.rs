@@ -11,7 +11,7 @@ use dnsbroker_federation::{DomainName, Zone};
 use dnsbroker_store::act::{AddAdministrator, CreateApiToken};
 use dnsbroker_store::engine::EngineKind;
 use dnsbroker_store::record::{Role, Scope, TokenOwner};
-use dnsbroker_store::{Actor, Identity, Store};
+use dnsbroker_store::{Actor, Identity, OpenError, Store};
 use dnsbroker_zone::zones::PublicZone;
 use serde::Serialize;
 
@@ -166,8 +166,15 @@ impl Init {
         let data = dir.join("data");
         private_dir(&data)?;
         let engine = self.store.open(&data)?;
+        let left = data.display();
         let identity = Identity { federation: config.federation.clone(), labels: config.zones.labels.clone() };
         let store = Store::create(engine, identity, settings(&config, PublicZone::default())?);
+        if let Err(OpenError::Exists) = &store {
+            bail!(
+                "there is a store in {left} already, and no configuration that goes with it: if an earlier `init` was cut off, \
+                 remove it and say `init` again"
+            );
+        }
         first_administrator(store.context("cannot make the store")?, &dir.join("secrets"))?;
         // Last, so that a directory with a configuration is a whole one.
         write_whole(&file, text.as_bytes(), 0o640)?;

@@ -145,6 +145,8 @@ pub fn create(ca_dir: &Path, root_key_dir: &Path, plan: &Plan<'_>, now: i64) -> 
     // Beside its key too, so that a ceremony needs nothing else.
     write_whole(&root_key_dir.join("root.pem"), pem.as_bytes(), 0o644)?;
     let root = || RootKey { dir: root_key_dir, certificate: certificate.clone(), base };
+    // What an earlier attempt has left is of another root.
+    Place::of(Office::Lns, ca_dir).clear()?;
     let offices = [(Office::General, None), (Office::Lns, lns)];
     for (office, permitted) in offices.into_iter().filter(|(office, lns)| *office == Office::General || lns.is_some()) {
         let (key, place) = (SoftwareKey::generate()?, Place::of(office, ca_dir));

@@ -237,6 +237,9 @@ impl Pki {
                 opened?
             };
             check_constraint(office, issuer.permitted(), &netids)?;
+            if office == Office::Lns {
+                check_issuing(issuer.certificate(), &root, issuer.public_key())?;
+            }
             Ok(issuer)
         };
         let issuer = in_office(Office::General)?;
