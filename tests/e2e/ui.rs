@@ -31,9 +31,10 @@ print('%06d' % ((struct.unpack('>I', digest[start:start + 4])[0] & 0x7fffffff) %
 /// address, since its name is in no DNS here.
 fn paste(command: &str, dir: &Path) -> anyhow::Result<()> {
     let (head, _) = command.split_once(" --dir ").context("no directory in the command")?;
-    let mut words = head.split(' ');
-    ensure!(words.next() == Some("dnsbroker-agent"), "{command}");
-    let run = output(Command::new(Host::program()?).args(words).args(["--address", "127.0.0.1", "--dir"]).arg(dir))?;
+    let program = Host::program()?;
+    let path = format!("{}:{}", program.parent().context("a directory")?.display(), std::env::var("PATH")?);
+    let head = format!("{head} --dir {}", dir.display());
+    let run = output(Command::new("sh").args(["-c", &head]).env("PATH", path))?;
     ensure!(run.ok, "{command}: {}", run.stderr);
     Ok(())
 }
@@ -118,7 +119,7 @@ fn enrols_an_operator(browser: &Browser, operator: &Path) -> anyhow::Result<()> 
 
 fn imports_devices(browser: &Browser) -> anyhow::Result<()> {
     browser.press("Import its devices")?;
-    browser.choose("NetID", "600013")?;
+    browser.until("its NetID is chosen", "return document.querySelector('[name=netid]').value === '600013'", &[])?;
     browser.choose("How", "Full")?;
     let list = Path::new(env!("CARGO_MANIFEST_DIR")).join("../zones/alpine-lora.csv").canonicalize()?;
     browser.attach("File", &list)?;

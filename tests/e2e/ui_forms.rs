@@ -306,8 +306,9 @@ fn a_member_is_renamed_limited_approved_resumed_and_removed() -> anyhow::Result<
     browser.fill("Host name", "lns.alpine.example")?;
     browser.press("Approve")?;
     // What was told before lies over it.
-    browser.until("one message", "return document.querySelectorAll('.toast').length === 1", &[])?;
-    browser.press("Dismiss")?;
+    let dismiss = "document.querySelectorAll('.toast [aria-label=Dismiss]').forEach((one) => one.click());
+        return !document.querySelector('.toast')";
+    browser.until("no message", dismiss, &[])?;
     browser.press("Withdraw lns.alpine.example")?;
     browser.sees("is no longer approved")?;
     browser.press("Undo")?;
