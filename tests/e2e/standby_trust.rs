@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use dnsbroker_tests::ca::{ca_id, succeed};
 use dnsbroker_tests::rest::Rest;
-use dnsbroker_tests::standby::{Asker, DEVICE, STANDBY, follows, kit, primary};
+use dnsbroker_tests::standby::{Asker, DEVICE, STANDBY, follows, kit, pin, primary};
 use dnsbroker_tests::{Broker, Kind, Server, TsigKey, eventually, missing, output, serial_of, zone_of};
 use serde_json::{Value, json};
 
@@ -164,6 +164,11 @@ fn a_key_that_does_not_open_here_is_told_and_the_old_ca_stays() -> anyhow::Resul
     primary.json(&["ca", "rotate", "--root-key", &root_key(&primary)])?;
     let told = standby.run(&["events", "--json", "--after", "0", "--kinds", "standby.unready", "--limit", "1"])?;
     ensure!(told.ok && told.stdout.contains("passphrase"), "{told:?}");
+    // The primary hears of it too.
+    let there = primary.run(&["events", "--json", "--after", "0", "--kinds", "standby.unready", "--limit", "1"])?;
+    ensure!(there.stdout.contains("\"second\"") && there.stdout.contains("passphrase"), "{there:?}");
+    let shown = primary.run(&["standby", "status"])?.stdout;
+    ensure!(shown.contains("NOT READY") && shown.contains("or make this standby anew"), "{shown}");
     let status = standby.json(&["standby", "status"])?;
     ensure!(status["notes"].to_string().contains("issuing CA is not here"), "{status}");
     ensure!(status["following"]["connected"] == true && status["following"]["answers"] == true, "{status}");
@@ -183,6 +188,7 @@ fn a_key_that_does_not_open_here_is_told_and_the_old_ca_stays() -> anyhow::Resul
     })?;
     let status = standby.json(&["standby", "status"])?;
     ensure!(!status["notes"].to_string().contains("issuing CA"), "{status}");
+    eventually("the primary knows", || Ok(!primary.run(&["standby", "status"])?.stdout.contains("NOT READY")))?;
     Ok(())
 }
 
@@ -419,5 +425,36 @@ fn a_stale_standby_transfers_nothing_and_says_servfail_over_tls_and_tcp() -> any
     eventually("it transfers again", || {
         Ok(transfers(&standby, &credential, &key, "SOA")?.iter().all(|answer| answer.contains("NOERROR")))
     })?;
+    Ok(())
+}
+
+#[test]
+fn an_old_primary_that_rejoins_takes_the_new_ones_ca_and_keeps_the_one_that_nobody_else_has() -> anyhow::Result<()> {
+    let mut primary = primary()?;
+    let first = kit(&primary, "second", STANDBY)?;
+    let mut standby = first.start(&primary, &[])?;
+    follows(&standby, &primary)?;
+    pin(&standby, "api", standby.api()?)?;
+    standby.stop()?;
+    // Nobody hears of this.
+    primary.json(&["ca", "rotate", "--root-key", &root_key(&primary)])?;
+    let lost = ca_id(&primary.path().join("ca/issuing.pem"))?;
+    primary.kill()?;
+    standby.serve()?;
+    standby.json(&["standby", "promote"])?;
+    let second = kit(&standby, "first", "broker.fed.example")?;
+    second.init(&standby, primary.path(), "broker.fed.example", &["--rejoin"])?;
+    primary.serve()?;
+    follows(&primary, &standby)?;
+    eventually("both issue by the same CA", || {
+        let ids = [&primary, &standby].map(|broker| ca_id(&broker.path().join("ca/issuing.pem")).ok());
+        Ok(ids[0].is_some() && ids[0] == ids[1] && ids[0].as_ref() != Some(&lost))
+    })?;
+    let kept = |suffix: &str| primary.path().join(format!("ca/previous/{lost}.{suffix}"));
+    ensure!(kept("pem").exists() && kept("key").exists(), "the CA that was lost cannot revoke what it has issued");
+    primary.restart()?;
+    follows(&primary, &standby).context("after a restart")?;
+    let status = primary.json(&["standby", "status"])?;
+    ensure!(!status["notes"].to_string().contains("issuing CA"), "{status}");
     Ok(())
 }

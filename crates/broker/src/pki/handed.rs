@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::PoisonError;
 
-use dnsbroker_ca::check_issuing;
+use dnsbroker_ca::{Issuer, chain, check_issuing};
 
 use super::files::{passphrase, read, read_certificate};
 use super::{Pki, PkiError, finish_rotation, private_dir};
@@ -58,6 +58,9 @@ impl Pki {
         let rotated = rotated.is_err();
         // From here on a change that is cut off is finished by the next start, or the next connection.
         private_dir(&self.dir.join("previous"))?;
+        if rotated {
+            self.keep(&before)?;
+        }
         for name in files.keys().filter(|name| name.starts_with("previous/")) {
             place(&stage, &self.dir, name, files)?;
         }
@@ -84,7 +87,16 @@ impl Pki {
         Ok(rotated)
     }
 
-    /// Puts the files aside and opens each as a start would.
+    /// Keeps the CA that issues here among those of before. Where this broker was the primary it may be one that nobody else
+    /// has, and what it has issued is to be revoked by it.
+    fn keep(&self, issuer: &Issuer) -> Result<(), PkiError> {
+        let old = self.dir.join("previous").join(issuer.id());
+        write_secret(&old.with_extension("key"), &read_secret(&self.dir.join("issuing.key"))?)?;
+        let certificate = chain::to_pem([issuer.certificate()]);
+        Ok(write_whole(&old.with_extension("pem"), certificate.as_bytes(), 0o644)?)
+    }
+
+    /// Puts the files aside and opens them as a start would.
     fn stage(&self, config: &Config, stage: &Path, files: &BTreeMap<String, Vec<u8>>) -> Result<(), PkiError> {
         let wrong = |reason: String| PkiError::Request { reason };
         if stage.exists() {
@@ -114,10 +126,13 @@ impl Pki {
         if names.contains("next.key") {
             SoftwareKey::read_encrypted(&stage.join("next.key"), &passphrase)?;
         }
-        match files.get("root.crl") {
-            Some(list) => dnsbroker_ca::read_crl(list, &self.root).map(drop).map_err(PkiError::List),
-            None => Ok(()),
+        if let Some(list) = files.get("root.crl") {
+            dnsbroker_ca::read_crl(list, &self.root)?;
         }
+        write_whole(&stage.join("root.pem"), chain::to_pem([&self.root[..]]).as_bytes(), 0o644)?;
+        let mut config = config.clone();
+        config.ca.dir.push(STAGE);
+        Self::open(&config, self.base.clone()).map(drop)
     }
 }
 
