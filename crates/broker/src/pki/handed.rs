@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::PoisonError;
 
-use dnsbroker_ca::{check_issuing, constrained_to};
+use dnsbroker_ca::{chain, check_issuing, constrained_to};
 
 use super::files::{passphrase, read, read_certificate};
 use super::place::{Office, Place};
@@ -65,18 +65,22 @@ impl Pki {
         }
         let mut rotated = false;
         for office in Office::ALL {
+            // What was in office is kept among those of before. Where this broker was the primary it may be one that nobody
+            // else has, and what it has issued is to be revoked by it.
             let ([certificate, key, next], at) = (office.files(), Place::of(office, &self.dir));
             if files.contains_key(certificate) {
                 let there = read_certificate(&stage.join(certificate))?;
                 let known = before.of(office).map(|issuer| check_issuing(&there, &self.root, issuer.public_key()));
                 let another = !matches!(known, Some(Ok(_)));
                 if another {
+                    before.of(office).map_or(Ok(()), |issuer| at.set_aside(issuer))?;
                     write_secret(&at.next, &read_secret(&stage.join(key))?)?;
                 }
                 at.install(&there, !another)?;
                 place(&stage, &self.dir, key, files)?;
                 rotated |= another && office == Office::General;
             } else {
+                before.of(office).map_or(Ok(()), |issuer| at.set_aside(issuer))?;
                 at.clear()?;
             }
             if !files.contains_key(next) && at.next.exists() {
@@ -92,7 +96,7 @@ impl Pki {
         Ok(rotated)
     }
 
-    /// Puts the files aside and opens each as a start would.
+    /// Puts the files aside and opens them as a start would.
     fn stage(&self, config: &Config, stage: &Path, files: &BTreeMap<String, Vec<u8>>) -> Result<(), PkiError> {
         let wrong = |reason: String| PkiError::Request { reason };
         if stage.exists() {
@@ -130,10 +134,13 @@ impl Pki {
                 SoftwareKey::read_encrypted(&stage.join(next), &passphrase)?;
             }
         }
-        match files.get(ROOT_LIST) {
-            Some(list) => dnsbroker_ca::read_crl(list, &self.root).map(drop).map_err(PkiError::List),
-            None => Ok(()),
+        if let Some(list) = files.get(ROOT_LIST) {
+            dnsbroker_ca::read_crl(list, &self.root)?;
         }
+        write_whole(&stage.join("root.pem"), chain::to_pem([&self.root[..]]).as_bytes(), 0o644)?;
+        let mut config = config.clone();
+        config.ca.dir.push(STAGE);
+        Self::open(&config, self.base.clone()).map(drop)
     }
 }
 

@@ -318,7 +318,8 @@ impl Follower {
 /// Says now and then what is here, for as long as the connection stands.
 async fn say(app: App, link: Link) {
     loop {
-        let heard = Heard { act: app.view().audit.number };
+        let unready = app.shared.standing.following().unready;
+        let heard = Heard { act: app.view().audit.number, unready };
         if let Err(error) = link.post::<()>("/api/v1/replication/heard", &heard).await {
             tracing::debug!(error = format!("{error:#}"), "the primary was not told what is here");
         }
