@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use dnsbroker_tests::roaming::{HomeServer, NORDIC, World, join_abroad, server_certificate};
 use dnsbroker_tests::standby::{Kit, follows, keep_ports};
-use dnsbroker_tests::{Agent, Broker, Options, Relay, eventually, free_port};
+use dnsbroker_tests::{Agent, Broker, Host, Options, Relay, eventually, free_port};
 use rustix::process::Signal;
 
 /// ChirpStack gives up a HomeNSReq after five seconds.
@@ -227,4 +227,34 @@ fn what_an_old_primary_took_in_its_ignorance_is_handed_in_again() -> anyhow::Res
         ensure!(found != "UnknownDevEUI", "a broker was believed that is none any more");
         Ok(found == "60002d")
     })
+}
+
+#[test]
+fn a_standby_that_cannot_know_of_revocations_says_so_and_nothing_is_called_unknown() -> anyhow::Result<()> {
+    let mut fed = Broker::start()?;
+    keep_ports(&mut fed)?;
+    fed.member("atlantic", "60002d", "192.0.2.45")?;
+    fed.member("alpine", "600013", "198.51.100.19")?;
+    let devices: Vec<String> = (0..500).map(atlantic).collect();
+    fed.devices("atlantic", "60002d", &devices.iter().map(String::as_str).collect::<Vec<_>>())?;
+    let second = Kit::new(&fed, "second", "broker2.fed.example")?;
+    let standby = second.start(&fed, &["--max-age", "4s"])?;
+    follows(&standby, &fed)?;
+    let host = Host::new()?;
+    host.enroll(&fed, "alpine", "fed")?;
+    let agent = host.start("[[federation]]\ndir = \"fed\"\nrefresh = 2\n", "")?;
+    agent.ready()?;
+    fed.kill()?;
+    let mut next = devices.iter();
+    let mut ask = || agent.home_ns(next.next().context("all devices were asked for")?);
+    ensure!(ask()?["HNetID"] == "60002d", "the standby answers for a while");
+    eventually("it does not answer any more", || Ok(ask()?["Result"]["ResultCode"] == "Other"))?;
+    let answer = ask()?;
+    ensure!(answer["Result"]["ResultCode"] == "Other", "not known is not unknown: {answer}");
+    let trouble = agent.eventually("the standby's own words are told", |status| {
+        status["federations"][0]["brokers"].to_string().contains("revo")
+    })?;
+    ensure!(trouble["ready"] == false, "{trouble:#}");
+    fed.serve()?;
+    eventually("the primary is found again", || Ok(ask()?["HNetID"] == "60002d"))
 }

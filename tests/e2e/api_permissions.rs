@@ -79,6 +79,7 @@ const TABLE: &[(&str, &str)] = &[
     ("certificate_revoke_several", "as"),
     ("ca_request", "as"),
     ("ca_install", "as"),
+    ("ca_retire", "as"),
     ("root_crl_install", "as"),
     ("crl_list", "ras"),
     ("device_list", "mfras"),

@@ -32,7 +32,7 @@ export function Moves() {
       { label: "When", show: (move) => (move.at ? html`<span title=${moment(move.at)}><${When} at=${move.at} /></span>` : "once accepted") },
       { label: "Reason", show: (move) => html`<${Words}>${move.reason}<//>` },
       { label: "State", show: (move) => html`<${State} of=${move.state} />` },
-      { label: "", hide: !who.change && !who.member, show: (move) => html`<div class="actions">${move.state === "offered" && (who.change || move.to === who.member) && html`<button class="small primary" onClick=${() => accept(move)}>Accept</button>`}<button class="small" onClick=${() => cancel(move)}>${move.to === who.member ? "Decline" : "Stop"}</button></div>` },
+      { label: "", hide: !who.change && !who.member, show: (move) => html`<div class="actions">${move.state === "offered" && (who.change || move.to === who.member) && html`<button class="small primary" onClick=${() => accept(move)}>Accept</button>`}${(who.change || move.from) && html`<button class="small" onClick=${() => cancel(move)}>${move.to === who.member ? "Decline" : "Stop"}</button>`}</div>` },
     ]} />`}<//><//>
     ${!who.member && html`<${Past} />`}</div>
   <//>`;

@@ -30,10 +30,11 @@ pub struct Tls {
 
 impl Tls {
     /// The routes for whoever has come: all, or none that says why.
-    async fn accept<S: Stream>(&self, stream: S, routes: Router) -> std::io::Result<(impl Stream + 'static, Router)>
-    where
-        S: 'static,
-    {
+    async fn accept(
+        &self,
+        stream: impl Stream + 'static,
+        routes: Router,
+    ) -> std::io::Result<(impl Stream + 'static, Router)> {
         let stream = self.acceptor.accept(stream).await?;
         let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
         let routes = match shown.map_or(Ok(()), |certificate| (self.judge)(certificate)) {

@@ -157,6 +157,8 @@ endpoints! {
     ca_request() body(RequestIssuing) -> IssuingRequest = 200 POST "/api/v1/ca/request", Some("ca request");
     /// Takes the certificate that the root has signed.
     ca_install() body(InstallCa) -> Ca = 200 PUT "/api/v1/ca/issuing", Some("ca install");
+    /// Takes the issuing CA for network servers alone out of use: the issuing CA signs their certificates again.
+    ca_retire() -> Ca = 200 DELETE "/api/v1/ca/lns", Some("ca retire");
     /// The last list of revoked certificates of each issuing CA.
     crl_list() -> Page<Crl> = 200 GET "/api/v1/crls", Some("ca crl");
 

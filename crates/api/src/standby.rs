@@ -50,6 +50,9 @@ pub struct StandbyCertificate {
 pub struct Heard {
     /// The last act that it has.
     pub act: u64,
+    /// Why it could not take the primary's place as it should, if so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unready: Option<String>,
 }
 
 /// `POST /api/v1/replication/login`: an administrator has given the right password at the standby.
@@ -138,6 +141,9 @@ pub struct Follower {
     /// The last act that it has, as it said some seconds ago at most.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub has: Option<u64>,
+    /// Why it could not take this broker's place as it should, and what to do, if so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unready: Option<String>,
     /// Since when it is registered.
     pub since: Timestamp,
 }

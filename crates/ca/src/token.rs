@@ -19,9 +19,10 @@ use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 use crate::key::{Fingerprint, FingerprintError};
 use crate::serde_as_text;
 
-/// The secret of a token. Wiped when dropped; shown only by [`TokenSecret::reveal`].
+/// The secret of a token. Wiped when dropped; shown only by [`TokenSecret::reveal`]. It is on the heap, so that what is left where
+/// it was moved from is its address.
 #[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
-pub struct TokenSecret([u8; SECRET_OCTETS]);
+pub struct TokenSecret(Box<[u8]>);
 
 /// The SHA-256 of a token's secret, under which the store keeps it. In text `sha256:` and 64 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -49,8 +50,8 @@ pub enum TokenError {
 
 impl TokenSecret {
     /// From 32 random octets.
-    pub fn from_entropy(entropy: [u8; SECRET_OCTETS]) -> Self {
-        Self(entropy)
+    pub fn from_entropy(entropy: &[u8; SECRET_OCTETS]) -> Self {
+        Self(entropy[..].into())
     }
 
     /// The text to give to the member. It is wiped when dropped; what the caller copies from it is the caller's.
@@ -94,8 +95,7 @@ impl FromStr for TokenSecret {
         }
         let mut octets = Zeroizing::new([0; TEXT_OCTETS]);
         URL_SAFE_NO_PAD.decode_slice(body, &mut octets[..]).map_err(|_| TokenError::Character)?;
-        let mut secret = Self([0; SECRET_OCTETS]);
-        secret.0.copy_from_slice(&octets[..SECRET_OCTETS]);
+        let secret = Self(octets[..SECRET_OCTETS].into());
         if octets[SECRET_OCTETS..] == secret.checksum() { Ok(secret) } else { Err(TokenError::Checksum) }
     }
 }
@@ -161,7 +161,7 @@ mod tests {
 
     #[test]
     fn a_secret_shows_only_when_revealed() {
-        let token = TokenSecret::from_entropy([7; 32]);
+        let token = TokenSecret::from_entropy(&[7; 32]);
         let text = token.reveal();
         for shown in [format!("{token}"), format!("{token:?}"), format!("{:?}", Some(&token))] {
             assert!(!shown.contains("BwcH"), "{shown}");
@@ -174,7 +174,7 @@ mod tests {
 
     #[test]
     fn a_wrong_paste_is_told_apart() {
-        let text = TokenSecret::from_entropy([7; 32]).reveal();
+        let text = TokenSecret::from_entropy(&[7; 32]).reveal();
         let parse = |text: &str| text.parse::<TokenSecret>().expect_err(text);
         assert_eq!(parse(""), TokenError::Prefix);
         assert_eq!(parse(&text[1..]), TokenError::Prefix);
@@ -187,7 +187,7 @@ mod tests {
     proptest! {
         #[test]
         fn every_token_survives_its_text(entropy in any::<[u8; 32]>()) {
-            let token = TokenSecret::from_entropy(entropy);
+            let token = TokenSecret::from_entropy(&entropy);
             prop_assert_eq!(format!(" {}\r\n", *token.reveal()).parse::<TokenSecret>(), Ok(token));
         }
     }

@@ -117,7 +117,8 @@ fn status(refusal: &Refusal) -> StatusCode {
         | Refusal::NothingToRevoke(_)
         | Refusal::NoKey(_)
         | Refusal::NoReplica(_)
-        | Refusal::NoSource(_) => StatusCode::NOT_FOUND,
+        | Refusal::NoSource(_)
+        | Refusal::NoLnsAuthority => StatusCode::NOT_FOUND,
         Refusal::TokenUnknown | Refusal::TokenUsed | Refusal::TokenExpired { .. } | Refusal::TokenKey => {
             StatusCode::FORBIDDEN
         }
@@ -139,6 +140,8 @@ fn status(refusal: &Refusal) -> StatusCode {
         | Refusal::Filled { .. }
         | Refusal::Claimed(_)
         | Refusal::NameHeld { .. }
+        | Refusal::NamesConstrained { .. }
+        | Refusal::NamesApproved { .. }
         | Refusal::AlreadyRevoked(_) => StatusCode::CONFLICT,
         Refusal::Engine(_) | Refusal::Row(_) => StatusCode::SERVICE_UNAVAILABLE,
         Refusal::Changed(_) => StatusCode::PRECONDITION_FAILED,

@@ -145,6 +145,7 @@ pub fn table() -> Vec<Route> {
         route("certificate_revoke_several", Administrator, certificates::revoke_several),
         route("ca_request", Administrator, certificates::request_issuing),
         route("ca_install", Administrator, certificates::install_issuing),
+        route("ca_retire", Administrator, certificates::retire_issuing),
         route("root_crl_install", Administrator, certificates::install_root_crl),
         route("crl_list", Look, certificates::crls),
         route("device_list", Member, devices::list),

@@ -40,6 +40,8 @@ use crate::standby::take_over::step_down;
 const QUEUE: usize = 16;
 /// A standby that takes nothing, or says nothing, for so long is cut.
 const STALL: Duration = Duration::from_secs(20);
+/// Octets of what a standby says of itself.
+const MAX_WORDS: usize = 1_000;
 /// How often a heartbeat goes out.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 /// Octets of a piece of a copy.
@@ -269,7 +271,7 @@ pub async fn certificate(
     let profile = app.pki.profile(Profile::BROKER_SERVER).map_err(unavailable)?;
     let csr = verified(csr.as_bytes(), &profile)?;
     let names = std::iter::once(ServerName::Dns(at.name)).chain(at.addresses.into_iter().map(ServerName::Ip));
-    let (key, issuer, serial) = (csr.public_key().clone(), app.pki.issuer(), new_serial()?);
+    let (key, issuer, serial) = (csr.public_key().clone(), app.pki.issuer_of(&profile), new_serial()?);
     let subject = Subject::Server(names.collect());
     let issue = act::Issue { subject, server_of: None, key, issuer, profile, serial };
     let enrolled = app.committer.commit(who.actor, issue).await?;
@@ -284,9 +286,18 @@ pub async fn heard(
     body: Result<Json<Heard>, JsonRejection>,
 ) -> Result<StatusCode, ApiError> {
     let (id, _) = standby(&app, &who)?;
-    let Json(Heard { act }) = body?;
+    let Json(Heard { act, mut unready }) = body?;
     is_primary(&app)?;
-    app.shared.outbox.heard(&id, act);
+    if let Some(words) = &mut unready {
+        words.truncate(words.floor_char_boundary(MAX_WORDS));
+    }
+    if app.shared.outbox.heard(&id, act, unready.clone())
+        && let Some(reason) = unready
+    {
+        tracing::warn!(standby = %id, reason, "a standby could not take this broker's place as it should");
+        let detail = serde_json::json!({ "reason": reason });
+        app.shared.events.notice("standby.unready", &id.to_string(), Audience::Administrators, detail);
+    }
     Ok(StatusCode::NO_CONTENT)
 }
 

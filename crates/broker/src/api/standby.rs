@@ -60,6 +60,7 @@ fn standing(app: &App, mut notes: Vec<String>) -> Standing {
             connected: followers.contains_key(&replica.id),
             act: followers.get(&replica.id).and_then(|known| known.sent),
             has: followers.get(&replica.id).and_then(|known| known.has),
+            unready: followers.get(&replica.id).and_then(|known| known.unready.clone()),
             since: Timestamp(replica.since),
         })
     });

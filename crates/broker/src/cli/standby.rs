@@ -272,6 +272,9 @@ fn text(standing: &Standing) -> String {
             (false, _) => "IS NOT CONNECTED".to_owned(),
         };
         text.push_str(&format!("standby {} ({}) {state}\n", standby.id, standby.name));
+        if let Some(why) = &standby.unready {
+            text.push_str(&format!("  and is NOT READY: {why}\n"));
+        }
     }
     notes.iter().for_each(|note| text.push_str(&format!("note: {note}\n")));
     text

@@ -52,5 +52,8 @@ fn text(status: &Status) -> String {
     for Expiry { name, not_after } in &status.overdue {
         text.push_str(&format!("NOT RENEWED: the certificate of {name}, until {not_after}\n"));
     }
+    for notice in &status.notices {
+        text.push_str(&format!("notice: {notice}\n"));
+    }
     text
 }

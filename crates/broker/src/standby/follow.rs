@@ -184,7 +184,7 @@ impl Follower {
     async fn take_authorities(&mut self, files: BTreeMap<String, Vec<u8>>) -> anyhow::Result<()> {
         let app = self.app.clone();
         let taken = tokio::task::spawn_blocking(move || app.pki.take_files(&app.config.load(), &files)).await?;
-        let issuing = self.app.pki.issuer().id();
+        let issuing = self.app.pki.authorities().issuer.id();
         let unready = taken.as_ref().err().map(|error| {
             format!(
                 "the primary's issuing CA is not here, and promoted this broker would issue under CA {issuing}: {}. Put the \
@@ -200,7 +200,10 @@ impl Follower {
         }
         self.app.shared.standing.follow(|following| following.unready = unready.clone());
         if taken.unwrap_or(false) {
-            tracing::info!(ca = self.app.pki.issuer().id(), "the primary's issuing CA is another one, and is here now");
+            tracing::info!(
+                ca = self.app.pki.authorities().issuer.id(),
+                "the primary's issuing CA is another one, and is here now"
+            );
             self.renew_certificates().await;
         }
         Ok(())
@@ -284,7 +287,7 @@ impl Follower {
     /// Has certificates renewed whose time has come, or whose CA issues no more.
     async fn renew_certificates(&self) {
         let config = self.app.config.load_full();
-        let (view, ca) = (self.app.view(), self.app.pki.issuer().id());
+        let (view, ca) = (self.app.view(), self.app.pki.authorities().issuer.id());
         let due = |path: &Path| {
             let facts = dnsbroker_ca::chain::from_pem(&std::fs::read(path).unwrap_or_default())
                 .ok()
@@ -315,7 +318,8 @@ impl Follower {
 /// Says now and then what is here, for as long as the connection stands.
 async fn say(app: App, link: Link) {
     loop {
-        let heard = Heard { act: app.view().audit.number };
+        let unready = app.shared.standing.following().unready;
+        let heard = Heard { act: app.view().audit.number, unready };
         if let Err(error) = link.post::<()>("/api/v1/replication/heard", &heard).await {
             tracing::debug!(error = format!("{error:#}"), "the primary was not told what is here");
         }

@@ -34,6 +34,8 @@ pub struct Follower {
     pub sent: Option<u64>,
     /// The last act that it has, as it says itself.
     pub has: Option<u64>,
+    /// Why it could not take the primary's place as it should, as it says.
+    pub unready: Option<String>,
     /// When it last said that.
     heard: Instant,
     /// Whether the connection stands.
@@ -120,8 +122,9 @@ impl Outbox {
     pub fn joined(&self, standby: &ReplicaId) -> u64 {
         let mut followers = self.followers.lock().unwrap_or_else(PoisonError::into_inner);
         let line = followers.get(standby).map_or(0, |known| known.line + 1);
-        followers
-            .insert(standby.clone(), Follower { line, sent: None, has: None, heard: Instant::now(), connected: true });
+        let (sent, has, unready) = (None, None, followers.get(standby).and_then(|known| known.unready.clone()));
+        let known = Follower { line, sent, has, unready, heard: Instant::now(), connected: true };
+        followers.insert(standby.clone(), known);
         line
     }
 
@@ -133,12 +136,13 @@ impl Outbox {
         }
     }
 
-    /// A standby says that it has all up to an act.
-    pub fn heard(&self, standby: &ReplicaId, act: u64) {
+    /// A standby says that it has all up to an act, and what is wrong with it. Whether that is another trouble than before.
+    pub fn heard(&self, standby: &ReplicaId, act: u64, unready: Option<String>) -> bool {
         let mut followers = self.followers.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = followers.get_mut(standby) {
-            (known.has, known.heard) = (Some(act), Instant::now());
-        }
+        let Some(known) = followers.get_mut(standby) else { return false };
+        let is_news = known.unready != unready;
+        (known.has, known.unready, known.heard) = (Some(act), unready, Instant::now());
+        is_news
     }
 
     /// Whether a standby is at the other end of a connection. One whose process is stopped, or whose line has gone dead,
@@ -213,7 +217,8 @@ mod tests {
         outbox.sent(&id, first, 8);
         assert!(outbox.alive(&id, first, long).is_err() && outbox.followers()[&id].sent.is_none());
         outbox.left(&id, first);
-        outbox.heard(&id, 9);
+        assert!(!outbox.heard(&id, 9, None) && outbox.heard(&id, 9, Some("why".to_owned())));
+        assert!(!outbox.heard(&id, 9, Some("why".to_owned())), "it is known");
         assert!(outbox.alive(&id, second, long).is_ok() && outbox.followers()[&id].has == Some(9));
         std::thread::sleep(Duration::from_millis(2));
         assert!(outbox.alive(&id, second, Duration::from_millis(1)).is_err_and(|why| why.contains("said nothing")));
