@@ -437,3 +437,54 @@ fn the_rest_apis_of_chirpstack_and_the_things_stack_page_by_page() -> anyhow::Re
     ensure!(done[0]["devices"] == 1_001 && done[0]["state"] == "current", "{done}");
     eventually("registered", || Ok(registered(&broker)? == 1_001))
 }
+
+/// As Debian sets PostgreSQL up, who comes by the socket is whom the system says.
+#[test]
+fn the_readmes_role_reads_chirpstack_without_a_password_and_no_keys() -> anyhow::Result<()> {
+    let Some(postgres) = Postgres::start()? else { return Ok(()) };
+    let readme = include_str!("../../crates/agent/README.md");
+    let between = |start: &str, end: &str| {
+        let (_, rest) = readme.split_once(start).with_context(|| format!("the README has no {start:?} any more"))?;
+        Ok::<_, anyhow::Error>(rest.split_once(end).context("no end")?.0)
+    };
+    let roles = between("<<'END'\n", "END\n")?;
+    let sync = between("source = \"chirpstack-v4\"\n", "```")?;
+    let notify = include_str!("../../crates/agent/dist/notify.sql");
+    // What the file has as a comment is the same.
+    for line in roles.lines() {
+        ensure!(notify.contains(&format!("--     {line}\n")), "{line}");
+    }
+    let user = output(Command::new("id").arg("-un"))?.stdout.trim().to_owned();
+    let here = |text: &str| text.replace("dnsbroker-agent", &user);
+    let schema = include_str!("chirpstack/v4-postgres.sql").to_owned();
+    postgres.database("chirpstack", &(schema + &insert_v4(100) + &here(roles) + notify))?;
+    let hba = "local all postgres trust\nlocal all all peer\n";
+    std::fs::write(postgres.path().join("data/pg_hba.conf"), hba)?;
+    postgres.sql("chirpstack", "select pg_reload_conf()")?;
+
+    let broker = federation()?;
+    let socket = format!("host={} port={}", postgres.path().display(), postgres.port());
+    let sync = here(sync).replace("host=/var/run/postgresql", &socket);
+    ensure!(sync.contains(&socket), "{sync}");
+    let agent = agent(&broker, |_| Ok(()), &format!("source = \"chirpstack-v4\"\n{sync}"))?;
+    settled(&agent, wanted(100))?;
+    ensure!(registered(&broker)? == wanted(100));
+    // The trigger is heard by this role, too.
+    let begun = Instant::now();
+    postgres.sql("chirpstack", &format!("delete from device where dev_eui = decode('{BASE:016x}', 'hex')"))?;
+    settled(&agent, wanted(100) - 1)?;
+    ensure!(begun.elapsed() < Duration::from_secs(20), "{:?}: the next look is after 60 s", begun.elapsed());
+
+    let as_role = |user: &str, sql: &str| {
+        let at = [postgres.path().display().to_string(), postgres.port().to_string()];
+        output(Command::new("psql").args(["-X", "-h", &at[0], "-p", &at[1], "-U", user, "-d", "chirpstack", "-c", sql]))
+    };
+    ensure!(as_role(&user, "select count(dev_eui) from device")?.ok);
+    for sql in ["select * from device", "select * from device_keys", "delete from device"] {
+        let refused = as_role(&user, sql)?;
+        ensure!(!refused.ok && refused.stderr.contains("permission denied"), "{sql}: {refused:?}");
+    }
+    let stranger = as_role("postgres_other", "select 1")?;
+    ensure!(!stranger.ok && stranger.stderr.contains("Peer authentication failed"), "{stranger:?}");
+    Ok(())
+}
