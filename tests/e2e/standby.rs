@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
+use dnsbroker_tests::ca::{ca_id, published};
 use dnsbroker_tests::{Broker, eventually, free_port, nibble_name, output, query, tls};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -117,6 +118,30 @@ impl Asker {
         let (status, answer) = self.ask(device)?;
         Ok(status == 200 && answer.get(7).is_some_and(|count| *count > 0))
     }
+}
+
+#[test]
+fn a_ca_for_network_servers_goes_on_at_the_standby_that_takes_over() -> anyhow::Result<()> {
+    let mut primary = primary()?;
+    let root_key = primary.path().join("root-key");
+    primary.json(&["ca", "rotate", "--for", "lns", "--root-key", &root_key.to_string_lossy()])?;
+    let lns = ca_id(&primary.path().join("ca/lns.pem"))?;
+    let kit = kit(&primary, "second", STANDBY)?;
+    let standby = kit.start(&primary, &[])?;
+    follows(&standby, &primary)?;
+    ensure!(standby.json(&["ca", "show"])?["lns"] == primary.json(&["ca", "show"])?["lns"]);
+    eventually("its list is published here too", || Ok(published(&standby, &format!("/crl/{lns}.crl"))?.0 == 200))?;
+    primary.kill()?;
+    standby.json(&["standby", "promote"])?;
+    let refused = standby.run(&["member", "approve", "alpine", "ns1.alpine.example"])?;
+    ensure!(!refused.ok && refused.stderr.contains("dnsbroker ca retire"), "{}", refused.stderr);
+    let out = standby.path().join("lns").to_string_lossy().into_owned();
+    let name = "600013.netids.fed.example";
+    let order = ["cert", "issue", "--member", "alpine", "--name", name, "--new-key", "--out", &out];
+    ensure!(standby.json(&order)?["issuer"] == lns.as_str(), "it issues");
+    standby.json(&["ca", "retire"])?;
+    standby.json(&["member", "approve", "alpine", "ns1.alpine.example"])?;
+    Ok(())
 }
 
 #[test]
