@@ -279,7 +279,7 @@ fn a_change_of_the_url_of_the_lists_is_told_with_what_names_the_old_one_and_unti
 
 #[test]
 fn a_ca_whose_files_others_can_read_does_not_open() -> anyhow::Result<()> {
-    let mut broker = federation()?;
+    let mut broker = federation_with(Options { init: vec!["--lns-ca"], ..Options::default() })?;
     broker.json(&["ca", "rotate", "--root-key", &root_key(&broker)])?;
     broker.stop()?;
     let previous = std::fs::read_dir(broker.path().join("ca/previous"))?.map(|entry| Ok(entry?.path()));
@@ -290,6 +290,7 @@ fn a_ca_whose_files_others_can_read_does_not_open() -> anyhow::Result<()> {
         ("ca", 0o700, 0o750, "can be entered by others"),
         ("ca/previous", 0o700, 0o711, "can be entered by others"),
         ("ca/issuing.key", 0o600, 0o640, "readable by others"),
+        ("ca/lns.key", 0o600, 0o640, "readable by others"),
         ("ca/server.key", 0o600, 0o644, "readable by others"),
         ("ca/tsig-seal.key", 0o600, 0o604, "readable by others"),
         ("secrets/ca-passphrase", 0o600, 0o640, "readable by others"),

@@ -6,10 +6,35 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
+use dnsbroker_tests::ca::{ca_id, published};
 use dnsbroker_tests::standby::{Asker, DEVICE, Kit, STANDBY, follows, primary};
 use dnsbroker_tests::{Broker, Relay, eventually, output, tls};
 use rustix::process::Signal;
 use serde_json::Value;
+
+#[test]
+fn a_ca_for_network_servers_goes_on_at_the_standby_that_takes_over() -> anyhow::Result<()> {
+    let mut primary = primary()?;
+    let root_key = primary.path().join("root-key");
+    primary.json(&["ca", "rotate", "--for", "lns", "--root-key", &root_key.to_string_lossy()])?;
+    let lns = ca_id(&primary.path().join("ca/lns.pem"))?;
+    let kit = Kit::new(&primary, "second", STANDBY)?;
+    let standby = kit.start(&primary, &[])?;
+    follows(&standby, &primary)?;
+    ensure!(standby.json(&["ca", "show"])?["lns"] == primary.json(&["ca", "show"])?["lns"]);
+    eventually("its list is published here too", || Ok(published(&standby, &format!("/crl/{lns}.crl"))?.0 == 200))?;
+    primary.kill()?;
+    standby.json(&["standby", "promote"])?;
+    let refused = standby.run(&["member", "approve", "alpine", "ns1.alpine.example"])?;
+    ensure!(!refused.ok && refused.stderr.contains("dnsbroker ca retire"), "{}", refused.stderr);
+    let out = standby.path().join("lns").to_string_lossy().into_owned();
+    let name = "600013.netids.fed.example";
+    let order = ["cert", "issue", "--member", "alpine", "--name", name, "--new-key", "--out", &out];
+    ensure!(standby.json(&order)?["issuer"] == lns.as_str(), "it issues");
+    standby.json(&["ca", "retire"])?;
+    standby.json(&["member", "approve", "alpine", "ns1.alpine.example"])?;
+    Ok(())
+}
 
 #[test]
 fn it_answers_as_the_primary_does_and_changes_nothing_by_itself() -> anyhow::Result<()> {
