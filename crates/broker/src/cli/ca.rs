@@ -17,6 +17,10 @@ use crate::key::write_whole;
 use crate::pki::ceremony::{ISSUING_DAYS, ROOT_CRL_DAYS, RootKey, root_certificate};
 use crate::pki::read_certificate;
 
+const NO_PKI_URL: &str = "warning: without --pki-url the certificate does not say where the root's list of revoked issuing CAs \
+                          is, and nobody who goes by the certificate learns that it was revoked: sign again with the \
+                          --pki-url that `ca request` prints, unless the broker publishes no lists";
+
 #[derive(Subcommand)]
 pub(super) enum CaCommand {
     /// Print root, issuing CA and the root's pin
@@ -73,7 +77,8 @@ pub(super) struct Sign {
     /// The federation's name
     #[arg(long)]
     federation: DomainName,
-    /// Below which the root's list is published, as `pki.url` in the configuration
+    /// Below which the root's list is published, as `pki.url` in the configuration; `ca request` prints it. Without it the
+    /// certificate has no CRL distribution point
     #[arg(long)]
     pki_url: Option<String>,
     /// Days that it lasts; it ends with the root at the latest
@@ -118,13 +123,20 @@ impl CaCommand {
                 output.print(&lists, |lists| list_table(&lists.items));
             }
             Self::Request { renew, out } => {
+                let status: Status = client.status().await?;
                 let request: IssuingRequest = client.ca_request(&RequestIssuing { renew }).await?;
                 write_whole(&out, request.csr.as_bytes(), 0o644)?;
+                // Where the root's key is, nobody knows the broker's configuration.
+                let base = match status.listeners.pki_url.as_str() {
+                    "" => String::new(),
+                    url => format!(" --pki-url {url}"),
+                };
                 output.print(&request, |_| {
                     format!(
                         "{0} is to be signed where the root's key is:\n  dnsbroker ca sign {0} --root-key DIR --federation \
-                         NAME --out issuing.pem\n",
-                        out.display()
+                         {1}{base} --out issuing.pem\n",
+                        out.display(),
+                        status.federation.to_string().trim_end_matches('.'),
                     )
                 });
             }
@@ -174,6 +186,9 @@ impl Sign {
         let Self { request, root, federation, pki_url, days, out } = self;
         let octets = std::fs::read(&request).with_context(|| format!("cannot read {}", request.display()))?;
         let certificate = root.key(pki_url.as_deref())?.sign(&octets, &federation, days, now())?;
+        if pki_url.is_none() {
+            output.note(NO_PKI_URL);
+        }
         write_whole(&out, chain::to_pem([&certificate[..]]).as_bytes(), 0o644)?;
         output.print(&serde_json::json!({ "certificate": out }), |_| {
             format!("{} is to be taken by the daemon:\n  dnsbroker ca install {0}\n", out.display())
