@@ -6,6 +6,7 @@ use dnsbroker_federation::{DevEui, DomainName, MemberId, NetId, Serial};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::statistics::SourceTrouble;
 use crate::timestamp::Timestamp;
 
 /// A list of anything.
@@ -51,6 +52,12 @@ pub struct Status {
     /// Members, servers, gateways and replicas whose certificate ends soon, or has ended, and was not renewed.
     #[serde(default)]
     pub overdue: Vec<Expiry>,
+    /// Sources that are not current.
+    #[serde(default)]
+    pub sources: Vec<SourceTrouble>,
+    /// Claims that nobody has decided.
+    #[serde(default)]
+    pub claims: u64,
     /// The end of the audit.
     pub audit: AuditHead,
 }

@@ -4,11 +4,12 @@
 //! keeps what they have grown by. So a query pays nothing for it. What the broker *has* is read from the view when
 //! somebody asks; only the devices of each OUI are kept for a while, since counting them walks over the blocks.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use dnsbroker_api::Timestamp;
+use dnsbroker_api::exchange::Fetched;
 use dnsbroker_api::statistics::{Answers, OuiShare, Pulse, TransferShown};
 use dnsbroker_federation::Serial;
 use dnsbroker_store::View;
@@ -173,14 +174,31 @@ impl Statistics {
     }
 }
 
-/// The last transfers, newest last.
+/// The last transfers, newest last, and the last that each replica has taken of each zone.
 #[derive(Default)]
-pub struct Transfers(Mutex<VecDeque<TransferShown>>);
+pub struct Transfers {
+    ended: Mutex<VecDeque<TransferShown>>,
+    fetched: Mutex<BTreeMap<String, BTreeMap<String, Fetched>>>,
+}
 
 impl Transfers {
+    /// A replica has taken one to its end.
+    pub fn fetched(&self, replica: &str, fetched: Fetched) {
+        let mut kept = self.fetched.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.entry(replica.to_owned()).or_default().insert(fetched.zone.clone(), fetched);
+    }
+
+    /// What a replica that was added then has taken since the broker started.
+    pub fn of(&self, replica: &str, since: i64) -> Vec<Fetched> {
+        let kept = self.fetched.lock().unwrap_or_else(PoisonError::into_inner);
+        let of = kept.get(replica).into_iter().flat_map(BTreeMap::values);
+        // Another one may have had its name.
+        of.filter(|fetched| fetched.at.0 >= since).cloned().collect()
+    }
+
     /// Remembers one that has ended.
     pub fn add(&self, transfer: TransferShown) {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
         kept.push_back(transfer);
         if kept.len() > TRANSFERS {
             kept.pop_front();
@@ -189,7 +207,7 @@ impl Transfers {
 
     /// The newest first.
     pub fn list(&self) -> Vec<TransferShown> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().rev().cloned().collect()
+        self.ended.lock().unwrap_or_else(PoisonError::into_inner).iter().rev().cloned().collect()
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use dnsbroker_api::Timestamp;
+use dnsbroker_api::exchange::Fetched;
 use dnsbroker_api::statistics::TransferShown;
 use dnsbroker_ca::ReplicaId;
 use dnsbroker_federation::{DomainName, Serial, Zone};
@@ -196,6 +197,10 @@ impl Sending {
             seconds,
             failure: failure.map(str::to_owned),
         });
+        if failure.is_none() {
+            let (zone, kind, at) = (zone.to_owned(), kind.to_owned(), Timestamp(now()));
+            shared.transfers.fetched(replica.id.as_str(), Fetched { zone, serial, kind, at });
+        }
         match failure {
             None => tracing::info!(
                 %client, replica = %replica.id, zone, kind, %serial, messages, records, octets, seconds, "transfer out"
