@@ -121,8 +121,17 @@ fn ceremonies_go_by_files_with_a_root_that_is_away() -> anyhow::Result<()> {
         let args = ["ca", "sign", request, "--root-key", &key, "--federation", "fed.example", "--pki-url", PKI_URL];
         broker.json(&[&args[..], &["--days", days, "--out", out]].concat())
     };
-    broker.json(&["ca", "request", "--renew", "--out", &request])?;
-    sign(&request, &signed, "3000")?;
+    let asked = broker.run(&["ca", "request", "--renew", "--out", &request])?;
+    let printed = format!("--federation fed.example --pki-url {PKI_URL} --out");
+    ensure!(asked.ok && asked.stdout.contains(&printed), "the line to type is whole: {asked:?}");
+    // Without the URL that is said, and the certificate names no list.
+    let bare = ["ca", "sign", &request, "--root-key", &key, "--federation", "fed.example", "--out", &signed];
+    let bare = broker.run(&bare)?;
+    ensure!(bare.ok && bare.stderr.contains("without --pki-url"), "{bare:?}");
+    let shown = succeed(away.path(), "openssl", &["x509", "-in", &signed, "-noout", "-text"])?.stdout;
+    ensure!(!shown.contains("CRL Distribution"), "{shown}");
+    let warned = sign(&request, &signed, "3000")?;
+    ensure!(warned["certificate"] == signed.as_str(), "{warned}");
     broker.json(&["ca", "install", &signed])?;
     let id = ca_id(Path::new(&old))?;
     ensure!(ca_id(&broker.path().join("ca/issuing.pem"))? == id, "the CA is the same");
