@@ -61,7 +61,13 @@ impl Host {
     /// Runs a command of the program with the configuration of this directory.
     pub fn run(&self, args: &[&str]) -> anyhow::Result<Finished> {
         let config = self.path.join("agent.toml");
-        output(Command::new(Self::program()?).args(args).env("DNSBROKER_AGENT_CONFIG", config).current_dir(&self.path))
+        output(
+            Command::new(Self::program()?)
+                .args(args)
+                .env("DNSBROKER_AGENT_CONFIG", config)
+                .env_remove("RUNTIME_DIRECTORY")
+                .current_dir(&self.path),
+        )
     }
 
     /// Runs a command that must succeed, and reads its JSON.
@@ -121,6 +127,7 @@ impl Agent {
         let child = Command::new(Host::program()?)
             .arg("run")
             .env("DNSBROKER_AGENT_CONFIG", self.host.path.join("agent.toml"))
+            .env_remove("RUNTIME_DIRECTORY")
             .current_dir(&self.host.path)
             .stdin(Stdio::null())
             .stdout(Stdio::null())

@@ -27,7 +27,7 @@ use crate::ts002::join::JoinServers;
 use crate::ts002::{self, Endpoint};
 use crate::upstream::federation::Federation;
 use crate::upstream::plain::Plain;
-use crate::{directory, ops, tls};
+use crate::{control, directory, ops, server_certificate, tls};
 
 /// What all listeners share.
 pub struct Agent {
@@ -41,6 +41,8 @@ pub struct Agent {
     pub syncs: Vec<Arc<Sync>>,
     /// Renewals, by federation.
     pub renewals: Vec<Arc<renew::Counts>>,
+    /// The network server's certificates, by federation; none where they are not got here.
+    pub servers: Vec<Arc<server_certificate::State>>,
     /// The network server's configuration.
     pub ends: Ends,
     /// Bound addresses.
@@ -70,6 +72,8 @@ impl Agent {
             syncs.extend(settings.sync.iter().map(sync));
         }
         let renewals = federations.iter().map(|_| Arc::default()).collect();
+        let got = config.lns.gets_certificate();
+        let servers = federations.iter().filter(|_| got).map(|_| Arc::default()).collect();
         let resolver = Resolver::new(federations, upstreams, config.cache.clone());
         let lookups = Lookups::new(resolver, config.lookup.clone());
         let join_servers = JoinServers::open(config).map_err(anyhow::Error::msg)?;
@@ -83,6 +87,7 @@ impl Agent {
             lookups,
             syncs,
             renewals,
+            servers,
             ends: Ends::of(config),
             listeners: Listeners::default(),
             started: now(),
@@ -139,7 +144,7 @@ impl Bound {
             resolver,
             ts002: listen("the TS002 endpoint", &config.ts002.listen).await?,
             metrics: listen("metrics", &metrics).await?,
-            control: Control::bind(&config.path(&config.control)).await?,
+            control: Control::bind(&control::to_bind(config)).await?,
         })
     }
 
@@ -214,6 +219,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
     let tasks = TaskTracker::new();
     let (changed, _) = watch::channel(0);
     start_federations(&agent, &config, &changed, &tasks, &stop);
+    keep_server_certificates(&agent, &config, &changed, &tasks, &stop);
     if let Some(file) = &config.lns.chirpstack_file {
         let federations = agent.federations().to_vec();
         tasks.spawn(lns::follow(agent.ends.clone(), config.path(file), federations, changed.subscribe(), stop.clone()));
@@ -283,5 +289,26 @@ fn start_federations(
             counts: Arc::clone(counts),
         };
         tasks.spawn(renewal.run(stop.clone()));
+    }
+}
+
+fn keep_server_certificates(
+    agent: &Arc<Agent>,
+    config: &Config,
+    changed: &watch::Sender<u64>,
+    tasks: &TaskTracker,
+    stop: &CancellationToken,
+) {
+    let settings = config.federation.iter().zip(&agent.servers);
+    for (federation, (settings, state)) in agent.federations().iter().zip(settings) {
+        let hook = if config.lns.hook.is_empty() { &settings.hook } else { &config.lns.hook };
+        let keeper = server_certificate::Keeper {
+            federation: Arc::clone(federation),
+            hook: hook.clone(),
+            key_group: settings.key_group.clone(),
+            changed: changed.clone(),
+            state: Arc::clone(state),
+        };
+        tasks.spawn(keeper.run(stop.clone()));
     }
 }
