@@ -194,6 +194,12 @@ impl Browser {
             {
                 return Ok(found.clone());
             }
+            // What was asked about is gone, and waiting does not bring it back.
+            if let Err(error) = &found
+                && is_stale(error)
+            {
+                return found;
+            }
             if begun.elapsed() > PATIENCE {
                 let text = self.script("return document.body.innerText", &[]).unwrap_or_default();
                 bail!("{what} does not come ({found:?}); the page says:\n{}", text.as_str().unwrap_or_default());
@@ -236,11 +242,16 @@ impl Browser {
     /// What a screen reader calls that which has the focus; nothing where nothing has it.
     pub fn focused(&self) -> anyhow::Result<String> {
         let script = "return document.activeElement === document.body ? null : document.activeElement";
-        let found = self.script(script, &[])?;
-        let Some(element) = found[ELEMENT].as_str() else { return Ok(String::new()) };
-        let label =
-            self.raw("GET", &format!("/session/{}/element/{element}/computedlabel", self.session), &Value::Null)?;
-        Ok(label.as_str().unwrap_or_default().to_owned())
+        let begun = Instant::now();
+        loop {
+            let found = self.script(script, &[])?;
+            let Some(element) = found[ELEMENT].as_str() else { return Ok(String::new()) };
+            let path = format!("/session/{}/element/{element}/computedlabel", self.session);
+            match self.raw("GET", &path, &Value::Null) {
+                Err(error) if is_stale(&error) && begun.elapsed() < PATIENCE => {}
+                label => return Ok(label?.as_str().unwrap_or_default().to_owned()),
+            }
+        }
     }
 
     /// Presses Tab until the control that is called so, or begins with these words, has the focus.
@@ -316,20 +327,22 @@ impl Browser {
 
     /// Hands a file to the field with a label.
     pub fn attach(&self, label: &str, file: &Path) -> anyhow::Result<()> {
-        let element = self.control(label)?;
-        self.post(&format!("/element/{element}/value"), &json!({ "text": file.display().to_string() })).map(drop)
+        let text = json!({ "text": file.display().to_string() });
+        self.to(|| self.control(label), |element| self.post(&format!("/element/{element}/value"), &text).map(drop))
     }
 
     /// Chooses of a list the first that begins so.
     pub fn choose(&self, label: &str, option: &str) -> anyhow::Result<()> {
-        let element = self.control(label)?;
         let script = "const option = [...arguments[0].options].find((one) => one.textContent.startsWith(arguments[1]));
             if (!option) return false;
             arguments[0].value = option.value;
             arguments[0].dispatchEvent(new Event('change', { bubbles: true }));
             return true";
-        let list = json!({ ELEMENT: element });
-        self.until(&format!("the choice {option:?} of {label:?}"), script, &[list, option.into()]).map(drop)
+        let what = format!("the choice {option:?} of {label:?}");
+        self.to(
+            || self.control(label),
+            |element| self.until(&what, script, &[json!({ ELEMENT: element }), option.into()]).map(drop),
+        )
     }
 
     /// Waits until the page, or the dialog before it, has these words.
