@@ -37,6 +37,12 @@ const SCOPE: &str = "const open = [...document.querySelectorAll('dialog[open]')]
     const shown = (one) => one.getClientRects().length > 0;
     const words = (one) => one.textContent.replace(/\\s+/g, ' ').trim();";
 
+/// Whether the page was drawn anew, or a dialog lay over it as it came or went.
+fn is_stale(error: &anyhow::Error) -> bool {
+    let words = error.to_string();
+    ["stale element", "element click intercepted"].iter().any(|one| words.starts_with(one))
+}
+
 /// A browser with a profile of its own.
 pub struct Browser {
     driver: Child,
@@ -274,19 +280,16 @@ impl Browser {
         Ok(found[ELEMENT].as_str().with_context(|| format!("{what} is no element"))?.to_owned())
     }
 
-    /// Finds and uses an element, once more if the page has drawn itself anew in between, or a dialog was coming or going.
-    fn grasp(&self, mut act: impl FnMut() -> anyhow::Result<()>) -> anyhow::Result<()> {
+    /// Does something to an element; finds it anew where the page was drawn again in between.
+    fn to(
+        &self,
+        find: impl Fn() -> anyhow::Result<String>,
+        act: impl Fn(&str) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
         let begun = Instant::now();
         loop {
-            match act() {
-                Err(error) if begun.elapsed() < PATIENCE => {
-                    let words = error.to_string();
-                    ensure!(
-                        ["stale element", "element click intercepted"].iter().any(|one| words.starts_with(one)),
-                        error
-                    );
-                    std::thread::sleep(Duration::from_millis(20));
-                }
+            match act(&find()?) {
+                Err(error) if is_stale(&error) && begun.elapsed() < PATIENCE => {}
                 done => return done,
             }
         }
@@ -300,7 +303,10 @@ impl Browser {
     pub fn press(&self, name: &str) -> anyhow::Result<()> {
         let script = "return [...open.querySelectorAll('button, a, summary, input.tick')].find((one) => shown(one) && !one.disabled
             && (words(one) === arguments[0] || one.getAttribute('aria-label') === arguments[0]))";
-        self.grasp(|| self.click_on(&self.element(&format!("the button {name:?}"), script, &[name.into()])?))
+        self.to(
+            || self.element(&format!("the button {name:?}"), script, &[name.into()]),
+            |element| self.click_on(element),
+        )
     }
 
     /// The control with a label.
@@ -313,16 +319,18 @@ impl Browser {
 
     /// Ticks the box with a label, or takes the tick away.
     pub fn tick(&self, label: &str) -> anyhow::Result<()> {
-        self.grasp(|| self.click_on(&self.control(label)?))
+        self.to(|| self.control(label), |element| self.click_on(element))
     }
 
     /// Types into the field with a label.
     pub fn fill(&self, label: &str, text: &str) -> anyhow::Result<()> {
-        self.grasp(|| {
-            let element = self.control(label)?;
-            self.post(&format!("/element/{element}/clear"), &json!({}))?;
-            self.post(&format!("/element/{element}/value"), &json!({ "text": text })).map(drop)
-        })
+        self.to(
+            || self.control(label),
+            |element| {
+                self.post(&format!("/element/{element}/clear"), &json!({}))?;
+                self.post(&format!("/element/{element}/value"), &json!({ "text": text })).map(drop)
+            },
+        )
     }
 
     /// Hands a file to the field with a label.
