@@ -1,10 +1,11 @@
 //! The invariants of crates/ARCHITECTURE.md that a compiler does not keep.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, ensure};
+use dnsbroker_api::event::KINDS;
 
 /// Crate, and the crates of ours it may know.
 const ARROWS: [(&str, &[&str]); 9] = [
@@ -214,5 +215,36 @@ fn every_dependency_says_why_it_is_here() -> anyhow::Result<()> {
             _ => ensure!(explained, "no reason is given above: {line}"),
         }
     }
+    Ok(())
+}
+
+/// The words of a source that stand between quotes and look like the kind of an event.
+fn dotted(source: &str) -> impl Iterator<Item = &str> {
+    let word = |part: &str| !part.is_empty() && part.bytes().all(|octet| octet.is_ascii_lowercase() || octet == b'-');
+    source.split('"').skip(1).step_by(2).filter(move |text| text.contains('.') && text.split('.').all(word))
+}
+
+#[test]
+fn the_kinds_of_events_are_those_that_are_told() -> anyhow::Result<()> {
+    let crates = root().join("crates");
+    let mut told = BTreeSet::new();
+    for file in sources(&crates.join("store/src/act"))? {
+        told.extend(dotted(without_tests(&std::fs::read_to_string(&file)?)).map(str::to_owned));
+    }
+    let missing: Vec<_> = told.iter().filter(|act| !KINDS.contains(&act.as_str())).collect();
+    ensure!(missing.is_empty(), "dnsbroker_api::event::KINDS lacks {missing:?}");
+    let mut broker = String::new();
+    for file in sources(&crates.join("broker/src"))? {
+        broker += without_tests(&std::fs::read_to_string(&file)?);
+    }
+    for place in ["act: \"", ".notice(\"", "_in(&mut last, \"", "=> (\"", " (\""] {
+        for kind in broker.split(place).skip(1).filter_map(|rest| rest.split('"').next()) {
+            let first = kind.split('.').next().unwrap_or_default();
+            let ours = kind.contains('.') && KINDS.iter().any(|known| known.split('.').next() == Some(first));
+            ensure!(!ours || KINDS.contains(&kind), "dnsbroker_api::event::KINDS lacks {kind:?}");
+        }
+    }
+    let unknown = KINDS.iter().find(|kind| !told.contains(**kind) && !broker.contains(&format!("\"{kind}\"")));
+    ensure!(unknown.is_none(), "nothing tells of {unknown:?}");
     Ok(())
 }

@@ -247,7 +247,13 @@ fn devices_move_when_both_agree_and_at_the_time_that_was_planned() -> anyhow::Re
         "--reason",
         "planned",
     ])?;
-    ensure!(planned["waits"].is_u64(), "{planned}");
+    let id = planned["waits"].as_u64().with_context(|| planned.to_string())?;
+    let listed = broker.run(&["device", "transfer", "list"])?.stdout;
+    let row: Vec<&str> = listed.lines().nth(1).unwrap_or_default().split_whitespace().collect();
+    ensure!(row[..5] == [&id.to_string(), "1", "alpine", "atlantic", "60002d"], "from whom and to whom: {listed}");
+    ensure!(row[6] == "administrator", "and who asked: {listed}");
+    let seen = atlantic.get("/api/v1/moves")?.json["items"][0].clone();
+    ensure!(seen["id"] == id && seen["holders"].is_null(), "the holder is not for the receiver to know: {seen}");
     ensure!(broker.json(&["device", "show", "0004a30b001c0531"])?["member"] == "alpine", "not yet");
     let config = client(&broker, Some(credential(&broker.certificate("alpine")?)?), &["http/1.1"])?;
     let mut doh = connect(broker.doh()?, &config)?;
@@ -266,7 +272,12 @@ fn devices_move_when_both_agree_and_at_the_time_that_was_planned() -> anyhow::Re
     eventually("the move is done", || {
         Ok(broker.json(&["device", "show", "0004a30b001c0531"])?["member"] == "atlantic")
     })?;
-    broker.assert_logged("a planned move is done")
+    broker.assert_logged("a planned move is done")?;
+    let start = ["device", "transfer", "start", DEVICE, "--to", "600013", "--in", "7d", "--reason", "later"];
+    let told = broker.run(&start)?.stdout;
+    let at = broker.json(&["device", "transfer", "list"])?["items"][0]["at"].as_str().context("no time")?.to_owned();
+    ensure!(told.contains(&format!("waits for {at} and for nobody")) && told.contains("600013 of alpine"), "{told}");
+    Ok(())
 }
 
 #[test]

@@ -464,6 +464,9 @@ fn the_command_line_issues_from_requests_and_as_pkcs12() -> anyhow::Result<()> {
     let order = ["cert", "issue", "--member", "alpine", "--new-key", "--out", &out_text, "--pkcs12", &password_text];
     let refused = broker.run(&order)?;
     ensure!(!refused.ok && refused.stderr.contains("readable by others"), "{}", refused.stderr);
+    ensure!(!out.exists(), "nothing is left of it");
+    let unknown = ["cert", "issue", "--member", "nobody", "--new-key", "--out", &out_text];
+    ensure!(!broker.run(&unknown)?.ok && !out.exists(), "nor of an order that is refused");
     succeed(&dir, "chmod", &["600", "password"])?;
     broker.json(&order)?;
     let shown =

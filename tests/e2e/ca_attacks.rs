@@ -432,7 +432,10 @@ fn an_approved_name_is_good_until_it_is_taken_back() -> anyhow::Result<()> {
     keep(&server, &issued)?;
     let renewal = json!({ "csr": csr(&server)? });
     ensure!(Api::of(&broker, &server)?.post("/api/v1/renew", &renewal)?.0 == 201, "the server renews its own");
-    broker.json(&["member", "approve", "alpine", "ns.alpine.example", "--withdraw"])?;
+    let withdrawn = broker.run(&["member", "approve", "alpine", "ns.alpine.example", "--withdraw"])?;
+    let serial = issued["serial"].as_str().context("no serial")?;
+    let told = [format!("certificate {serial} has the name"), format!("cert revoke {serial} --reason")];
+    ensure!(withdrawn.ok && told.iter().all(|words| withdrawn.stderr.contains(words)), "{withdrawn:?}");
     refused(Api::of(&broker, &server)?.post("/api/v1/renew", &renewal)?, 403, "name-refused")?;
     Ok(())
 }

@@ -121,8 +121,17 @@ fn ceremonies_go_by_files_with_a_root_that_is_away() -> anyhow::Result<()> {
         let args = ["ca", "sign", request, "--root-key", &key, "--federation", "fed.example", "--pki-url", PKI_URL];
         broker.json(&[&args[..], &["--days", days, "--out", out]].concat())
     };
-    broker.json(&["ca", "request", "--renew", "--out", &request])?;
-    sign(&request, &signed, "3000")?;
+    let asked = broker.run(&["ca", "request", "--renew", "--out", &request])?;
+    let printed = format!("--federation fed.example --pki-url {PKI_URL} --out");
+    ensure!(asked.ok && asked.stdout.contains(&printed), "the line to type is whole: {asked:?}");
+    // Without the URL that is said, and the certificate names no list.
+    let bare = ["ca", "sign", &request, "--root-key", &key, "--federation", "fed.example", "--out", &signed];
+    let bare = broker.run(&bare)?;
+    ensure!(bare.ok && bare.stderr.contains("without --pki-url"), "{bare:?}");
+    let shown = succeed(away.path(), "openssl", &["x509", "-in", &signed, "-noout", "-text"])?.stdout;
+    ensure!(!shown.contains("CRL Distribution"), "{shown}");
+    let warned = sign(&request, &signed, "3000")?;
+    ensure!(warned["certificate"] == signed.as_str(), "{warned}");
     broker.json(&["ca", "install", &signed])?;
     let id = ca_id(Path::new(&old))?;
     ensure!(ca_id(&broker.path().join("ca/issuing.pem"))? == id, "the CA is the same");
@@ -279,7 +288,7 @@ fn a_change_of_the_url_of_the_lists_is_told_with_what_names_the_old_one_and_unti
 
 #[test]
 fn a_ca_whose_files_others_can_read_does_not_open() -> anyhow::Result<()> {
-    let mut broker = federation()?;
+    let mut broker = federation_with(Options { init: vec!["--lns-ca"], ..Options::default() })?;
     broker.json(&["ca", "rotate", "--root-key", &root_key(&broker)])?;
     broker.stop()?;
     let previous = std::fs::read_dir(broker.path().join("ca/previous"))?.map(|entry| Ok(entry?.path()));
@@ -290,6 +299,7 @@ fn a_ca_whose_files_others_can_read_does_not_open() -> anyhow::Result<()> {
         ("ca", 0o700, 0o750, "can be entered by others"),
         ("ca/previous", 0o700, 0o711, "can be entered by others"),
         ("ca/issuing.key", 0o600, 0o640, "readable by others"),
+        ("ca/lns.key", 0o600, 0o640, "readable by others"),
         ("ca/server.key", 0o600, 0o644, "readable by others"),
         ("ca/tsig-seal.key", 0o600, 0o604, "readable by others"),
         ("secrets/ca-passphrase", 0o600, 0o640, "readable by others"),

@@ -593,10 +593,27 @@ fn backups_that_are_cut_changed_or_of_another_history_are_refused() -> anyhow::R
     refused(&[&backup.file, "--dir", &dir, "--head", &wrong], "another history")?;
     let other = backed_up()?;
     refused(&[&other.file, "--dir", &dir], "another")?;
+    ensure!(!backup.broker.path().join("data.restoring").exists(), "a copy with secrets in it is left");
     // After all that was refused, all is as it was.
     backup.broker.serve()?;
     doh(&backup.broker, &backup.kept)?;
     ensure!(backup.broker.json(&["status"])?["devices"] == 1);
+    Ok(())
+}
+
+#[test]
+fn restores_one_after_the_other_each_keep_the_store_of_before() -> anyhow::Result<()> {
+    let mut backup = backed_up()?;
+    let mut kept = std::collections::BTreeSet::new();
+    for _ in 0..3 {
+        let restored = restore(&backup.broker, &backup.file, &[])?;
+        let replaced = restored["replaced"].as_str().context("nothing was kept")?.to_owned();
+        ensure!(Path::new(&replaced).join("store.redb").exists(), "{replaced} is no store");
+        ensure!(kept.insert(replaced.clone()), "{replaced} was kept before");
+    }
+    ensure!(!backup.broker.path().join("data.restoring").exists());
+    backup.broker.serve()?;
+    doh(&backup.broker, &backup.kept)?;
     Ok(())
 }
 

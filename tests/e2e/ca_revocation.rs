@@ -202,3 +202,21 @@ fn lists_are_made_anew_and_their_number_grows_over_restarts() -> anyhow::Result<
     ensure!(shown["items"][0]["number"] == last && shown["items"][0]["revoked"] == 3, "{shown}");
     Ok(())
 }
+
+#[test]
+fn who_revokes_and_looks_sees_the_list_that_names_it() -> anyhow::Result<()> {
+    let broker = federation()?;
+    let mut last = 0;
+    for round in 0..3 {
+        let (_, serial) = enrolled(&broker, "alpine", &format!("op{round}"))?;
+        broker.json(&["cert", "revoke", &serial, "--reason", "superseded"])?;
+        let shown = broker.json(&["ca", "crl"])?["items"][0].clone();
+        let number = shown["number"].as_u64().context("no number")?;
+        ensure!(number > last && shown["revoked"] == round + 1, "{shown} after {last}");
+        last = number;
+        let ca = shown["ca"].as_str().context("no CA")?;
+        let (published, list) = fetch_list(&broker, broker.path(), ca)?;
+        ensure!(published == number && list.contains(&serial), "{published} is published, {number} is shown");
+    }
+    Ok(())
+}

@@ -354,3 +354,38 @@ fn each_message_over_tls_has_records_of_its_own() -> anyhow::Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn a_notify_that_is_refused_says_in_the_log_what_it_lacks() -> anyhow::Result<()> {
+    let broker = Broker::start()?;
+    broker.member("alpine", "600013", "198.51.100.19")?;
+    let (key, other) = ("op1.example", "other.example");
+    broker.key(key, "--member=alpine", "source")?;
+    let other = broker.key(other, "--member=alpine", "source")?;
+    let udp = UdpSocket::bind("127.0.0.1:0")?;
+    udp.connect(broker.dns()?)?;
+    udp.set_read_timeout(Some(Duration::from_secs(10)))?;
+    let refused = |key: Option<&TsigKey>, words: &[&str]| -> anyhow::Result<()> {
+        let mut question = message(Act::Notify, 1);
+        key.map_or(Ok(()), |key| sign(&mut question, Signed::Good, key))?;
+        udp.send(&question)?;
+        let mut answer = [0; 4_096];
+        udp.recv(&mut answer)?;
+        ensure!(answer[3] & 15 == REFUSED);
+        let log = broker.log();
+        let line = log.lines().rfind(|line| line.contains("NOTIFY refused")).context("no line")?;
+        ensure!(words.iter().all(|word| line.contains(word)), "{words:?} are not all in {line}");
+        Ok(())
+    };
+    refused(None, &["mydevices.example.", "no source has this zone"])?;
+    let add = |primary: &str, key: &str| {
+        let zone = ["--zone", "mydevices.example", "--key", key];
+        broker.json(&[&["source", "add", "600013", "--member", "alpine", "--primary", primary], &zone[..]].concat())
+    };
+    add("127.0.0.1:9", key)?;
+    let needs = ["NetID 600013", "it must be signed with the TSIG key op1.example", "come from 127.0.0.1, as it did"];
+    refused(None, &[&needs[..], &["it is not signed"]].concat())?;
+    refused(Some(&other), &[&needs[..], &["it is signed with other.example"]].concat())?;
+    add("192.0.2.7:53", other.name.as_str())?;
+    refused(Some(&other), &["come from 192.0.2.7, and not from 127.0.0.1"])
+}

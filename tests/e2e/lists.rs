@@ -70,7 +70,7 @@ fn federation() -> anyhow::Result<Broker> {
             "/api/v1/api-tokens",
             json!({ "name": "Program", "scopes": ["read"], "ttl": ttl, "owner": format!("member:{id}") }),
         )?;
-        let hook = json!({ "url": format!("http://127.0.0.1:1/{}", 9 - number), "events": ["certificate.nothing"] });
+        let hook = json!({ "url": format!("http://127.0.0.1:1/{}", 9 - number), "events": ["certificate.overdue"] });
         done("POST", "/api/v1/webhooks", hook)?;
     }
     let now = time::OffsetDateTime::now_utc().replace_nanosecond(0)?;

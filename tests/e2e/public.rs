@@ -228,7 +228,7 @@ fn a_zone_file_of_the_administrator_is_served_and_read_again() -> anyhow::Result
         ("fed.example", "TXT", "\"The federation of the tutorial\""),
         ("fed.example", "MX", "10 mail.fed.example."),
         ("mail.fed.example", "AAAA", "2001:db8::25"),
-        ("www.fed.example", "A", "pages.fed.example."),
+        ("www.fed.example", "A", "pages.fed.example.\n192.0.2.80"),
         ("_sip._tcp.fed.example", "SRV", "0 5 5060 pages.fed.example."),
         ("fed.example", "NS", "broker.fed.example."),
     ] {

@@ -198,6 +198,12 @@ fn follows_with(kind: Kind, settings: &[&str]) -> anyhow::Result<Option<(Broker,
         Churn::new(&broker, 70 + round).round()?;
         assert_equal(kind, &broker, &server, &key)?;
     }
+    let serial = broker.json(&["status"])?["serial"].clone();
+    eventually("what it has last fetched is shown", || {
+        let replica = broker.json(&["replica", "show", "mirror"])?;
+        let fetched = replica["fetched"].as_array().map(Vec::as_slice).unwrap_or_default();
+        Ok(fetched.len() == 2 && fetched.iter().all(|zone| zone["serial"] == serial))
+    })?;
     Ok(Some((broker, server, key)))
 }
 

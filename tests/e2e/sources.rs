@@ -287,6 +287,11 @@ fn claims_mismatches_and_a_zone_that_shrinks_are_told_and_held() -> anyhow::Resu
     }
     let shown = broker.run(&["source", "show", NETID])?;
     ensure!(shown.stdout.contains("held by another member") && shown.stdout.contains("another address"), "{shown:?}");
+    let notify = format!("also-notify {{ 127.0.0.1 port {} key \"op1.example\"; }};", broker.dns()?.port());
+    ensure!(shown.stdout.contains(&notify), "what BIND is told is there to copy: {shown:?}");
+    let status = broker.run(&["status"])?.stdout;
+    ensure!(status.contains("claims      1 wait for a decision"), "{status}");
+    ensure!(!status.contains("SOURCE"), "{status}");
 
     let hook = Hook::start()?;
     if let Some(hook) = &hook {
@@ -295,6 +300,8 @@ fn claims_mismatches_and_a_zone_that_shrinks_are_told_and_held() -> anyhow::Resu
     held = some(0..10);
     publish(Kind::Bind, &server, 2, &held)?;
     eventually("most devices gone is held back", || Ok(source(&broker)?["state"] == "held"))?;
+    let status = broker.run(&["status"])?.stdout;
+    ensure!(status.contains(&format!("SOURCE {NETID} of alpine is held: ")), "{status}");
     let reason = source(&broker)?["held"].as_str().unwrap_or_default().to_owned();
     ensure!(reason.contains("more than 50 %") && reason.contains("source accept"), "{reason}");
     ensure!(devices(&broker)? == ours, "nothing has changed");
@@ -522,4 +529,34 @@ fn a_source_over_tls_is_verified_by_name_or_pin_and_shows_our_certificate() -> a
         assert_devices(&broker, &held, "a change over TLS")?;
     }
     Ok(())
+}
+
+#[test]
+fn devices_that_limits_keep_out_are_named_and_a_zone_over_the_quota_is_told() -> anyhow::Result<()> {
+    if !Kind::Bind.installed() {
+        return Ok(());
+    }
+    let broker = federation()?;
+    let key = broker.key("op1.example", "--member=alpine", "source")?;
+    let mut held = some(0..20);
+    let outside = 0x70b3_d57e_d000_0001;
+    held.insert(outside);
+    broker.json(&["member", "limits", "alpine", "--range", "0004a30b/32", "--quota", "30"])?;
+    let server = set_up(Kind::Bind, &broker, &key, &held)?;
+    add_source(&broker, &server, &["--key", &key.name])?;
+    assert_devices(&broker, &some(0..20), "all but the one outside")?;
+    let shown = broker.run(&["source", "show", NETID])?.stdout;
+    ensure!(
+        shown.contains("1 devices are outside the ranges of alpine") && shown.contains("70b3d57ed0000001"),
+        "{shown}"
+    );
+    held.extend(some(20..40));
+    publish(Kind::Bind, &server, 2, &held)?;
+    eventually("a zone over the quota is told", || {
+        let status = broker.run(&["status"])?.stdout;
+        Ok(status.contains(&format!("SOURCE {NETID} of alpine is failing: ")) && status.contains("may have 30"))
+    })?;
+    let shown = broker.run(&["source", "show", NETID])?.stdout;
+    ensure!(shown.contains("error") && shown.contains("may have 30"), "{shown}");
+    assert_devices(&broker, &some(0..20), "what was there is served on")
 }

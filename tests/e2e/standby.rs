@@ -6,10 +6,35 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
+use dnsbroker_tests::ca::{ca_id, published};
 use dnsbroker_tests::standby::{Asker, DEVICE, Kit, STANDBY, follows, primary};
 use dnsbroker_tests::{Broker, Relay, eventually, output, tls};
 use rustix::process::Signal;
 use serde_json::Value;
+
+#[test]
+fn a_ca_for_network_servers_goes_on_at_the_standby_that_takes_over() -> anyhow::Result<()> {
+    let mut primary = primary()?;
+    let root_key = primary.path().join("root-key");
+    primary.json(&["ca", "rotate", "--for", "lns", "--root-key", &root_key.to_string_lossy()])?;
+    let lns = ca_id(&primary.path().join("ca/lns.pem"))?;
+    let kit = Kit::new(&primary, "second", STANDBY)?;
+    let standby = kit.start(&primary, &[])?;
+    follows(&standby, &primary)?;
+    ensure!(standby.json(&["ca", "show"])?["lns"] == primary.json(&["ca", "show"])?["lns"]);
+    eventually("its list is published here too", || Ok(published(&standby, &format!("/crl/{lns}.crl"))?.0 == 200))?;
+    primary.kill()?;
+    standby.json(&["standby", "promote"])?;
+    let refused = standby.run(&["member", "approve", "alpine", "ns1.alpine.example"])?;
+    ensure!(!refused.ok && refused.stderr.contains("dnsbroker ca retire"), "{}", refused.stderr);
+    let out = standby.path().join("lns").to_string_lossy().into_owned();
+    let name = "600013.netids.fed.example";
+    let order = ["cert", "issue", "--member", "alpine", "--name", name, "--new-key", "--out", &out];
+    ensure!(standby.json(&order)?["issuer"] == lns.as_str(), "it issues");
+    standby.json(&["ca", "retire"])?;
+    standby.json(&["member", "approve", "alpine", "ns1.alpine.example"])?;
+    Ok(())
+}
 
 #[test]
 fn it_answers_as_the_primary_does_and_changes_nothing_by_itself() -> anyhow::Result<()> {
@@ -244,6 +269,8 @@ fn killed_under_load_the_primary_is_succeeded_and_comes_back_as_a_standby() -> a
     ensure!(after > serial, "the serial went from {serial} to {after}");
     standby.json(&["member", "add", "newcomer"])?;
     ensure!(standby.json(&["audit", "verify"])?["ok"] == true);
+    let status = standby.json(&["standby", "status"])?;
+    ensure!(status["standbys"].is_null(), "it waits for itself as its own standby: {status}");
     let again = standby.run(&["standby", "promote"])?;
     ensure!(!again.ok && again.stderr.contains("no standby"), "{}", again.stderr);
     // It answers under its own name and the federation's broker's.
@@ -256,6 +283,8 @@ fn killed_under_load_the_primary_is_succeeded_and_comes_back_as_a_standby() -> a
     // The old primary comes back and is told.
     primary.serve()?;
     eventually("the old primary is told", || Ok(primary.json(&["standby", "status"])?["role"] == "fenced"))?;
+    let status = primary.run(&["standby", "status"])?.stdout;
+    ensure!(status.contains("the primary is broker2.fed.example") && !status.contains("is broker.fed"), "{status}");
     let refused = primary.run(&["member", "add", "late", "--json"])?;
     ensure!(
         !refused.ok && refused.stderr.contains("\"fenced\"") && refused.stderr.contains(STANDBY),
@@ -362,5 +391,23 @@ fn a_primary_or_standby_whose_process_is_stopped_is_noticed_in_time_and_goes_on_
     standby.signal(Signal::CONT)?;
     follows(&standby, &primary)?;
     ensure!(standby.json(&["audit", "verify"])?["ok"] == true);
+    Ok(())
+}
+
+#[test]
+fn one_of_a_primary_on_addresses_of_its_own_listens_on_its_own() -> anyhow::Result<()> {
+    let primary = primary()?;
+    // As on a machine that has this address; the daemon goes on as it is.
+    let file = primary.path().join("dnsbroker.toml");
+    let text = std::fs::read_to_string(&file)?;
+    let (head, tail) = text.split_once("[dns]\n").context("no [dns]")?;
+    std::fs::write(&file, format!("{head}[dns]\n{}", tail.replacen("127.0.0.1:0", "192.0.2.53:0", 1)))?;
+    let kit = Kit::new(&primary, "second", STANDBY)?;
+    let made = kit.init(&primary, &kit.path(), &["--port-base", "0"])?;
+    let told = "[dns] listens on 127.0.0.1:0: 192.0.2.53:0 is an address of the primary's machine";
+    ensure!(made["notes"].as_array().is_some_and(|notes| notes.iter().any(|note| note == told)), "{made}");
+    let standby = Broker::open(&kit.path())?;
+    follows(&standby, &primary)?;
+    ensure!(standby.dns()?.ip().is_loopback());
     Ok(())
 }

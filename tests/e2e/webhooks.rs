@@ -403,3 +403,22 @@ fn certificates_that_end_and_claims_are_told_on_the_stream_and_posted_over_resta
     ensure!(hook.of_kind("certificate.expiring")?[0]["good"] == true);
     Ok(())
 }
+
+#[test]
+fn kinds_that_there_are_not_are_refused_with_those_there_are() -> anyhow::Result<()> {
+    let broker = Broker::start()?;
+    let kinds = broker.json(&["webhook", "kinds"])?;
+    ensure!(kinds.as_array().is_some_and(|kinds| kinds.contains(&json!("claim.open"))), "{kinds}");
+    for wrong in ["device.", "nonsense", "claim.,devise.import"] {
+        let refused = broker.run(&["webhook", "add", "http://127.0.0.1:1/", "--events", wrong])?;
+        let told = ["is no kind of events", "devices.import", "claim.open"];
+        ensure!(!refused.ok && told.iter().all(|words| refused.stderr.contains(words)), "{wrong}: {refused:?}");
+    }
+    ensure!(broker.json(&["webhook", "list"])?["items"] == json!([]));
+    let added = broker.json(&["webhook", "add", "http://127.0.0.1:1/", "--events", "claim.open,devices."])?;
+    let id = added["id"].to_string();
+    let refused = broker.run(&["webhook", "set", &id, "http://127.0.0.1:1/", "--events", "sources."])?;
+    ensure!(!refused.ok && refused.stderr.contains("source.failed"), "{refused:?}");
+    ensure!(broker.json(&["webhook", "list"])?["items"][0]["events"] == json!(["claim.open", "devices."]));
+    Ok(())
+}

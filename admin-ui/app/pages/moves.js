@@ -27,7 +27,7 @@ export function Moves() {
     <div class="stack"><${Card} flush title="Under way"><${Got} from=${list}>${({ items }) => html`<${Table} caption="Moves under way" rows=${items} keyOf=${(move) => move.id} empty=${html`<${Empty} icon="moves" title="No move is under way">Moves that were made at once are in the history of the device. Planned ones and offers wait here.<//>`} columns=${[
       { label: "Move", show: (move) => move.id },
       { label: "Devices", show: (move) => html`${count(move.devices)} <span class="small">${move.devices_shown.slice(0, 2).map((id) => html`<${Eui} id=${id} /> `)}${move.devices > 2 ? "…" : ""}</span>` },
-      { label: "From", show: (move) => (move.from ? html`<bdi>${move.from}</bdi>` : "ordered by an administrator") },
+      { label: "From", show: (move) => (move.from ? html`<bdi>${move.from}</bdi>` : html`${move.holders?.length ? html`<bdi>${move.holders.join(", ")}</bdi>, ` : ""}ordered by an administrator`) },
       { label: "To", show: (move) => html`<bdi>${move.to}</bdi>${move.netid && html` <span class="soft small">under ${move.netid}</span>`}` },
       { label: "When", show: (move) => (move.at ? html`<span title=${moment(move.at)}><${When} at=${move.at} /></span>` : "once accepted") },
       { label: "Reason", show: (move) => html`<${Words}>${move.reason}<//>` },

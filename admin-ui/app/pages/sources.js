@@ -62,6 +62,7 @@ export function SourcePage({ source: id }) {
           <dt>When</dt><dd><${When} at=${source.last.at} /></dd><dt>Kind</dt><dd>${source.last.kind.toUpperCase()}, ${plural(source.last.records, "record")}, to serial ${source.last.serial}</dd>
           <dt>Names that are no DevEUI</dt><dd>${count(source.last.strangers)} <bdi class="small">${source.last.strangers_shown.slice(0, 5).join(", ")}</bdi></dd>
           <dt>Another address than the NetID's</dt><dd>${count(source.last.mismatches)}</dd>
+          <dt>Outside its member's ranges</dt><dd>${count(source.last.outside)} ${source.last.outside_shown.slice(0, 5).map((device) => html`<${Eui} id=${device} /> `)}</dd>
           <dt>Held by another member</dt><dd>${count(source.last.claimed)} ${source.last.claims_shown.slice(0, 5).map((device) => html`<${Eui} id=${device} /> `)}</dd>
         </dl>` : html`<p class="soft">Nothing was transferred yet.</p>`}<//>
       </div>

@@ -9,6 +9,83 @@ use serde::{Deserialize, Serialize};
 
 use crate::timestamp::Timestamp;
 
+/// All kinds of events: names of acts, as in the audit, and what is told beside them.
+pub const KINDS: &[&str] = &[
+    "administrator.add",
+    "administrator.change",
+    "administrator.login",
+    "administrator.remove",
+    "api-token.create",
+    "api-token.revoke",
+    "backup",
+    "ca.install",
+    "ca.request",
+    "certificate.enrol",
+    "certificate.expiring",
+    "certificate.issue",
+    "certificate.overdue",
+    "certificate.renew",
+    "certificate.revoke",
+    "claim.decide",
+    "claim.open",
+    "claim.withdraw",
+    "crl.install",
+    "crl.issue",
+    "devices.change",
+    "devices.import",
+    "devices.move",
+    "devices.release",
+    "devices.update",
+    "key.create",
+    "key.revoke",
+    "limits.set",
+    "member.add",
+    "member.grace",
+    "member.name.approve",
+    "member.name.withdraw",
+    "member.remove",
+    "member.rename",
+    "member.resume",
+    "member.suspend",
+    "move.accept",
+    "move.cancel",
+    "move.done",
+    "move.fail",
+    "move.offer",
+    "move.plan",
+    "move.prepare",
+    "netid.anchors",
+    "netid.remove",
+    "netid.set",
+    "policy.change",
+    "policy.set",
+    "primary.promote",
+    "primary.set",
+    "private.publish",
+    "public.publish",
+    "replica.remove",
+    "replica.set",
+    "source.accept",
+    "source.expire",
+    "source.failed",
+    "source.held",
+    "source.recovered",
+    "source.remove",
+    "source.set",
+    "source.transfer",
+    "standby.current",
+    "standby.stale",
+    "standby.unready",
+    "store.recovered",
+    "store.restore",
+    "store.trouble",
+    "token.create",
+    "webhook.disable",
+    "webhook.remove",
+    "webhook.set",
+    "zone.serial",
+];
+
 /// Something that happened.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Event {
@@ -95,6 +172,11 @@ impl FromStr for EventId {
     }
 }
 
+/// Whether a text is a kind, or how one begins.
+pub fn is_beginning(text: &str) -> bool {
+    KINDS.iter().any(|kind| kind.starts_with(text))
+}
+
 /// Whether a kind begins with one of the beginnings that are asked for; all are where nothing is.
 pub fn wanted<'k>(kind: &str, mut kinds: impl Iterator<Item = &'k str>) -> bool {
     let first = kinds.next();
@@ -113,6 +195,17 @@ mod tests {
         assert_eq!(read.iter().map(ToString::to_string).collect::<Vec<_>>(), ids);
         for wrong in ["", "x", "-1", "+1", "1.", ".1", "1.2.3", "18446744073709551616"] {
             assert!(wrong.parse::<EventId>().is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_beginning_that_no_kind_has_is_told_from_one() {
+        assert!(KINDS.is_sorted());
+        for good in ["claim.open", "claim.", "devices", "backup", "member.name."] {
+            assert!(is_beginning(good), "{good}");
+        }
+        for wrong in ["device.", "nonsense", "claim.opened", "Claim.", " claim.", "statistics", "webhook.test"] {
+            assert!(!is_beginning(wrong), "{wrong}");
         }
     }
 

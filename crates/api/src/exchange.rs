@@ -84,6 +84,22 @@ pub struct Replica {
     pub settings: SetReplica,
     /// When it was added.
     pub since: Timestamp,
+    /// What it last fetched of each zone; since the broker started, and so perhaps nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fetched: Vec<Fetched>,
+}
+
+/// A transfer to a replica that came to its end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Fetched {
+    /// Of `deveuis` or `netids`.
+    pub zone: String,
+    /// The serial that it led to.
+    pub serial: Serial,
+    /// `axfr`, `ixfr` or `current`: there was nothing new.
+    pub kind: String,
+    /// When.
+    pub at: Timestamp,
 }
 
 /// `PUT /api/v1/sources/{netid}`.
@@ -179,6 +195,12 @@ pub struct LastTransfer {
     pub claimed: u64,
     /// The first of them.
     pub claims_shown: Vec<DevEui>,
+    /// Devices outside the ranges that the member may register, left out.
+    #[serde(default)]
+    pub outside: u64,
+    /// The first of them.
+    #[serde(default)]
+    pub outside_shown: Vec<DevEui>,
     /// Devices that another source of the member brings, and that stay under that NetID.
     #[serde(default)]
     pub filled: u64,

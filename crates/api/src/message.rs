@@ -6,6 +6,7 @@ use dnsbroker_federation::{DevEui, DomainName, MemberId, NetId, Serial};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::statistics::SourceTrouble;
 use crate::timestamp::Timestamp;
 
 /// A list of anything.
@@ -54,6 +55,12 @@ pub struct Status {
     /// What an administrator has to see to, in words.
     #[serde(default)]
     pub notices: Vec<String>,
+    /// Sources that are not current.
+    #[serde(default)]
+    pub sources: Vec<SourceTrouble>,
+    /// Claims that nobody has decided.
+    #[serde(default)]
+    pub claims: u64,
     /// The end of the audit.
     pub audit: AuditHead,
 }

@@ -136,6 +136,9 @@ pub struct Move {
     /// Who offers them; absent where an administrator ordered it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<MemberId>,
+    /// Who holds them now, as far as the first 1000 tell; administrators alone are told.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub holders: Vec<MemberId>,
     /// Who gets them.
     pub to: MemberId,
     /// Under which NetID.

@@ -6,6 +6,7 @@ use dnsbroker_federation::MemberId;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::event::KINDS;
 use crate::timestamp::Timestamp;
 
 /// `POST /api/v1/webhooks`, and `PUT /api/v1/webhooks/{id}`.
@@ -18,7 +19,8 @@ use crate::timestamp::Timestamp;
 pub struct SetWebhook {
     /// Where events go: `https://...`.
     pub url: String,
-    /// Which kinds, by how they begin: `claim.`, `source.failed`.
+    /// Which kinds, by how they begin: `claim.`, `source.failed`. At least one kind begins with each.
+    #[schemars(extend("items" = serde_json::json!({ "type": "string", "minLength": 1, "examples": KINDS })))]
     pub events: BTreeSet<String>,
 }
 

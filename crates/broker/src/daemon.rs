@@ -235,10 +235,10 @@ impl Daemon {
             }
             Role::Fenced(_) => self.tasks.spawn(async {}),
         };
-        let Listeners { dns, doh, xot, api, metrics, .. } = &app.listeners;
+        let Listeners { dns, doh, xot, api, metrics, pki, .. } = &app.listeners;
         let view = app.view();
         let (serial, devices) = (view.zones.serial(), view.zones.devices().len());
-        tracing::info!(?dns, ?doh, ?xot, ?api, ?metrics, %serial, devices, "dnsbroker serves");
+        tracing::info!(?dns, ?doh, ?xot, ?api, ?metrics, ?pki, %serial, devices, "dnsbroker serves");
     }
 
     /// Follows the primary.

@@ -38,6 +38,8 @@ use crate::pki::Pki;
 const LOOK: Duration = Duration::from_secs(60);
 /// Lists are made this often at most, so that a hundred revocations in a row are one list.
 const PAUSE: Duration = Duration::from_secs(1);
+/// Between two looks of one who waits for a list.
+const SETTLE: Duration = Duration::from_millis(20);
 /// An OCSP answer holds this long, in seconds.
 const OCSP_LIFE: i64 = 3_600;
 
@@ -76,6 +78,11 @@ impl Lists {
         Ok(())
     }
 
+    /// How many certificates the list of a CA names.
+    pub fn revoked(&self, ca: &str) -> Option<usize> {
+        self.get(ca).map(|list| list.revoked.len())
+    }
+
     fn put(&self, ca: String, list: List) {
         let mut all = BTreeMap::clone(&self.0.load());
         all.insert(ca, Arc::new(list));
@@ -99,6 +106,21 @@ pub async fn keep(app: App, stop: CancellationToken) {
             changed = admissions.changed() => if changed.is_err() { return },
         }
     }
+}
+
+/// Waits until the lists say what is so now: whoever revokes and looks sees the list that names it, and not the one before.
+pub async fn settled(app: &App) {
+    let current = || {
+        let (view, lists, now) = (app.view(), app.lists.0.load(), now());
+        lists.iter().all(|(ca, list)| list.revoked == view.revoked_of(ca, now))
+    };
+    let wait = async {
+        while !current() {
+            tokio::time::sleep(SETTLE).await;
+        }
+    };
+    // What does not settle, as where nothing can be signed, is shown as it is.
+    let _ = tokio::time::timeout(2 * PAUSE, wait).await;
 }
 
 /// Makes the lists that are due. Before anything is served, so that nobody is told that there is none.

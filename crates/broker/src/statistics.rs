@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use dnsbroker_api::Timestamp;
+use dnsbroker_api::exchange::Fetched;
 use dnsbroker_api::statistics::{Answers, OuiShare, Pulse, TransferShown};
 use dnsbroker_federation::Serial;
 use dnsbroker_store::View;
@@ -175,18 +176,33 @@ impl Statistics {
     }
 }
 
-/// The last transfers, newest last.
+/// The last transfers, newest last, and the last that each replica has taken of each zone.
 #[derive(Default)]
 pub struct Transfers {
-    kept: Mutex<VecDeque<TransferShown>>,
+    ended: Mutex<VecDeque<TransferShown>>,
     /// When it was last told that a peer's failed.
     told: Mutex<BTreeMap<String, i64>>,
+    fetched: Mutex<BTreeMap<String, BTreeMap<String, Fetched>>>,
 }
 
 impl Transfers {
+    /// A replica has taken one to its end.
+    pub fn fetched(&self, replica: &str, fetched: Fetched) {
+        let mut kept = self.fetched.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.entry(replica.to_owned()).or_default().insert(fetched.zone.clone(), fetched);
+    }
+
+    /// What a replica that was added then has taken since the broker started.
+    pub fn of(&self, replica: &str, since: i64) -> Vec<Fetched> {
+        let kept = self.fetched.lock().unwrap_or_else(PoisonError::into_inner);
+        let of = kept.get(replica).into_iter().flat_map(BTreeMap::values);
+        // Another one may have had its name.
+        of.filter(|fetched| fetched.at.0 >= since).cloned().collect()
+    }
+
     /// Remembers one that has ended.
     pub fn add(&self, transfer: TransferShown) {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
         kept.push_back(transfer);
         if kept.len() > TRANSFERS {
             kept.pop_front();
@@ -206,7 +222,7 @@ impl Transfers {
 
     /// The newest first.
     pub fn list(&self) -> Vec<TransferShown> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner).iter().rev().cloned().collect()
+        self.ended.lock().unwrap_or_else(PoisonError::into_inner).iter().rev().cloned().collect()
     }
 }
 

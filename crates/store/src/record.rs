@@ -402,6 +402,12 @@ pub struct Progress {
     /// The first of them.
     #[serde(default)]
     pub filled_shown: Vec<DevEui>,
+    /// Devices outside the ranges that the member may register.
+    #[serde(default)]
+    pub outside: u64,
+    /// The first of them.
+    #[serde(default)]
+    pub outside_shown: Vec<DevEui>,
 }
 
 /// The row in the store: a certificate with its octets.

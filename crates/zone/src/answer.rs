@@ -202,6 +202,8 @@ const ANY: NetId = match NetId::from_u32(0x60_0000) {
 };
 /// Where the question's name stands.
 const QUESTION: u16 = HEADER as u16;
+/// Aliases behind the first that are followed in one answer; whoever asks goes on from there.
+const MAX_ALIASES: usize = 8;
 
 impl<'z> Scribe<'z, '_> {
     fn write(&mut self, query: &Query<'_>, owner: Owner) -> Outcome {
@@ -364,38 +366,79 @@ impl<'z> Scribe<'z, '_> {
     }
 
     fn apex(&mut self, zone: Zone, query: &Query<'_>) -> Outcome {
-        match query.qtype {
-            RecordType::SOA | RecordType::ANY => {
-                self.soa(Section::Answer, zone, QUESTION, self.zones.timing().ttl);
-                Outcome::Found
-            }
-            RecordType::NS => {
-                self.response.pointer(QUESTION);
-                let start = self.response.begin_record(Section::Answer, RecordType::NS, self.zones.timing().ttl);
-                self.response.name(self.zones.names().broker());
-                self.response.end_record(start);
-                Outcome::Found
-            }
-            _ if zone == Zone::Public => self.public(query),
-            _ => self.no_data(zone),
+        match () {
+            () if self.apex_records(zone, query.qtype, QUESTION) => Outcome::Found,
+            () if zone == Zone::Public => self.public(query),
+            () => self.no_data(zone),
         }
     }
 
+    /// Of an apex that stands at `owner` in the message, what every zone has; tells whether that was asked for.
+    fn apex_records(&mut self, zone: Zone, qtype: RecordType, owner: u16) -> bool {
+        match qtype {
+            RecordType::SOA | RecordType::ANY => {
+                self.soa(Section::Answer, zone, owner, self.zones.timing().ttl);
+                true
+            }
+            RecordType::NS => {
+                self.response.pointer(owner);
+                let start = self.response.begin_record(Section::Answer, RecordType::NS, self.zones.timing().ttl);
+                self.response.name(self.zones.names().broker());
+                self.response.end_record(start);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// A public name, and where it is an alias what the public zone has of its target (RFC 1034, section 4.3.2). An alias of
+    /// a private name is not followed, whoever asks: the door looks at the question alone.
     fn public(&mut self, query: &Query<'_>) -> Outcome {
         let zones = self.zones;
-        let name = query.name.as_slice();
+        let (mut owner, mut targets) = (QUESTION, Vec::<Vec<u8>>::new());
+        loop {
+            let name = targets.last().map_or(query.name.as_slice(), Vec::as_slice);
+            let mut records = zones.public().at(name).unwrap_or_default().iter();
+            // A name with a CNAME has nothing else (RFC 1034, section 3.6.2).
+            let Some(alias) = records.find(|record| record.rtype == RecordType::CNAME) else { break };
+            self.response.pointer(owner);
+            let start = self.response.begin_record(Section::Answer, RecordType::CNAME, alias.ttl);
+            owner = self.response.position();
+            self.response.octets(&alias.rdata);
+            self.response.end_record(start);
+            let target = alias.rdata.to_ascii_lowercase();
+            let met = target == query.name.as_slice() || targets.contains(&target);
+            let ours = matches!(zones.names().owner(&target), Owner::Apex(Zone::Public) | Owner::Within(Zone::Public));
+            let asked = matches!(query.qtype, RecordType::CNAME | RecordType::ANY);
+            if asked || met || !ours || targets.len() == MAX_ALIASES {
+                return Outcome::Found;
+            }
+            targets.push(target);
+        }
+        let Some(target) = targets.last() else { return self.public_name(query.name.as_slice(), query.qtype, owner) };
+        if target.as_slice() == zones.names().apex(Zone::Public).wire()
+            && self.apex_records(Zone::Public, query.qtype, owner)
+        {
+            return Outcome::Found;
+        }
+        // The code is of the last name (RFC 6604, section 3).
+        match self.public_name(target, query.qtype, owner) {
+            Outcome::NoData => Outcome::Found,
+            other => other,
+        }
+    }
+
+    /// The records of a public name that is no alias and stands at `owner` in the message.
+    fn public_name(&mut self, name: &[u8], qtype: RecordType, owner: u16) -> Outcome {
+        let zones = self.zones;
         let records = zones.public().at(name).unwrap_or_default();
-        let mut wanted = query.qtype;
+        let mut wanted = qtype;
         if wanted == RecordType::ANY {
             wanted = records.first().map_or(wanted, |record| record.rtype);
         }
-        // A name with a CNAME has nothing else; whoever asks follows it (RFC 1034, section 3.6.2).
-        if records.iter().any(|record| record.rtype == RecordType::CNAME) {
-            wanted = RecordType::CNAME;
-        }
         let mut found = false;
         for record in records.iter().filter(|record| record.rtype == wanted) {
-            self.response.pointer(QUESTION);
+            self.response.pointer(owner);
             self.response.record(Section::Answer, record.rtype, record.ttl, &record.rdata);
             found = true;
         }

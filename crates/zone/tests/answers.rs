@@ -46,6 +46,24 @@ fn zones() -> Zones {
         }),
         public("fed.example", RecordType::CAA, rdata::caa("issue", ";")),
     ];
+    // Targets in the spelling of the zone file.
+    let alias = |owner: &str, target: &str| {
+        let mut wire = name(target).wire().to_vec();
+        wire.make_ascii_uppercase();
+        public(owner, RecordType::CNAME, wire)
+    };
+    let long = (0..12).map(|step| alias(&format!("long{step}.fed.example"), &format!("long{}.fed.example", step + 1)));
+    let records = records.into_iter().chain(long).chain([
+        alias("www.fed.example", "pages.fed.example"),
+        alias("pages.fed.example", "broker.fed.example"),
+        alias("home.fed.example", "fed.example"),
+        alias("gone.fed.example", "nothing.fed.example"),
+        alias("away.fed.example", "www.example.org"),
+        alias("private.fed.example", "60002d.netids.fed.example"),
+        alias("one.fed.example", "two.fed.example"),
+        alias("two.fed.example", "one.fed.example"),
+        alias("self.fed.example", "self.fed.example"),
+    ]);
     let zones = zones.with_settings(Timing::default(), name("fed.example"), PublicZone::new(3, records));
     let networks = [
         network("60002d", "atlantic-iot", &["192.0.2.7", "192.0.2.8"], None),
@@ -382,4 +400,43 @@ fn a_moved_device_is_answered_from_the_next_snapshot_only() {
     let addresses: Vec<IpAddr> = after.networks().flat_map(|n| n.addresses.clone()).collect();
     assert_eq!(addresses.len(), 4);
     assert!(after.soa_rdata(Zone::DevEui).len() > 20);
+}
+
+#[test]
+fn an_alias_of_the_public_zone_is_followed_within_it_and_no_further() {
+    let told = |qname: &str, qtype: Type, asker: Asker<'_>| {
+        let (message, answered) = send(asker, &ask(qname, qtype).to_vec().expect("encodes"));
+        let answers = message.answers.iter();
+        let answers =
+            answers.map(|record| format!("{} {}", record.name.to_lowercase(), record.data)).collect::<Vec<_>>();
+        (message.metadata.response_code, answers, message.authorities.len(), answered.outcome)
+    };
+    let member = "alpine-lora".parse().expect("valid");
+    for (qname, qtype, records, soas, rcode, outcome) in [
+        ("www.fed.example.", Type::A, 3, 0, ResponseCode::NoError, Outcome::Found),
+        ("www.fed.example.", Type::AAAA, 2, 1, ResponseCode::NoError, Outcome::Found),
+        ("www.fed.example.", Type::CNAME, 1, 0, ResponseCode::NoError, Outcome::Found),
+        ("www.fed.example.", Type::ANY, 1, 0, ResponseCode::NoError, Outcome::Found),
+        ("home.fed.example.", Type::NS, 2, 0, ResponseCode::NoError, Outcome::Found),
+        ("home.fed.example.", Type::CAA, 2, 0, ResponseCode::NoError, Outcome::Found),
+        ("gone.fed.example.", Type::A, 1, 1, ResponseCode::NXDomain, Outcome::NxDomain),
+        ("away.fed.example.", Type::A, 1, 0, ResponseCode::NoError, Outcome::Found),
+        ("private.fed.example.", Type::A, 1, 0, ResponseCode::NoError, Outcome::Found),
+        // Loops end where they began, and long chains are left to whoever asks.
+        ("one.fed.example.", Type::A, 2, 0, ResponseCode::NoError, Outcome::Found),
+        ("self.fed.example.", Type::A, 1, 0, ResponseCode::NoError, Outcome::Found),
+        ("long0.fed.example.", Type::A, 9, 0, ResponseCode::NoError, Outcome::Found),
+        ("long4.fed.example.", Type::A, 8, 1, ResponseCode::NXDomain, Outcome::NxDomain),
+    ] {
+        for asker in [Asker::Public, Asker::Signed, Asker::Member(&member)] {
+            let (code, answers, authorities, kind) = told(qname, qtype, asker);
+            assert_eq!(
+                (code, answers.len(), authorities, kind),
+                (rcode, records, soas, outcome),
+                "{qname}: {answers:?}"
+            );
+        }
+    }
+    let (_, answers, ..) = told("www.fed.example.", Type::A, Asker::Public);
+    assert_eq!(answers[2], "broker.fed.example. 192.0.2.53");
 }

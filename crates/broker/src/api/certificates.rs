@@ -30,6 +30,7 @@ use crate::app::App;
 use crate::committer::{CommitError, now};
 use crate::key::{entropy, new_token};
 use crate::pki::{Candidate, Office, PkiError};
+use crate::publication;
 
 type Body<T> = Result<Json<T>, JsonRejection>;
 type Asked<T> = Result<Query<T>, QueryRejection>;
@@ -340,13 +341,15 @@ pub async fn ca(State(app): State<App>) -> Json<Ca> {
 
 /// The last list of each CA.
 pub async fn crls(State(app): State<App>) -> Json<Page<Crl>> {
+    publication::settled(&app).await;
     let (view, now, base) = (app.view(), now(), app.pki.base().unwrap_or_default().to_owned());
+    let revoked = |ca: &str| app.lists.revoked(ca).unwrap_or_else(|| view.revoked_of(ca, now).len());
     let shown = |head: &record::CrlHead| Crl {
         ca: head.ca.clone(),
         number: head.number,
         this_update: Timestamp(head.this_update),
         next_update: Timestamp(head.next_update),
-        revoked: view.revoked_of(&head.ca, now).len() as u64,
+        revoked: revoked(&head.ca) as u64,
         url: if base.is_empty() { String::new() } else { format!("{base}/crl/{}.crl", head.ca) },
     };
     Json(Page { items: view.crls.values().map(shown).collect(), next: None })

@@ -134,13 +134,13 @@ pub async fn replicas(State(app): State<App>, query: Asked<ListReplicas>) -> Res
             SortReplicas::Since => (replica.since.into(), id),
         }
     };
-    Ok(Json(page(replicas, &paging, place, |replica| shown_replica(replica))?))
+    Ok(Json(page(replicas, &paging, place, |replica| shown_replica(&app, replica))?))
 }
 
 pub async fn replica(State(app): State<App>, At(id): At<ReplicaId>) -> Result<Response, ApiError> {
     let view = app.view();
     match view.replicas.get(&id) {
-        Some(known) => Ok(tagged(&app, &Object::Replica(id), shown_replica(known))),
+        Some(known) => Ok(tagged(&app, &Object::Replica(id), shown_replica(&app, known))),
         None => Err(CommitError::Refused(Refusal::NoReplica(id)).into()),
     }
 }
@@ -164,7 +164,7 @@ pub async fn set_replica(
     let replica = call.change(&app, object.clone(), set).await?;
     app.announcer.reconcile();
     app.take_over.brokers.notify_one();
-    Ok(tagged(&app, &object, shown_replica(&replica)))
+    Ok(tagged(&app, &object, shown_replica(&app, &replica)))
 }
 
 pub async fn remove_replica(State(app): State<App>, call: Call, At(id): At<ReplicaId>) -> Result<StatusCode, ApiError> {
@@ -174,7 +174,7 @@ pub async fn remove_replica(State(app): State<App>, call: Call, At(id): At<Repli
     Ok(StatusCode::NO_CONTENT)
 }
 
-fn shown_replica(replica: &record::Replica) -> Replica {
+fn shown_replica(app: &App, replica: &record::Replica) -> Replica {
     Replica {
         id: replica.id.to_string(),
         settings: SetReplica {
@@ -192,6 +192,7 @@ fn shown_replica(replica: &record::Replica) -> Replica {
             }),
         },
         since: Timestamp(replica.since),
+        fetched: app.shared.transfers.of(replica.id.as_str(), replica.since),
     }
 }
 
@@ -356,6 +357,8 @@ fn last_transfer(progress: &record::Progress) -> LastTransfer {
         mismatches_shown: progress.mismatches_shown.clone(),
         claimed: progress.claimed,
         claims_shown: progress.claims_shown.clone(),
+        outside: progress.outside,
+        outside_shown: progress.outside_shown.clone(),
         filled: progress.filled,
         filled_shown: progress.filled_shown.clone(),
     }

@@ -1,5 +1,6 @@
 //! Who may have, see and hand over devices: claims, moves, limits, history, roaming policy.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use axum::Extension;
@@ -36,6 +37,8 @@ type Asked<T> = Result<Query<T>, QueryRejection>;
 const POLICY_CHANGES: u32 = 10;
 /// Devices of a move that are named in a list of moves.
 const SHOWN: usize = 100;
+/// Devices of a move whose holders are looked up for a list of moves.
+const HOLDERS_OF: usize = 1_000;
 
 pub async fn claims(
     State(app): State<App>,
@@ -158,7 +161,17 @@ pub async fn moves(
         };
         (by, planned.id.into())
     };
-    Ok(Json(page(moves, &paging, place, |planned| shown_move(planned))?))
+    let holders = |planned: &record::Move| match who.own() {
+        None => holders(&view, planned),
+        // Who holds what another member gets by an administrator's order is not for it to know.
+        Some(_) => vec![],
+    };
+    Ok(Json(page(moves, &paging, place, |planned| Move { holders: holders(planned), ..shown_move(planned) })?))
+}
+
+fn holders(view: &View, planned: &record::Move) -> Vec<MemberId> {
+    let devices = planned.devices.iter().take(HOLDERS_OF);
+    devices.filter_map(|device| view.holder(*device)).collect::<BTreeSet<_>>().into_iter().cloned().collect()
 }
 
 fn shown_move(planned: &record::Move) -> Move {
@@ -172,6 +185,7 @@ fn shown_move(planned: &record::Move) -> Move {
         devices: planned.devices.len() as u64,
         devices_shown: planned.devices.iter().copied().take(SHOWN).collect(),
         from: planned.from.clone(),
+        holders: vec![],
         to: planned.to.clone(),
         netid: planned.netid,
         at: planned.at.map(Timestamp),

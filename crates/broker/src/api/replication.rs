@@ -40,7 +40,7 @@ use crate::standby::take_over::step_down;
 const QUEUE: usize = 16;
 /// A standby that takes nothing, or says nothing, for so long is cut.
 const STALL: Duration = Duration::from_secs(20);
-/// Octets of what a standby says of itself.
+/// Characters of what a standby says of itself.
 const MAX_WORDS: usize = 1_000;
 /// How often a heartbeat goes out.
 const HEARTBEAT: Duration = Duration::from_secs(1);
@@ -286,11 +286,9 @@ pub async fn heard(
     body: Result<Json<Heard>, JsonRejection>,
 ) -> Result<StatusCode, ApiError> {
     let (id, _) = standby(&app, &who)?;
-    let Json(Heard { act, mut unready }) = body?;
+    let Json(Heard { act, unready }) = body?;
     is_primary(&app)?;
-    if let Some(words) = &mut unready {
-        words.truncate(words.floor_char_boundary(MAX_WORDS));
-    }
+    let unready = unready.map(|words| words.chars().take(MAX_WORDS).collect::<String>());
     if app.shared.outbox.heard(&id, act, unready.clone())
         && let Some(reason) = unready
     {

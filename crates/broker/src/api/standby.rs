@@ -52,8 +52,10 @@ fn standing(app: &App, mut notes: Vec<String>) -> Standing {
     if following.is_some() {
         notes.extend(standing.following().unready);
     }
+    let own = own_name(&config);
     let standbys = view.replicas.values().filter_map(|replica| {
-        let at = replica.standby.as_ref()?;
+        // Once it is the primary, a standby's own registration stays for the day when it is a standby again.
+        let at = replica.standby.as_ref().filter(|at| at.name != own)?;
         Some(Follower {
             id: replica.id.to_string(),
             name: at.name.clone(),
@@ -66,10 +68,14 @@ fn standing(app: &App, mut notes: Vec<String>) -> Standing {
     });
     Standing {
         role: role.label().to_owned(),
-        name: own_name(&config),
+        name: own.clone(),
         epoch: view.primary.as_ref().map_or(0, |primary| primary.epoch),
         act,
-        primary: view.primary.as_ref().map(|primary| primary.name.clone()),
+        primary: match &role {
+            // Its store still says that it is the primary itself.
+            Role::Fenced(fence) => fence.primary.parse().ok(),
+            _ => view.primary.as_ref().map(|primary| primary.name.clone()),
+        },
         following,
         standbys: if role == Role::Primary { standbys.collect() } else { vec![] },
         notes,

@@ -128,7 +128,7 @@ fn ending(app: &App, view: &View, own: Option<&MemberId>) -> Vec<Ending> {
     ending
 }
 
-fn troubled(app: &App, view: &View, own: Option<&MemberId>) -> Vec<SourceTrouble> {
+pub(super) fn troubled(app: &App, view: &View, own: Option<&MemberId>) -> Vec<SourceTrouble> {
     let sources = view.sources.values().filter(|source| own.is_none_or(|own| source.member == *own));
     let trouble = sources.filter_map(|source| {
         let status = app.sources.status(source.netid)?;
@@ -147,7 +147,7 @@ fn troubled(app: &App, view: &View, own: Option<&MemberId>) -> Vec<SourceTrouble
     trouble.collect()
 }
 
-fn claims(view: &View, own: Option<&MemberId>) -> ClaimsWaiting {
+pub(super) fn claims(view: &View, own: Option<&MemberId>) -> ClaimsWaiting {
     let count =
         |filter: ClaimFilter| view.claims(&filter, None).filter(|claim| claim.rejected.is_none()).count() as u64;
     match own {

@@ -8,7 +8,7 @@ use axum::extract::{Json, Query, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use dnsbroker_api::Timestamp;
-use dnsbroker_api::event::{Event, EventId};
+use dnsbroker_api::event::{Event, EventId, KINDS, is_beginning};
 use dnsbroker_api::listed::{ListWebhooks, SortWebhooks};
 use dnsbroker_api::message::Page;
 use dnsbroker_api::webhook::{SetWebhook, Webhook, WebhookTest};
@@ -47,6 +47,15 @@ fn known(view: &View, who: &Who, id: u64) -> Result<std::sync::Arc<record::Webho
     webhook.cloned().ok_or_else(|| CommitError::Refused(AccountRefusal::NoWebhook(id).into()).into())
 }
 
+/// A webhook of a kind that there is not would wait for ever, and nobody would know.
+fn check_kinds(wanted: &SetWebhook) -> Result<(), ApiError> {
+    let unknown = wanted.events.iter().find(|kind| !is_beginning(kind));
+    unknown.map_or(Ok(()), |unknown| {
+        let why = format!("is no kind of events and begins none; the kinds are {}", KINDS.join(", "));
+        Err(ApiError::parameter("events", unknown, why))
+    })
+}
+
 pub async fn list(
     State(app): State<App>,
     Extension(who): Extension<Who>,
@@ -76,6 +85,7 @@ pub async fn add(
     body: Result<Json<SetWebhook>, JsonRejection>,
 ) -> Result<Response, ApiError> {
     let Json(wanted) = body?;
+    check_kinds(&wanted)?;
     let unavailable = |error| ApiError::internal(&error);
     let (secret, octets) = new_secret().map_err(unavailable)?;
     let sealed = app.sealer.seal_for(PURPOSE, &octets).map_err(unavailable)?;
@@ -109,7 +119,9 @@ pub async fn set(
     At(id): At<u64>,
     body: Result<Json<SetWebhook>, JsonRejection>,
 ) -> Result<Response, ApiError> {
-    let Json(SetWebhook { url, events }) = body?;
+    let Json(wanted) = body?;
+    check_kinds(&wanted)?;
+    let SetWebhook { url, events } = wanted;
     // Whoever changes it, it stays whose it is.
     let member = known(&app.view(), &call.who, id)?.member.clone();
     let set = act::SetWebhook { id: Some(id), url, events, secret: None, member };

@@ -19,6 +19,7 @@ use tokio_util::io::ReaderStream;
 use super::ApiError;
 use super::call::Call;
 use super::paging::limit;
+use super::statistics::{claims, troubled};
 use crate::app::App;
 use crate::config::Config;
 
@@ -51,6 +52,8 @@ pub async fn status(State(app): State<App>) -> Json<Status> {
             .map(|(name, not_after)| Expiry { name, not_after: Timestamp(not_after) })
             .collect(),
         notices: crate::pki::published::notices(&app),
+        sources: troubled(&app, &view, None),
+        claims: claims(&view, None).waiting,
         audit: AuditHead { number: view.audit.number, hash: view.audit.hash.clone() },
     })
 }

@@ -138,6 +138,7 @@ impl Restore {
         if beside.exists() {
             std::fs::remove_dir_all(&beside).context("cannot remove what an earlier restore has left")?;
         }
+        let _cleared = Cleared(&beside);
         private_dir(&beside)?;
         let engine = config.engine()?.open(&beside)?;
         backup::read(&mut BufReader::new(open()?), Some(&*engine))?;
@@ -332,22 +333,41 @@ fn put_back(data: &Path, beside: &Path, notes: &mut Vec<String>) -> anyhow::Resu
     Ok(())
 }
 
+/// Where a store goes that is replaced. Another restore may have been a moment ago.
+pub(super) fn aside(data: &Path, now: i64) -> PathBuf {
+    let called = |at: i64| {
+        let mut aside = data.as_os_str().to_owned();
+        aside.push(format!("{ASIDE}{at}"));
+        PathBuf::from(aside)
+    };
+    (now..).map(called).find(|aside| !aside.exists()).unwrap_or_else(|| called(now))
+}
+
+/// Removes what was being restored when that failed: it is a copy, and with secrets in it.
+struct Cleared<'p>(&'p Path);
+
+impl Drop for Cleared<'_> {
+    fn drop(&mut self) {
+        // After a success it is not there any more.
+        let _ = std::fs::remove_dir_all(self.0);
+    }
+}
+
 /// Puts the restored store in place and keeps the old one aside.
 fn swap(data: &Path, beside: &Path) -> anyhow::Result<Option<PathBuf>> {
     let replaced = if data.exists() {
-        let called = |at: i64| {
-            let mut aside = data.as_os_str().to_owned();
-            aside.push(format!("{ASIDE}{at}"));
-            PathBuf::from(aside)
-        };
-        // Another restore may have been a moment ago.
-        let aside = (now()..).map(called).find(|aside| !aside.exists()).unwrap_or_else(|| called(now()));
+        let aside = aside(data, now());
         std::fs::rename(data, &aside).with_context(|| format!("cannot move {} aside", data.display()))?;
         Some(aside)
     } else {
         None
     };
-    std::fs::rename(beside, data).with_context(|| format!("cannot put the restored store into {}", data.display()))?;
+    std::fs::rename(beside, data)
+        .inspect_err(|_| {
+            // What was there is there again, rather than nothing.
+            let _ = replaced.as_ref().map(|aside| std::fs::rename(aside, data));
+        })
+        .with_context(|| format!("cannot put the restored store into {}", data.display()))?;
     std::fs::set_permissions(data, std::fs::Permissions::from_mode(0o700))?;
     Ok(replaced)
 }
@@ -380,6 +400,17 @@ mod tests {
         assert_eq!(head(&format!("7:{hash}")), Ok(Head { number: 7, hash: hash.clone() }));
         for wrong in ["", "7", &hash, &format!("x:{hash}"), "7:abcd"] {
             assert!(head(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn stores_that_are_replaced_within_one_second_are_all_kept() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let data = dir.path().join("data");
+        for name in ["data.replaced-7", "data.replaced-7-2", "data.replaced-7-3"] {
+            let free = aside(&data, 7);
+            assert_eq!(free, dir.path().join(name));
+            std::fs::create_dir(&free).expect("is free");
         }
     }
 

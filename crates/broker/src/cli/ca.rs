@@ -17,6 +17,10 @@ use crate::key::write_whole;
 use crate::pki::ceremony::{ISSUING_DAYS, Issuing, ROOT_CRL_DAYS, RootKey, root_certificate};
 use crate::pki::read_certificate;
 
+const NO_PKI_URL: &str = "warning: without --pki-url the certificate does not say where the root's list of revoked issuing CAs \
+                          is, and nobody who goes by the certificate learns that it was revoked: sign again with the \
+                          --pki-url that `ca request` prints, unless the broker publishes no lists";
+
 #[derive(Subcommand)]
 pub(super) enum CaCommand {
     /// Print root, issuing CA and the root's pin
@@ -90,7 +94,8 @@ pub(super) struct Sign {
     /// The federation's name
     #[arg(long)]
     federation: DomainName,
-    /// Below which the root's list is published, as `pki.url` in the configuration
+    /// Below which the root's list is published, as `pki.url` in the configuration; `ca request` prints it. Without it the
+    /// certificate has no CRL distribution point
     #[arg(long)]
     pki_url: Option<String>,
     /// Which issuing CA
@@ -141,9 +146,15 @@ impl CaCommand {
                 output.print(&lists, |lists| list_table(&lists.items));
             }
             Self::Request { renew, office, out } => {
+                let status: Status = client.status().await?;
                 let lns = office == Office::Lns;
                 let request: IssuingRequest = client.ca_request(&RequestIssuing { renew, lns }).await?;
                 write_whole(&out, request.csr.as_bytes(), 0o644)?;
+                // Where the root's key is, nobody knows the broker's configuration.
+                let base = match status.listeners.pki_url.as_str() {
+                    "" => String::new(),
+                    url => format!(" --pki-url {url}"),
+                };
                 output.print(&request, |request| {
                     let (constraint, name) = match &request.permitted {
                         Some(permitted) => (format!(" --for lns --permit {permitted}"), "lns.pem"),
@@ -151,8 +162,9 @@ impl CaCommand {
                     };
                     format!(
                         "{0} is to be signed where the root's key is:\n  dnsbroker ca sign {0} --root-key DIR --federation \
-                         NAME{constraint} --out {name}\n",
-                        out.display()
+                         {1}{base}{constraint} --out {name}\n",
+                        out.display(),
+                        status.federation.to_string().trim_end_matches('.'),
                     )
                 });
             }
@@ -219,6 +231,9 @@ impl Sign {
         let octets = std::fs::read(&request).with_context(|| format!("cannot read {}", request.display()))?;
         let issuing = Issuing { federation: &federation, permitted: permitted.as_ref(), days };
         let certificate = root.key(pki_url.as_deref())?.sign(&octets, &issuing, now())?;
+        if pki_url.is_none() {
+            output.note(NO_PKI_URL);
+        }
         write_whole(&out, chain::to_pem([&certificate[..]]).as_bytes(), 0o644)?;
         output.print(&serde_json::json!({ "certificate": out }), |_| {
             format!("{} is to be taken by the daemon:\n  dnsbroker ca install {0}\n", out.display())

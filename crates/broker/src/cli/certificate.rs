@@ -293,18 +293,21 @@ impl Made {
         order: impl AsyncFnOnce(String) -> Result<Issued, ClientError>,
     ) -> anyhow::Result<Issued> {
         let out = &self.out;
+        // Nothing is made before what was given is read.
+        let password = match &self.pkcs12 {
+            Some(file) => Some(Zeroizing::new(String::from_utf8(read_secret(file)?.trim_ascii_end().to_vec())?)),
+            None => None,
+        };
+        let csr = self.key.csr.as_deref().map(read_csr).transpose()?;
+        let made = !out.exists();
         std::fs::create_dir_all(out).with_context(|| format!("cannot make the directory {}", out.display()))?;
         let files = ["pem", "key", "p12"].map(|extension| out.join(format!("{stem}.{extension}")));
         if let Some(file) = files.iter().find(|file| file.exists()) {
             bail!("{} is there already; choose another --out or move it away", file.display());
         }
         let [certificate, key_file, p12] = files;
-        let password = match &self.pkcs12 {
-            Some(file) => Some(Zeroizing::new(String::from_utf8(read_secret(file)?.trim_ascii_end().to_vec())?)),
-            None => None,
-        };
-        let (csr, key) = match &self.key.csr {
-            Some(file) => (read_csr(file)?, None),
+        let (csr, key) = match csr {
+            Some(csr) => (csr, None),
             None => {
                 let key = NewKey::make()?;
                 (key.csr.clone(), Some(key))
@@ -317,6 +320,7 @@ impl Made {
         let issued = order(csr).await.inspect_err(|_| {
             // A key without a certificate would stand in the way of the next try.
             let _ = std::fs::remove_file(&key_file);
+            let _ = made.then(|| std::fs::remove_dir(out));
         })?;
         write_whole(&certificate, shown_pem(&issued).as_bytes(), 0o644)?;
         write_whole(&out.join("ca.pem"), issued.ca.as_bytes(), 0o644)?;

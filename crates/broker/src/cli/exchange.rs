@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand, ValueEnum};
-use dnsbroker_api::exchange::{Key, NewKey, Replica, SetReplica, SetSource, Source};
+use dnsbroker_api::exchange::{Fetched, Key, NewKey, Replica, SetReplica, SetSource, Source};
 use dnsbroker_api::listed::{ListKeys, ListReplicas, ListSources, SortKeys, SortReplicas, SortSources};
+use dnsbroker_api::message::{Listeners, Status};
 use dnsbroker_api::standby::StandbyAt;
 use dnsbroker_federation::{DomainName, MemberId, NetId};
 use zeroize::Zeroizing;
@@ -243,7 +244,7 @@ impl ReplicaCommand {
             }
             Self::Show { id } => {
                 let replica: Replica = client.replica_show(&id).await?;
-                output.print(&replica, |replica| replica_table(std::slice::from_ref(replica)));
+                output.print(&replica, replica_text);
             }
             Self::Remove { id } => {
                 client.replica_remove(&id).await?;
@@ -254,9 +255,26 @@ impl ReplicaCommand {
     }
 }
 
+fn replica_text(replica: &Replica) -> String {
+    let mut text = replica_table(std::slice::from_ref(replica));
+    for Fetched { zone, serial, kind, at } in &replica.fetched {
+        text.push_str(&format!("{zone}: serial {serial}, {}, {at}\n", kind.to_uppercase()));
+    }
+    match &replica.settings.standby {
+        Some(_) => {
+            text.push_str("it is a standby and follows the audit, not by zone transfers: see `standby status`\n")
+        }
+        None if replica.fetched.is_empty() => text.push_str("it has fetched nothing since the broker started\n"),
+        None => {}
+    }
+    text
+}
+
 fn replica_table(replicas: &[Replica]) -> String {
     let row = |replica: &Replica| {
         let settings = &replica.settings;
+        // Of two zones the one that is behind.
+        let last = replica.fetched.iter().min_by_key(|fetched| fetched.at);
         let notify: Vec<String> = settings.notify.iter().map(ToString::to_string).collect();
         vec![
             replica.id.clone(),
@@ -265,9 +283,11 @@ fn replica_table(replicas: &[Replica]) -> String {
             settings.names.clone(),
             if settings.clear_text { "TLS, TCP with TSIG" } else { "TLS" }.to_owned(),
             if notify.is_empty() { "-".to_owned() } else { notify.join(",") },
+            last.map_or_else(|| "-".to_owned(), |last| last.serial.to_string()),
+            last.map_or_else(|| "not since the start".to_owned(), |last| last.at.to_string()),
         ]
     };
-    let heads = ["REPLICA", "HOLDER", "DEVICES OF", "NAMES", "OVER", "NOTIFY"];
+    let heads = ["REPLICA", "HOLDER", "DEVICES OF", "NAMES", "OVER", "NOTIFY", "SERIAL", "FETCHED"];
     table(&heads, &replicas.iter().map(row).collect::<Vec<_>>())
 }
 
@@ -352,9 +372,14 @@ impl SourceCommand {
                 let on_expiry = on_expiry.to_owned();
                 let body = SetSource { member, primary, zone, key, tls_name, tls_ca, tls_pin, on_expiry };
                 let source: Source = client.source_set(&netid, &body).await?;
+                let status: Option<Status> = if output.is_json() { None } else { Some(client.status().await?) };
                 output.print(&source, |source| {
                     let netid = source.netid;
-                    format!("NetID {netid} is filled from {}: see `source show {netid}`\n", source.settings.zone)
+                    let notify = status.map(|status| notify_text(source, &status.listeners)).unwrap_or_default();
+                    format!(
+                        "NetID {netid} is filled from {}: see `source show {netid}`\n{notify}",
+                        source.settings.zone
+                    )
                 });
             }
             Self::List(sorted) => {
@@ -364,7 +389,11 @@ impl SourceCommand {
             }
             Self::Show { netid } => {
                 let source: Source = client.source_show(&netid).await?;
-                output.print(&source, source_text);
+                let status: Option<Status> = if output.is_json() { None } else { Some(client.status().await?) };
+                output.print(&source, |source| {
+                    let notify = status.map(|status| notify_text(source, &status.listeners)).unwrap_or_default();
+                    source_text(source) + &notify
+                });
             }
             Self::Refresh { netid } => {
                 let source: Source = client.source_refresh(&netid).await?;
@@ -399,6 +428,20 @@ fn source_table(sources: &[Source]) -> String {
     };
     let heads = ["NETID", "MEMBER", "ZONE", "PRIMARY", "STATE", "SERIAL", "DEVICES"];
     table(&heads, &sources.iter().map(row).collect::<Vec<_>>())
+}
+
+/// What the primary's own configuration needs so that changes come at once: in BIND's words, the most usual.
+fn notify_text(source: &Source, listeners: &Listeners) -> String {
+    let Some(at) = listeners.dns.first() else { return String::new() };
+    let address = if at.ip().is_unspecified() { "ADDRESS-OF-THE-BROKER".to_owned() } else { at.ip().to_string() };
+    let key = source.settings.key.as_ref().map(|key| format!(" key {:?}", key.to_string().trim_end_matches('.')));
+    format!(
+        "BIND tells of changes with this in its zone:\n    also-notify {{ {address} port {}{}; }};\nfrom the address {}; \
+         without it the primary is asked as often as its SOA says\n",
+        at.port(),
+        key.unwrap_or_default(),
+        source.settings.primary.ip(),
+    )
 }
 
 fn source_text(source: &Source) -> String {
@@ -452,6 +495,13 @@ fn source_text(source: &Source) -> String {
                 "warning",
                 &format!("{} devices are held by another member: {}", last.claimed, devices(&last.claims_shown)),
             );
+        }
+        if last.outside > 0 {
+            let names = devices(&last.outside_shown);
+            let (count, member) = (last.outside, &settings.member);
+            let what =
+                format!("{count} devices are outside the ranges of {member} (`member limits`), left out: {names}");
+            line("warning", &what);
         }
         if last.filled > 0 {
             let names = devices(&last.filled_shown);

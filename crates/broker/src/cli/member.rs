@@ -5,8 +5,11 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
-use dnsbroker_api::listed::{ListMembers, ListNetids, SortMembers, SortNetids};
-use dnsbroker_api::message::{ChangeMember, Grace, Member, Network, NewMember, Reason, SetAnchors, SetNetwork};
+use dnsbroker_api::client::Client;
+use dnsbroker_api::listed::{ListCertificates, ListMembers, ListNetids, SortMembers, SortNetids};
+use dnsbroker_api::message::{
+    Certificate, ChangeMember, Grace, Member, Network, NewMember, Reason, SetAnchors, SetNetwork,
+};
 use dnsbroker_api::operator::NetIdAnchors;
 use dnsbroker_api::ownership::Limits;
 use dnsbroker_federation::{DomainName, MemberId, NetId};
@@ -60,7 +63,7 @@ pub(super) enum MemberCommand {
         id: MemberId,
         /// The host name
         name: DomainName,
-        /// Take the approval back; certificates that have the name stay until they end or are revoked
+        /// Take the approval back; certificates that have the name stay until they end or are revoked, and are named
         #[arg(long)]
         withdraw: bool,
     },
@@ -130,13 +133,18 @@ impl MemberCommand {
                     true => client.member_withdraw(&id, &name).await?,
                     false => client.member_approve(&id, &name).await?,
                 };
+                let good = if withdraw { good_for(client, &id, &name).await? } else { vec![] };
                 output.print(&member, |member| {
                     let names: Vec<String> = member.names.iter().map(ToString::to_string).collect();
-                    format!(
-                        "names of member {id}: {}\n",
-                        if names.is_empty() { "none".to_owned() } else { names.join(", ") }
-                    )
+                    let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+                    format!("names of member {id}: {names}\n")
                 });
+                for Certificate { serial, not_after, .. } in good {
+                    output.note(&format!(
+                        "certificate {serial} has the name and stays good until {not_after}: `dnsbroker cert revoke {serial} \
+                         --reason privilege-withdrawn` revokes it"
+                    ));
+                }
             }
             Self::Rename { id, name } => {
                 let member: Member = client.member_change(&id, &ChangeMember { name }).await?;
@@ -160,6 +168,16 @@ impl MemberCommand {
         }
         Ok(())
     }
+}
+
+/// Certificates of a member's servers that are good and have a name.
+async fn good_for(client: &Client, id: &MemberId, name: &DomainName) -> anyhow::Result<Vec<Certificate>> {
+    let query = ListCertificates { member: Some(id.clone()), state: Some("valid".to_owned()), ..Default::default() };
+    let certificates = all(async |query| client.certificate_list(query).await, query).await?;
+    // Certificates have names without the final dot.
+    let (name, mut found) = (name.to_string(), certificates.items);
+    found.retain(|known| known.names.iter().any(|known| known == name.trim_end_matches('.')));
+    Ok(found)
 }
 
 fn member_table(members: &[Member]) -> String {

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
 use dnsbroker_api::Timestamp;
+use dnsbroker_api::client::Client;
 use dnsbroker_api::listed::{ListClaims, ListMoves, SortClaims, SortMoves};
 use dnsbroker_api::message::Page;
 use dnsbroker_api::ownership::{
@@ -197,7 +198,8 @@ pub(super) async fn transfers(command: TransferCommand, Context { client, output
             let at = at.or_else(|| within.map(|seconds| Timestamp(now().saturating_add(seconds))));
             let new = NewMove { devices: devices.read()?, netid: Some(to), to: None, at, before, reason };
             let moved: Moved = client.move_create(&new).await?;
-            output.print(&moved, moved_text);
+            let planned = planned(client, &moved, output.is_json()).await?;
+            output.print(&moved, |moved| moved_text(moved, planned.as_ref()));
         }
         TransferCommand::List { member, sorted } => {
             let query = sorted.of(ListMoves { member, ..ListMoves::default() });
@@ -205,7 +207,9 @@ pub(super) async fn transfers(command: TransferCommand, Context { client, output
             output.print(&moves, |moves| move_table(&moves.items));
         }
         TransferCommand::Accept { id, netid } => {
-            output.print(&client.move_accept(&id, &AcceptMove { netid }).await?, moved_text);
+            let moved = client.move_accept(&id, &AcceptMove { netid }).await?;
+            let planned = planned(client, &moved, output.is_json()).await?;
+            output.print(&moved, |moved| moved_text(moved, planned.as_ref()));
         }
         TransferCommand::Cancel { id, reason } => {
             client.move_cancel(&id, &CancelMove { reason }).await?;
@@ -226,9 +230,32 @@ fn settled_text(settled: &Settled) -> String {
     format!("{moved} moved, {removed} removed, {closed} claims ended; serial {serial}\n")
 }
 
-fn moved_text(moved: &Moved) -> String {
+/// The transfer that waits, for those who read.
+async fn planned(client: &Client, moved: &Moved, json: bool) -> anyhow::Result<Option<Move>> {
+    let Some(id) = moved.waits.filter(|_| !json) else { return Ok(None) };
+    let moves = all(async |query| client.move_list(query).await, ListMoves::default()).await?;
+    Ok(moves.items.into_iter().find(|planned| planned.id == id))
+}
+
+fn moved_text(moved: &Moved, planned: Option<&Move>) -> String {
     match moved.waits {
-        Some(id) => format!("transfer {id} waits for its time or its receiver\n"),
+        Some(id) => {
+            let (to, when) = match planned {
+                Some(planned) => (receiver(planned), planned.at.as_ref().map(ToString::to_string)),
+                None => ("their receiver".to_owned(), None),
+            };
+            let waits = match when {
+                Some(at) if planned.is_some_and(|planned| planned.state == "offered") => {
+                    format!(
+                        "until {} accepts it, and then for {at}",
+                        planned.map_or(&*to, |planned| planned.to.as_str())
+                    )
+                }
+                Some(at) => format!("for {at} and for nobody: then the devices go to {to}"),
+                None => format!("until {to} accepts it"),
+            };
+            format!("transfer {id} waits {waits}\n`dnsbroker device transfer cancel {id}` stops it until then\n")
+        }
         None => {
             let Moved { moved, stayed, filled, serial, .. } = moved;
             let filled = filled.iter().map(|deveui| format!("{deveui} stays: the receiver's own name server has it\n"));
@@ -252,19 +279,26 @@ fn claim_table(claims: &[Claim]) -> String {
     table(&heads, &claims.iter().map(row).collect::<Vec<_>>())
 }
 
+fn receiver(planned: &Move) -> String {
+    planned.netid.map_or_else(|| planned.to.to_string(), |netid| format!("NetID {netid} of {}", planned.to))
+}
+
 fn move_table(moves: &[Move]) -> String {
     let row = |planned: &Move| {
+        let holders: Vec<String> = planned.holders.iter().map(ToString::to_string).collect();
+        let from = planned.from.as_ref().map_or_else(|| holders.join(","), ToString::to_string);
         vec![
             planned.id.to_string(),
             planned.devices.to_string(),
-            planned.from.as_ref().map_or_else(|| "administrator".to_owned(), ToString::to_string),
+            if from.is_empty() { "nobody".to_owned() } else { from },
             planned.to.to_string(),
             planned.netid.map_or_else(|| "-".to_owned(), |netid| netid.to_string()),
             planned.at.as_ref().map_or_else(|| "on acceptance".to_owned(), ToString::to_string),
+            planned.from.as_ref().map_or_else(|| "administrator".to_owned(), ToString::to_string),
             planned.state.clone(),
         ]
     };
-    let heads = ["TRANSFER", "DEVICES", "FROM", "TO", "NETID", "WHEN", "STATE"];
+    let heads = ["TRANSFER", "DEVICES", "FROM", "TO", "NETID", "WHEN", "ASKED BY", "STATE"];
     table(&heads, &moves.iter().map(row).collect::<Vec<_>>())
 }
 

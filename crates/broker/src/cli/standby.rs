@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::BufReader;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use dnsbroker_store::{Identity, Store, audit, backup};
 use serde::Serialize;
 
 use super::Context;
-use super::backup::place_files;
+use super::backup::{aside, place_files};
 use super::certificate::duration;
 use super::output::Output;
 use crate::committer::now;
@@ -57,10 +57,12 @@ pub(super) struct Init {
     /// Directory with client.pem and client.key, as `cert issue --replica` wrote them
     #[arg(long)]
     credential: PathBuf,
-    /// File with the passphrase of the issuing key, which is in no backup; without it the file has to be put in place by hand
+    /// File with the passphrase of the issuing key, secrets/ca-passphrase in the primary's directory, which is in no backup;
+    /// without it the file has to be put in place by hand
     #[arg(long)]
     passphrase_file: Option<PathBuf>,
-    /// Address under which members reach the standby; may be given several times
+    /// Address under which members reach the standby; may be given several times. Where the primary listens on an address of
+    /// its own, the standby listens on this one
     #[arg(long)]
     address: Vec<IpAddr>,
     /// Ports as of `init --port-base`; without it those of the primary
@@ -73,6 +75,9 @@ pub(super) struct Init {
     #[arg(long)]
     rejoin: bool,
 }
+
+/// Sections of the configuration that listen, in the order of `init --port-base`.
+const SECTIONS: [&str; 6] = ["dns", "doh", "api", "metrics", "xot", "pki"];
 
 /// What was made.
 #[derive(Serialize)]
@@ -120,7 +125,7 @@ impl Init {
         private_dir(&dir)?;
         let mut notes = place_files(&dir, &files)?;
         let file = dir.join("dnsbroker.toml");
-        self.configure(&file)?;
+        notes.extend(self.configure(&file)?);
         let config = Config::read(&file)?;
         self.secrets(&config, &mut notes)?;
         let link = Link {
@@ -130,7 +135,7 @@ impl Init {
             credential: dir.join("standby"),
         };
         link.certify(&config.path(&config.ca.dir)).await.context("the primary does not certify this standby")?;
-        let replaced = aside(&config)?;
+        let replaced = keep_aside(&config)?;
         let data = config.path(&config.store.dir);
         private_dir(&data)?;
         let engine = config.engine()?.open(&data)?;
@@ -160,8 +165,8 @@ impl Init {
         Ok(())
     }
 
-    /// The primary's configuration with what is the standby's own.
-    fn configure(&self, file: &Path) -> anyhow::Result<()> {
+    /// The primary's configuration with what is the standby's own. Tells where it listens elsewhere than the primary.
+    fn configure(&self, file: &Path) -> anyhow::Result<Vec<String>> {
         let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
         let mut config: toml::Table = text.parse().context("the configuration in the backup does not read")?;
         let mut standby = toml::Table::new();
@@ -180,7 +185,7 @@ impl Init {
             doh.remove("key");
         }
         if let Some(base) = self.port_base {
-            for (offset, section) in ["dns", "doh", "api", "metrics", "xot", "pki"].into_iter().enumerate() {
+            for (offset, section) in SECTIONS.into_iter().enumerate() {
                 let port = if base == 0 { 0 } else { base + offset as u16 };
                 let listen = config.get_mut(section).and_then(|section| section.get_mut("listen"));
                 let Some(listen) = listen.and_then(toml::Value::as_array_mut) else { continue };
@@ -191,12 +196,53 @@ impl Init {
                 }
             }
         }
+        let notes = self.listen_here(&mut config, is_here)?;
         let text = format!(
             "# A standby of {}. Made from the primary's configuration; paths are relative to this file.\n{}",
             self.primary,
             toml::to_string(&config)?
         );
-        Ok(write_whole(file, text.as_bytes(), 0o644)?)
+        write_whole(file, text.as_bytes(), 0o644)?;
+        Ok(notes)
+    }
+
+    /// Where the primary listens on an address that this machine does not have, the standby listens on one of its own.
+    fn listen_here(&self, config: &mut toml::Table, here: impl Fn(IpAddr) -> bool) -> anyhow::Result<Vec<String>> {
+        let mut notes = Vec::new();
+        for section in SECTIONS {
+            let listen = config.get_mut(section).and_then(|section| section.get_mut("listen"));
+            let Some(listen) = listen.and_then(toml::Value::as_array_mut) else { continue };
+            for address in listen.iter_mut() {
+                let at: SocketAddr =
+                    address.as_str().unwrap_or_default().parse().context("an address of the backup")?;
+                if here(at.ip()) {
+                    continue;
+                }
+                let own = SocketAddr::new(self.in_place_of(at.ip(), section, &here), at.port());
+                notes.push(format!("[{section}] listens on {own}: {at} is an address of the primary's machine"));
+                *address = own.to_string().into();
+            }
+            let mut seen = Vec::new();
+            listen.retain(|address| {
+                let new = !seen.contains(address);
+                seen.extend(new.then(|| address.clone()));
+                new
+            });
+        }
+        Ok(notes)
+    }
+
+    /// An address of this machine, of the same family.
+    fn in_place_of(&self, theirs: IpAddr, section: &str, here: impl Fn(IpAddr) -> bool) -> IpAddr {
+        // Who may see metrics was decided for the primary's network, and is not known for this one.
+        let known = self.address.iter().filter(|_| section != "metrics");
+        let own = known.copied().find(|own| own.is_ipv4() == theirs.is_ipv4() && here(*own));
+        own.unwrap_or(match (theirs, section) {
+            (IpAddr::V4(_), "metrics") => Ipv4Addr::LOCALHOST.into(),
+            (IpAddr::V6(_), "metrics") => Ipv6Addr::LOCALHOST.into(),
+            (IpAddr::V4(_), _) => Ipv4Addr::UNSPECIFIED.into(),
+            (IpAddr::V6(_), _) => Ipv6Addr::UNSPECIFIED.into(),
+        })
     }
 
     /// The passphrase, and the certificate that is shown to the primary.
@@ -231,17 +277,20 @@ impl Init {
     }
 }
 
+/// Whether this machine has an address, or it stands for all or none of any machine.
+fn is_here(address: IpAddr) -> bool {
+    address.is_unspecified() || address.is_loopback() || UdpSocket::bind((address, 0)).is_ok()
+}
+
 /// Keeps a store that is there aside.
-fn aside(config: &Config) -> anyhow::Result<Option<PathBuf>> {
+fn keep_aside(config: &Config) -> anyhow::Result<Option<PathBuf>> {
     let data = config.path(&config.store.dir);
     if !data.exists() {
         return Ok(None);
     }
     // A daemon that still runs on it would be an unpleasant surprise.
     drop(config.engine()?.open(&data).context("the store that is there cannot be kept aside")?);
-    let mut aside = data.as_os_str().to_owned();
-    aside.push(format!(".replaced-{}", now()));
-    let aside = PathBuf::from(aside);
+    let aside = aside(&data, now());
     std::fs::rename(&data, &aside).with_context(|| format!("cannot move {} aside", data.display()))?;
     std::fs::set_permissions(&aside, std::fs::Permissions::from_mode(0o700))?;
     Ok(Some(aside))
@@ -278,4 +327,38 @@ fn text(standing: &Standing) -> String {
     }
     notes.iter().for_each(|note| text.push_str(&format!("note: {note}\n")));
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        init: Init,
+    }
+
+    #[test]
+    fn a_standby_listens_on_addresses_of_its_own_machine() {
+        let line = "x --from f --dir d --name b2.fed.example --primary https://b.fed.example --credential c \
+                    --address 203.0.113.9 --address 198.51.100.9";
+        let init = Line::try_parse_from(line.split_whitespace()).expect("parses").init;
+        let text = "[dns]\nlisten = [\"192.0.2.53:53\", \"192.0.2.54:53\", \"[2001:db8::53]:53\"]\n\
+                    [doh]\nlisten = [\"0.0.0.0:443\"]\n[api]\nlisten = [\"127.0.0.1:8443\"]\n\
+                    [metrics]\nlisten = [\"192.0.2.53:9153\"]\n";
+        let mut config: toml::Table = text.parse().expect("reads");
+        // The first of its addresses is one that a router translates.
+        let here = |address: IpAddr| ["0.0.0.0", "127.0.0.1", "198.51.100.9"].contains(&address.to_string().as_str());
+        let notes = init.listen_here(&mut config, here).expect("is done");
+        let of = |section: &str| config[section]["listen"].to_string();
+        assert_eq!(of("dns"), r#"["198.51.100.9:53", "[::]:53"]"#);
+        assert_eq!((of("doh"), of("api")), (r#"["0.0.0.0:443"]"#.to_owned(), r#"["127.0.0.1:8443"]"#.to_owned()));
+        assert_eq!(of("metrics"), r#"["127.0.0.1:9153"]"#, "metrics are shown to nobody who was not meant to see them");
+        assert_eq!(notes.len(), 4);
+        assert_eq!(notes[0], "[dns] listens on 198.51.100.9:53: 192.0.2.53:53 is an address of the primary's machine");
+        assert!(is_here("127.0.0.1".parse().expect("valid")) && !is_here("192.0.2.53".parse().expect("valid")));
+    }
 }

@@ -1,6 +1,7 @@
 //! `status`: what the running daemon does.
 
 use dnsbroker_api::message::{Expiry, Status};
+use dnsbroker_api::statistics::SourceTrouble;
 
 use super::Context;
 
@@ -54,6 +55,12 @@ fn text(status: &Status) -> String {
     }
     for notice in &status.notices {
         text.push_str(&format!("notice: {notice}\n"));
+    }
+    for SourceTrouble { netid, member, state, reason } in &status.sources {
+        text.push_str(&format!("SOURCE {netid} of {member} is {state}: {reason}\n"));
+    }
+    if status.claims > 0 {
+        text.push_str(&format!("claims      {} wait for a decision: `dnsbroker device claim list`\n", status.claims));
     }
     text
 }

@@ -1,6 +1,7 @@
 //! `webhook`: where events are posted to.
 
 use clap::Subcommand;
+use dnsbroker_api::event::KINDS;
 use dnsbroker_api::listed::{ListWebhooks, SortWebhooks};
 use dnsbroker_api::webhook::{SetWebhook, Webhook};
 
@@ -14,7 +15,7 @@ pub(super) enum WebhookCommand {
     Add {
         /// Where to: https://...
         url: String,
-        /// Which kinds, by how they begin, with commas between them: claim.,source.,certificate.
+        /// Which kinds (`webhook kinds`), by how they begin, with commas between them: claim.,source.,certificate.
         #[arg(long, value_delimiter = ',', required = true)]
         events: Vec<String>,
     },
@@ -30,6 +31,8 @@ pub(super) enum WebhookCommand {
     },
     /// List webhooks, and how they do; never their secrets
     List(Sorted<SortWebhooks>),
+    /// List the kinds of events there are
+    Kinds,
     /// Post a message of the kind webhook.test, once, and tell what became of it
     Test {
         /// Its number
@@ -64,6 +67,7 @@ impl WebhookCommand {
                 let page = all(async |query| client.webhook_list(query).await, query).await?;
                 output.print(&page, |page| webhooks(&page.items));
             }
+            Self::Kinds => output.print(&KINDS, |kinds| kinds.join("\n") + "\n"),
             Self::Test { id } => {
                 let test = client.webhook_test(&id).await?;
                 output.print(&test, |test| match &test.error {

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use dnsbroker_ca::Principal;
-use dnsbroker_federation::{DomainName, MemberId, Owner, Zone};
+use dnsbroker_federation::{DomainName, Labels, MemberId, Owner, Zone};
 use dnsbroker_store::act::{Update, Updated};
 use dnsbroker_store::record::{Permission, Replica};
 use dnsbroker_store::{Actor, Refusal, View};
@@ -288,7 +288,10 @@ impl Desk {
             return envelope.empty(done());
         }
         if crate::handshake::may_log() {
-            tracing::warn!(client = %caller.address, "NOTIFY refused: {NO_NOTIFY}");
+            let labels = Labels::of(question.name.as_slice()).map(|label| label.escape_ascii().to_string() + ".");
+            let zone: String = labels.collect();
+            let cause = why_no_notify(proof, caller.address, question.name.as_slice(), view);
+            tracing::warn!(client = %caller.address, zone, cause, "NOTIFY refused");
         }
         envelope.empty(refusal(Rcode::REFUSED, 18, NO_NOTIFY))
     }
@@ -326,6 +329,34 @@ impl Desk {
             Err(CommitError::Elsewhere(_)) => refused(envelope, Rcode::REFUSED, STANDBY, Some(member)),
             Err(_) => Reply::Message(envelope.empty(Rcode::SERVFAIL)),
         }
+    }
+}
+
+/// Why a NOTIFY is not taken, for the log: which source it seems to be about, and what it lacks.
+fn why_no_notify(proof: &Proof, from: SocketAddr, zone: &[u8], view: &View) -> String {
+    let sources = view.sources.values().filter(|source| source.zone.wire() == zone);
+    // The one whose primary it comes from, if there is one.
+    let Some(source) = sources.min_by_key(|source| source.primary.ip() != from.ip()) else {
+        let near = view.sources.values().find(|source| source.primary.ip() == from.ip());
+        let near = near.map(|source| format!("; the source of NetID {} there has {}", source.netid, source.zone));
+        return format!("no source has this zone{}", near.unwrap_or_default());
+    };
+    let (netid, primary) = (source.netid, source.primary.ip());
+    let signed = match proof {
+        Proof::Nobody => "is not signed".to_owned(),
+        Proof::Certificate(principal) => format!("came with the certificate of {principal}"),
+        Proof::Key { name, .. } => format!("is signed with {name}"),
+    };
+    let address = if primary == from.ip() { "as it did".to_owned() } else { format!("and not from {}", from.ip()) };
+    match (&source.key, proof) {
+        (_, Proof::Certificate(_)) => {
+            format!("it {signed}: for the source of NetID {netid} it must be that of member {}", source.member)
+        }
+        (Some(key), _) => format!(
+            "it {signed}: for the source of NetID {netid} it must be signed with the TSIG key {key} and come from {primary}, \
+             {address}"
+        ),
+        (None, _) => format!("for the source of NetID {netid} it must come from {primary}, {address}"),
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use dnsbroker_api::Timestamp;
+use dnsbroker_api::exchange::Fetched;
 use dnsbroker_api::statistics::TransferShown;
 use dnsbroker_ca::ReplicaId;
 use dnsbroker_federation::{DomainName, Serial, Zone};
@@ -204,6 +205,10 @@ impl Sending {
             let audience = replica.holder.as_ref().map_or(Audience::Administrators, Audience::member);
             let detail = json!({ "zone": zone, "kind": kind, "records": records, "reason": reason });
             shared.events.notice("transfer.failed", replica.id.as_str(), audience, detail);
+        }
+        if failure.is_none() {
+            let (zone, kind, at) = (zone.to_owned(), kind.to_owned(), Timestamp(now()));
+            shared.transfers.fetched(replica.id.as_str(), Fetched { zone, serial, kind, at });
         }
         match failure {
             None => tracing::info!(

@@ -53,7 +53,12 @@ pub async fn agree(app: &App) -> Result<(), CommitError> {
             let detail = serde_json::json!({ "permitted": authority.permitted, "found": true });
             app.committer.commit(Actor::Broker, SetLnsAuthority { authority, detail }).await
         }
-        None => app.committer.commit(Actor::Broker, RetireLnsAuthority).await,
+        None => {
+            tracing::warn!(
+                "the files have no issuing CA for network servers, as the store says: the issuing CA signs their certificates"
+            );
+            app.committer.commit(Actor::Broker, RetireLnsAuthority).await
+        }
     }
 }
 

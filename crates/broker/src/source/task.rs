@@ -27,7 +27,8 @@ const RETRY: (u32, u32) = (2, 3_600);
 const FIRST_RETRY: u32 = 5;
 /// The interval doubles with each failure, at most this many times.
 const DOUBLINGS: u32 = 6;
-/// Devices that others hold, or that another source brings, may be released without the primary knowing: then the whole zone is fetched this often.
+/// Devices that others hold, or that another source brings, may be released without the primary knowing, and limits may become
+/// wider: then the whole zone is fetched this often.
 const CLAIMS_AGAIN: Duration = Duration::from_secs(3_600);
 /// A source expires after this many seconds at least.
 const EXPIRE_LEAST: u32 = 60;
@@ -108,7 +109,9 @@ impl Task {
         }
         let asked = match &source.progress {
             None => Asked::Whole,
-            Some(progress) if progress.claimed + progress.filled > 0 && self.whole_at.elapsed() > CLAIMS_AGAIN => {
+            Some(Progress { claimed, filled, outside, .. })
+                if claimed + filled + outside > 0 && self.whole_at.elapsed() > CLAIMS_AGAIN =>
+            {
                 Asked::Whole
             }
             Some(progress) if progress.serial == theirs => return Outcome::Current(theirs),

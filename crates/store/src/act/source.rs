@@ -150,6 +150,8 @@ impl Act for TakeTransfer {
             claims_shown: report.claims.iter().take(CLAIMS_KEPT).copied().collect(),
             filled: earlier.map_or(0, |before| before.filled) + report.filled,
             filled_shown: report.filled_shown.iter().take(CLAIMS_KEPT).copied().collect(),
+            outside: earlier.map_or(0, |before| before.outside) + report.outside,
+            outside_shown: report.outsiders.iter().take(CLAIMS_KEPT).copied().collect(),
         };
         let detail = json!({
             "member": source.member, "zone": source.zone, "theirs": soa.serial, "incremental": incremental,
