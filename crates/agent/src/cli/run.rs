@@ -32,7 +32,7 @@ pub(super) async fn run(config: Config) -> anyhow::Result<bool> {
 
 #[derive(Subcommand)]
 pub(super) enum ConfigCommand {
-    /// Read the configuration and what it names, and say what would be done
+    /// Read the configuration and what it names, and say what would be done, and what the present user may not write
     Check,
 }
 
