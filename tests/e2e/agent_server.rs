@@ -191,7 +191,9 @@ fn a_certificate_that_members_would_refuse_is_warned_of() -> anyhow::Result<()> 
         }
         ensure!(!host.path().join("fed/lns.pem").exists(), "none was asked for");
     }
-    Ok(())
+    let none = "[lns]\nbind = \"0.0.0.0:8444\"\ncertificate = false\n";
+    let agent = host.start("[[federation]]\ndir = \"fed\"\n", none)?;
+    agent.assert_logged("nobody can call this network server: it has no certificate")
 }
 
 /// A directory that belongs to a user who may little, with the program in it; commands are run as that user.

@@ -203,6 +203,12 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
         tracing::warn!("{advice}");
     }
     let mut agent = Agent::open(&config)?;
+    // One that is got here is on its way; its keeper tells what hinders it.
+    if !config.lns.gets_certificate() {
+        for warning in lns::warnings(&lns::chirpstack(&agent.ends, agent.federations())) {
+            tracing::warn!("{warning}");
+        }
+    }
     let tls = match (&config.ts002.certificate, &config.ts002.key) {
         (Some(certificate), Some(key)) => {
             let clients = config.ts002.client_ca.as_ref().map(|path| config.path(path));
