@@ -398,7 +398,7 @@ fn restores_one_after_the_other_each_keep_the_store_of_before() -> anyhow::Resul
     for _ in 0..3 {
         let restored = restore(&backup.broker, &backup.file, &[])?;
         let replaced = restored["replaced"].as_str().context("nothing was kept")?.to_owned();
-        ensure!(std::path::Path::new(&replaced).join("store.redb").exists(), "{replaced} is no store");
+        ensure!(Path::new(&replaced).join("store.redb").exists(), "{replaced} is no store");
         ensure!(kept.insert(replaced.clone()), "{replaced} was kept before");
     }
     ensure!(!backup.broker.path().join("data.restoring").exists());
