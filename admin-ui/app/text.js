@@ -12,6 +12,7 @@ export const count = (n) => whole.format(n ?? 0);
 export const rate = (n) => (n >= 100 ? whole.format(n) : some.format(n ?? 0));
 export const compact = (n) => (n < 10_000 ? whole.format(n) : short.format(n));
 export const plural = (n, one, many = `${one}s`) => `${count(n)} ${n === 1 ? one : many}`;
+export const are = (n) => (n === 1 ? "is" : "are");
 export const day = (at) => days.format(new Date(at));
 export const moment = (at) => dates.format(new Date(at));
 export const clock = (at) => times.format(new Date(at));

@@ -94,7 +94,7 @@ fn the_network_servers_configuration_follows_the_members() -> anyhow::Result<()>
     let agent = host.start("[[federation]]\ndir = \"fed\"\nrefresh = 1\n", sections)?;
     agent.ready()?;
     let file = agent.host.path().join("chirpstack.toml");
-    eventually("a file", || Ok(file.exists()))?;
+    eventually("a file", || Ok(std::fs::read_to_string(&file).unwrap_or_default().contains("\n[backend_interfaces]")))?;
     let text = std::fs::read_to_string(&file)?;
     let config: toml::Value = toml::from_str(&text)?;
     ensure!(

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use dnsbroker_tests::roaming::{HomeServer, NORDIC, World, join_abroad, server_certificate};
 use dnsbroker_tests::standby::{Kit, follows, keep_ports};
-use dnsbroker_tests::{Agent, Broker, Options, Relay, eventually, free_port};
+use dnsbroker_tests::{Agent, Broker, Host, Options, Relay, eventually, free_port};
+use rustix::process::Signal;
 
 /// ChirpStack gives up a HomeNSReq after five seconds.
 const CHIRPSTACK: Duration = Duration::from_secs(5);
@@ -157,6 +158,19 @@ fn brokers_change_places_twice_and_members_follow_by_themselves() -> anyhow::Res
     let world = World::of(fed, nordic, [&list, ""], "refresh = 2", "")?;
     let World { mut fed, alpine, nordic: _nordic, atlantic: home, .. } = world;
     follows(&new, &fed)?;
+    // A primary that hangs is worse than one that is gone: its connections are open.
+    fed.signal(Signal::STOP)?;
+    for index in 0..20 {
+        let begun = Instant::now();
+        let found = alpine.home(&atlantic(1_000 + index))?;
+        ensure!(
+            found == "60002d" && begun.elapsed() < Duration::from_secs(2),
+            "{index}: {found} {:?}",
+            begun.elapsed()
+        );
+    }
+    fed.signal(Signal::CONT)?;
+    follows(&new, &fed)?;
     fed.stop()?;
     new.json(&["standby", "promote"])?;
     // It follows the new one from the ports that it had.
@@ -184,4 +198,63 @@ fn brokers_change_places_twice_and_members_follow_by_themselves() -> anyhow::Res
     hand_in(&home, &list, LATE, &fed)?;
     ensure!(alpine.home(LATE)? == "60002d", "a device that came after the second change is not found");
     Ok(())
+}
+
+/// While the new primary is away, the old one comes back and takes a list: nobody has told it yet. It is not lost.
+#[test]
+fn what_an_old_primary_took_in_its_ignorance_is_handed_in_again() -> anyhow::Result<()> {
+    let mut fed = Broker::start()?;
+    keep_ports(&mut fed)?;
+    let second = Kit::new(&fed, "second", "broker2.fed.example")?;
+    let mut new = second.start(&fed, &[])?;
+    let nordic = Broker::with(Options { federation: NORDIC, ..Options::default() })?;
+    let list: String = (0..DEVICES).map(|index| atlantic(index) + "\n").collect();
+    let world = World::of(fed, nordic, [&list, ""], "refresh = 2", "")?;
+    let World { mut fed, alpine, nordic: _nordic, atlantic: home, .. } = world;
+    follows(&new, &fed)?;
+    fed.kill()?;
+    new.json(&["standby", "promote"])?;
+    new.kill()?;
+    fed.serve()?;
+    hand_in(&home, &list, LATE, &fed)?;
+    home.eventually("it was acknowledged", |status| status["syncs"][0]["state"] == "current")?;
+    new.serve()?;
+    eventually("the old primary is told", || Ok(fed.json(&["standby", "status"])?["role"] == "fenced"))?;
+    eventually("the new one has what the old one took", || Ok(new.run(&["device", "show", LATE])?.ok))
+        .with_context(|| home.log())?;
+    eventually("and members find it there", || {
+        let found = alpine.home(LATE)?;
+        ensure!(found != "UnknownDevEUI", "a broker was believed that is none any more");
+        Ok(found == "60002d")
+    })
+}
+
+#[test]
+fn a_standby_that_cannot_know_of_revocations_says_so_and_nothing_is_called_unknown() -> anyhow::Result<()> {
+    let mut fed = Broker::start()?;
+    keep_ports(&mut fed)?;
+    fed.member("atlantic", "60002d", "192.0.2.45")?;
+    fed.member("alpine", "600013", "198.51.100.19")?;
+    let devices: Vec<String> = (0..500).map(atlantic).collect();
+    fed.devices("atlantic", "60002d", &devices.iter().map(String::as_str).collect::<Vec<_>>())?;
+    let second = Kit::new(&fed, "second", "broker2.fed.example")?;
+    let standby = second.start(&fed, &["--max-age", "4s"])?;
+    follows(&standby, &fed)?;
+    let host = Host::new()?;
+    host.enroll(&fed, "alpine", "fed")?;
+    let agent = host.start("[[federation]]\ndir = \"fed\"\nrefresh = 2\n", "")?;
+    agent.ready()?;
+    fed.kill()?;
+    let mut next = devices.iter();
+    let mut ask = || agent.home_ns(next.next().context("all devices were asked for")?);
+    ensure!(ask()?["HNetID"] == "60002d", "the standby answers for a while");
+    eventually("it does not answer any more", || Ok(ask()?["Result"]["ResultCode"] == "Other"))?;
+    let answer = ask()?;
+    ensure!(answer["Result"]["ResultCode"] == "Other", "not known is not unknown: {answer}");
+    let trouble = agent.eventually("the standby's own words are told", |status| {
+        status["federations"][0]["brokers"].to_string().contains("revo")
+    })?;
+    ensure!(trouble["ready"] == false, "{trouble:#}");
+    fed.serve()?;
+    eventually("the primary is found again", || Ok(ask()?["HNetID"] == "60002d"))
 }

@@ -153,6 +153,15 @@ fn with_mutual_tls_only_the_own_network_server_may_ask() -> anyhow::Result<()> {
     let odd: Vec<&str> = ["--cacert", &ca].into_iter().chain(odd.iter().map(String::as_str)).collect();
     let refused = curl(&agent, "localhost", &odd)?.context("curl was here a moment ago")?;
     ensure!(refused.is_err(), "with a certificate of another CA: {refused:?}");
+    // Another member of the federation is no stranger to its CA, and may not ask in our name either.
+    let other = Host::new()?;
+    other.enroll(&broker, "atlantic", "fed")?;
+    let (theirs, secret) = (other.path().join("fed/client.pem"), other.path().join("fed/client.key"));
+    let theirs = ["--cacert", &ca, "--cert", &theirs.display().to_string(), "--key", &secret.display().to_string()];
+    let refused = curl(&agent, "localhost", &[&theirs[..], &["--fail-with-body"]].concat())?;
+    let refused = refused.context("curl was here a moment ago")?;
+    ensure!(refused.as_ref().is_err_and(|words| words.contains("403")), "another member: {refused:?}\n{}", agent.log());
+    agent.assert_logged("the certificate of atlantic of fed.example")?;
     let own = ["--cacert", &ca, "--cert", &certificate, "--key", &key];
     let answer = curl(&agent, "localhost", &own)?.context("curl was here a moment ago")?.map_err(anyhow::Error::msg)?;
     ensure!(answer["HNetID"] == "60002d", "{answer}");

@@ -83,7 +83,6 @@ fn whoever_follows_the_tutorial_sees_a_device_join_abroad() -> anyhow::Result<()
         ("https://broker.fed.example:8443", text(&token["instructions"]["url"])?),
         ("sha256:…", pin),
         ("/var/lib/dnsbroker-agent", here("var")),
-        ("/run/dnsbroker-agent", here("")),
         ("\"chirpstack\"", format!("{:?}", group.trim())),
         ("127.0.0.1:53\"", format!("127.0.0.1:{}\"", free_port()?)),
         ("127.0.0.1:17001", format!("127.0.0.1:{}", free_port()?)),
@@ -94,18 +93,30 @@ fn whoever_follows_the_tutorial_sees_a_device_join_abroad() -> anyhow::Result<()
     let enroll = places.here(block("sh", "dnsbroker-agent enroll")?.trim()) + " --address 127.0.0.1";
     let (ok, told) = shell(&host, &enroll, &secret)?;
     ensure!(ok && told.contains("alpine of fed.example"), "{enroll}: {told}");
-    // 2. Configure.
+    // 2. Configure, with what it printed: that is what the README has.
     let config = places.here(block("toml", "chirpstack_file")?);
+    let (_, starter) = told.split_once("agent.toml:\n").context("enroll prints no configuration")?;
+    let read = |text: &str| -> anyhow::Result<toml::Value> {
+        let mut config: toml::Value = toml::from_str(text)?;
+        // Only where there is such a group.
+        if let Some(federation) = config["federation"][0].as_table_mut() {
+            federation.remove("key_group");
+        }
+        Ok(config)
+    };
+    ensure!(read(&places.here(starter))? == read(&config)?, "{starter}");
     host.write("agent.toml", &config)?;
     let (ok, told) = shell(&host, "dnsbroker-agent config check", "")?;
     ensure!(ok, "{config}\n{told}");
+    ensure!(block("sh", "dnsbroker-agent run")?.contains("dnsbroker-agent status"), "how it is run");
     let agent = host.serve()?;
     agent.ready()?;
     // 3. The network server's configuration, which keeps itself.
     let file = agent.host.path().join("var/zz-roaming.toml");
-    let stanzas = agent.host.json(&["lns-config", "chirpstack"])?;
-    eventually("the file is what is printed", || {
-        Ok(std::fs::read_to_string(&file).ok().as_deref() == stanzas["chirpstack"].as_str() && file.exists())
+    eventually("the file is what is printed, with the network server's certificate", || {
+        let stanzas = agent.host.json(&["lns-config", "chirpstack"])?;
+        let part = stanzas["chirpstack"].as_str().is_some_and(|text| text.contains("var/fed.example/lns.pem"));
+        Ok(part && std::fs::read_to_string(&file).ok().as_deref() == stanzas["chirpstack"].as_str() && file.exists())
     })?;
     // 5. See it work.
     let commands = block("sh", "dnsbroker-agent lookup")?;
@@ -145,8 +156,13 @@ fn every_configuration_in_the_readme_and_the_example_is_one() -> anyhow::Result<
     broker.member("alpine", "600013", "127.0.0.1")?;
     let host = Host::new()?;
     host.enroll(&broker, "alpine", "fed")?;
-    let fed = host.path().join("fed").display().to_string();
-    let places = Places(vec![("/var/lib/dnsbroker-agent/fed.example", fed)]);
+    let here = |name: &str| host.path().join(name).display().to_string();
+    let group = output(Command::new("id").arg("-gn"))?.stdout;
+    let places = Places(vec![
+        ("/var/lib/dnsbroker-agent/fed.example", here("fed")),
+        ("/var/lib/dnsbroker-agent", here("")),
+        ("key_group = \"chirpstack\"", format!("key_group = {:?}", group.trim())),
+    ]);
     let base = block("toml", "chirpstack_file")?;
     let example = include_str!("../../crates/agent/dist/agent.toml");
     let mut configs = vec![("the example", example.to_owned())];

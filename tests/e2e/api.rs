@@ -31,6 +31,17 @@ fn looked_up(doh: &mut dnsbroker_tests::tls::Tls, device: &str) -> anyhow::Resul
     Ok((answer[3] & 15, u16::from_be_bytes([answer[6], answer[7]])))
 }
 
+/// For how long caches may keep where a device is, and whether that is with the first network.
+fn kept(doh: &mut dnsbroker_tests::tls::Tls, device: &str) -> anyhow::Result<(u32, bool)> {
+    let question = query(7, 0, &format!("{device}.deveuis.fed.example"), 1, 1);
+    let (status, answer) = ask(doh, &question)?;
+    // Behind the question comes the device's own record: a pointer to its name, type, class, TTL.
+    let ttl = answer.get(question.len() + 6..question.len() + 10).context("no record")?;
+    ensure!(status == 200 && answer[question.len() + 2..question.len() + 4] == [0, 5], "no CNAME: {answer:?}");
+    let first = answer.windows(4).any(|octets| octets == [198, 51, 100, 19]);
+    Ok((u32::from_be_bytes(ttl.try_into()?), first))
+}
+
 fn packed(program: &str, octets: &[u8]) -> anyhow::Result<Vec<u8>> {
     let mut child = Command::new(program).arg("-c").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
     child.stdin.take().context("a pipe")?.write_all(octets)?;
@@ -230,9 +241,9 @@ fn devices_move_when_both_agree_and_at_the_time_that_was_planned() -> anyhow::Re
         "--to",
         "60002d",
         "--in",
-        "3s",
+        "6s",
         "--before",
-        "2s",
+        "3s",
         "--reason",
         "planned",
     ])?;
@@ -244,10 +255,20 @@ fn devices_move_when_both_agree_and_at_the_time_that_was_planned() -> anyhow::Re
     let seen = atlantic.get("/api/v1/moves")?.json["items"][0].clone();
     ensure!(seen["id"] == id && seen["holders"].is_null(), "the holder is not for the receiver to know: {seen}");
     ensure!(broker.json(&["device", "show", "0004a30b001c0531"])?["member"] == "alpine", "not yet");
-    eventually("the move is prepared", || {
-        let state = broker.json(&["device", "transfer", "list"])?["items"][0]["state"].clone();
-        Ok(state == "prepared" || state.is_null())
-    })?;
+    let config = client(&broker, Some(credential(&broker.certificate("alpine")?)?), &["http/1.1"])?;
+    let mut doh = connect(broker.doh()?, &config)?;
+    // What caches are told, until the device is elsewhere: as always, then for as long as a move takes to be done.
+    let (mut told, mut at_new) = (Vec::new(), None);
+    let begun = std::time::Instant::now();
+    while at_new.is_none() {
+        ensure!(begun.elapsed() < std::time::Duration::from_secs(20), "it has not moved: {told:?}");
+        match kept(&mut doh, "0004a30b001c0531")? {
+            (ttl, true) if told.last() != Some(&ttl) => told.push(ttl),
+            (_, true) => {}
+            (ttl, false) => at_new = Some(ttl),
+        }
+    }
+    ensure!(told == [60, 5] && at_new == Some(60), "{told:?}, then {at_new:?} at the new network");
     eventually("the move is done", || {
         Ok(broker.json(&["device", "show", "0004a30b001c0531"])?["member"] == "atlantic")
     })?;

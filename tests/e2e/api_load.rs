@@ -29,7 +29,7 @@ fn listed(caller: &mut Rest<'_>, path: &str) -> anyhow::Result<Vec<Value>> {
     }
 }
 
-/// Each writes under a name of its own, and all of them edit one thing together with `If-Match`.
+/// Each writes under a name of its own, while members look up, and all of them edit one thing together with `If-Match`.
 #[test]
 fn two_administrators_and_ten_operators_lose_no_update_and_the_audit_has_all_in_order() -> anyhow::Result<()> {
     const OPERATORS: u64 = 10;
@@ -40,7 +40,27 @@ fn two_administrators_and_ten_operators_lose_no_update_and_the_audit_has_all_in_
     }
     let before = broker.json(&["audit", "verify"])?["rows"].as_u64().context("rows")?;
     let conflicts = AtomicUsize::new(0);
+    let (over, asked) = (AtomicBool::new(false), AtomicUsize::new(0));
+    broker.member("asker", "6000aa", "192.0.2.99")?;
+    broker.devices("asker", "6000aa", &["70b3d57ed0000001"])?;
+    let before = broker.json(&["audit", "verify"])?["rows"].as_u64().context("rows")?.max(before);
+    let config = client(&broker, Some(credential(&broker.certificate("asker")?)?), &["http/1.1"])?;
     std::thread::scope(|scope| -> anyhow::Result<()> {
+        let loads: Vec<_> = (0..2)
+            .map(|_| {
+                let (broker, config, over, asked) = (&broker, &config, &over, &asked);
+                scope.spawn(move || -> anyhow::Result<()> {
+                    let mut doh = connect(broker.doh()?, config)?;
+                    let question = query(7, 0, "70b3d57ed0000001.deveuis.fed.example", 1, 1);
+                    while !over.load(Ordering::Relaxed) {
+                        let (status, answer) = ask(&mut doh, &question)?;
+                        ensure!(status == 200 && answer[7] > 0, "a look-up fails under the edits: {status}");
+                        asked.fetch_add(1, Ordering::Relaxed);
+                    }
+                    Ok(())
+                })
+            })
+            .collect();
         let mut threads = Vec::new();
         for number in 0..OPERATORS {
             let broker = &broker;
@@ -79,8 +99,15 @@ fn two_administrators_and_ten_operators_lose_no_update_and_the_audit_has_all_in_
                 Ok(())
             }));
         }
-        threads.into_iter().try_for_each(|thread| thread.join().map_err(|_| anyhow::anyhow!("a thread failed"))?)
+        let ended = |thread: std::thread::ScopedJoinHandle<'_, anyhow::Result<()>>| {
+            thread.join().map_err(|_| anyhow::anyhow!("a thread failed"))?
+        };
+        let edited = threads.into_iter().try_for_each(ended);
+        over.store(true, Ordering::Relaxed);
+        loads.into_iter().try_for_each(ended)?;
+        edited
     })?;
+    ensure!(asked.load(Ordering::Relaxed) > 100, "there was no load: {asked:?}");
     let name = broker.json(&["member", "show", "op0"])?["name"].clone();
     let edits: Option<u64> = name.as_str().and_then(|name| name.parse().ok());
     ensure!(edits == Some(2 * EDITS), "no edit was lost: {name}");
@@ -97,7 +124,8 @@ fn two_administrators_and_ten_operators_lose_no_update_and_the_audit_has_all_in_
     let changed: BTreeSet<u64> =
         since.iter().filter(|row| row["act"] == "devices.change").filter_map(|row| row["serial"].as_u64()).collect();
     ensure!(changed.len() as u64 == OPERATORS * EDITS, "each change has a serial of its own");
-    ensure!(listed(&mut admin, "/api/v1/devices")?.len() as u64 == OPERATORS * EDITS, "every device is there");
+    ensure!(listed(&mut admin, "/api/v1/devices")?.len() as u64 == OPERATORS * EDITS + 1, "every device is there");
+    eprintln!("{} look-ups meanwhile", asked.load(Ordering::Relaxed));
     eprintln!("{} conflicts were told and tried again", conflicts.load(Ordering::Relaxed));
     Ok(())
 }

@@ -79,6 +79,7 @@ const TABLE: &[(&str, &str)] = &[
     ("certificate_revoke_several", "as"),
     ("ca_request", "as"),
     ("ca_install", "as"),
+    ("ca_retire", "as"),
     ("root_crl_install", "as"),
     ("crl_list", "ras"),
     ("device_list", "mfras"),
@@ -115,6 +116,7 @@ const TABLE: &[(&str, &str)] = &[
     ("standby_promote", "as"),
     ("replication", "mf"),
     ("replication_certificate", "mf"),
+    ("replication_heard", "mf"),
     ("replication_login", "mf"),
     ("replication_fence", "mf"),
 ];

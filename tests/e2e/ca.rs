@@ -343,26 +343,106 @@ fn every_profile_and_what_is_published_pass_pkilint() -> anyhow::Result<()> {
         );
         ensure!(told.stderr.is_empty() && told.ok == findings.is_empty(), "{file}: {told:?}");
     }
-    broker.json(&["cert", "revoke", &serial, "--reason", "superseded"])?;
+    let lint_ocsp = |name: &str, args: &[&str]| -> anyhow::Result<()> {
+        let told = ocsp(&broker, &dir, &[args, &["-respout", "answer.der"]].concat())?;
+        ensure!(told.contains(&format!(": {}", name.split(' ').next().unwrap_or_default())), "{name}: {told}");
+        let file = dir.join("answer.der").to_string_lossy().into_owned();
+        let told = output(Command::new(pkilint.join("lint_ocsp_response")).args(["lint", "-s", "NOTICE", &file]))?;
+        ensure!(told.ok && told.stdout.trim().is_empty(), "{name}: {told:?}");
+        Ok(())
+    };
+    trust(&broker, &dir)?;
+    lint_ocsp("good", &["-cert", "client.pem"])?;
+    lint_ocsp("good with another digest and no nonce", &["-sha256", "-cert", "client.pem", "-no_nonce"])?;
     broker.json(&["member", "suspend", "alpine"])?;
+    lint_ocsp("revoked (on hold)", &["-cert", "client.pem"])?;
+    broker.json(&["cert", "revoke", &serial, "--reason", "superseded"])?;
     let issuing = ca_id(&broker.path().join("ca/issuing.pem"))?;
     eventually("a list with both", || {
         let list = fetch_list(&broker, &dir, &issuing)?.1;
         Ok(list.contains(&serial) && list.contains("certificate hold"))
     })?;
-    for id in [issuing, ca_id(&broker.path().join("ca/root.pem"))?] {
+    for id in [issuing.clone(), ca_id(&broker.path().join("ca/root.pem"))?] {
         fetch_list(&broker, &dir, &id)?;
         let file = dir.join(format!("{id}.crl")).to_string_lossy().into_owned();
         let lint = ["lint", "-t", "CRL", "-p", "PKIX", "-s", "NOTICE", &file];
         let told = output(Command::new(pkilint.join("lint_crl")).args(lint))?;
         ensure!(told.ok && told.stdout.trim().is_empty(), "{file}: {told:?}");
     }
-    trust(&broker, &dir)?;
-    for (name, args) in [("revoked", &["-cert", "client.pem"][..]), ("unknown", &["-serial", "0x77"])] {
-        ocsp(&broker, &dir, &[args, &["-respout", "answer.der"]].concat())?;
-        let file = dir.join("answer.der").to_string_lossy().into_owned();
-        let told = output(Command::new(pkilint.join("lint_ocsp_response")).args(["lint", "-s", "NOTICE", &file]))?;
-        ensure!(told.ok && told.stdout.trim().is_empty(), "{name}: {told:?}");
+    lint_ocsp("revoked", &["-cert", "client.pem"])?;
+    lint_ocsp("unknown", &["-serial", "0x77"])?;
+    lint_ocsp("revoked among others", &["-cert", "client.pem", "-cert", "own.pem", "-serial", "0x77"])?;
+    broker.json(&["member", "resume", "alpine"])?;
+    eventually("a list without those on hold", || {
+        Ok(!fetch_list(&broker, &dir, &issuing)?.1.contains("certificate hold"))
+    })?;
+    let file = dir.join(format!("{issuing}.crl")).to_string_lossy().into_owned();
+    let lint = ["lint", "-t", "CRL", "-p", "PKIX", "-s", "NOTICE", &file];
+    let told = output(Command::new(pkilint.join("lint_crl")).args(lint))?;
+    ensure!(told.ok && told.stdout.trim().is_empty(), "{told:?}");
+    Ok(())
+}
+
+/// How OpenSSL makes a key of each kind that profiles name.
+const KEYS: [(&str, &[&str]); 5] = [
+    ("p-256", &["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256"]),
+    ("p-384", &["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-384"]),
+    ("ed25519", &["-algorithm", "ED25519"]),
+    ("rsa", &["-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"]),
+    ("rsa", &["-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:4096"]),
+];
+
+#[test]
+fn every_profile_with_every_key_that_it_takes_verifies_and_passes_pkilint() -> anyhow::Result<()> {
+    let pkilint = pkilint();
+    let broker = federation()?;
+    with_root_pointers(&broker)?;
+    broker.json(&["replica", "add", "mirror", "--all"])?;
+    let spiffe = "pkix.invalid_uri_syntax (ERROR): Invalid URI syntax: \"spiffe://";
+    for (profile, holder, purpose) in [
+        ("operator", &["--member", "alpine"][..], "sslclient"),
+        ("lns", &["--member", "alpine", "--name", "600013.netids.fed.example"], "sslserver"),
+        ("gateway", &["--member", "alpine", "--gateway", "gw-1"], "sslclient"),
+        ("replica", &["--replica", "mirror"], "sslclient"),
+    ] {
+        let text = std::fs::read_to_string(format!("../certs/profiles/{profile}.toml"))?;
+        let taken = text.lines().find(|line| line.starts_with("key_types")).context("key types")?;
+        for (number, (kind, args)) in KEYS.into_iter().enumerate() {
+            let label = format!("{profile} {kind} {number}");
+            let dir = broker.path().join(format!("{profile}-{number}"));
+            std::fs::create_dir(&dir)?;
+            succeed(&dir, "openssl", &[&["genpkey", "-quiet", "-out", "client.key"], args].concat())?;
+            request(&dir, &[])?;
+            let (csr, out) = (dir.join("client.csr"), dir.join("out"));
+            let (csr, out_text) = (csr.to_string_lossy(), out.to_string_lossy());
+            let order = [&["cert", "issue"], holder, &["--csr", &csr, "--out", &out_text]].concat();
+            if !taken.contains(&format!("\"{kind}\"")) {
+                let refused = broker.run(&order)?;
+                ensure!(!refused.ok && refused.stderr.contains("key"), "{label}: {}", refused.stderr);
+                continue;
+            }
+            let issued = broker.json(&order)?;
+            ensure!(issued["profile"] == profile, "{label}: {issued}");
+            keep(&out, &issued)?;
+            std::fs::write(out.join("leaf.pem"), self::text(&issued, "pem")?)?;
+            trust(&broker, &out)?;
+            succeed(&out, "openssl", &[&VERIFY[..], &["-purpose", purpose, "leaf.pem"]].concat())
+                .context(label.clone())?;
+            let certtool = ["--verify", "--infile", "whole.pem", "--load-ca-certificate", "root.pem"];
+            succeed(&out, "certtool", &[&certtool[..], &["--load-crl", "lists.pem"]].concat())
+                .context(label.clone())?;
+            let keys =
+                [&["pkey", "-in", "client.key", "-pubout"][..], &["x509", "-in", "out/leaf.pem", "-noout", "-pubkey"]];
+            let [asked, given] = keys.map(|args| anyhow::Ok(succeed(&dir, "openssl", args)?.stdout));
+            ensure!(asked? == given?, "{label}: another key");
+            let Some(pkilint) = &pkilint else { continue };
+            let leaf = out.join("leaf.pem").to_string_lossy().into_owned();
+            let told = output(Command::new(pkilint.join("lint_pkix_cert")).args(["lint", "-s", "NOTICE", &leaf]))?;
+            let findings: Vec<&str> = told.stdout.lines().filter(|line| line.starts_with(' ')).map(str::trim).collect();
+            let expected = usize::from(profile != "lns");
+            ensure!(findings.len() == expected && findings.iter().all(|f| f.starts_with(spiffe)), "{label}: {told:?}");
+            ensure!(told.stderr.is_empty() && told.ok == findings.is_empty(), "{label}: {told:?}");
+        }
     }
     Ok(())
 }

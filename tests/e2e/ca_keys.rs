@@ -8,7 +8,7 @@ use std::process::Command;
 
 use anyhow::{Context, ensure};
 use dnsbroker_tests::ca::{
-    Api, DueAtOnce, PKI_URL, ca_id, csr, curl, enrolled, federation, federation_with, fetch_list, keep,
+    Api, DueAtOnce, PKI_URL, ca_id, clock, csr, curl, enrolled, federation, federation_with, fetch_list, keep,
     key_and_request, published, succeed, text,
 };
 use dnsbroker_tests::tls::{Tls, ask, client, connect, credential};
@@ -195,9 +195,100 @@ fn ceremonies_go_by_files_with_a_root_that_is_away() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The URLs that a certificate names for lists.
+fn pointers(dir: &Path, certificate: &str) -> anyhow::Result<String> {
+    let args = ["x509", "-in", certificate, "-noout", "-ext", "crlDistributionPoints"];
+    Ok(output(Command::new("openssl").current_dir(dir).args(args))?.stdout)
+}
+
+#[test]
+fn init_puts_the_url_of_the_lists_into_its_first_certificates_or_says_that_it_cannot() -> anyhow::Result<()> {
+    let dir = tempfile::tempdir()?;
+    let init = |name: &str, more: &[&str]| {
+        let args = ["init", "--federation", "fed.example", "--port-base", "0", "--dir"];
+        output(Command::new(Broker::program()?).args(args).arg(dir.path().join(name)).args(more))
+    };
+    let made = init("without", &[])?;
+    ensure!(made.ok && made.stderr.contains("give --pki-url") && made.stderr.contains("rotate --renew"), "{made:?}");
+    ensure!(!pointers(dir.path(), "without/ca/issuing.pem")?.contains("URI:"));
+    let made = init("with", &["--pki-url", PKI_URL])?;
+    ensure!(made.ok && !made.stderr.contains("warning"), "{made:?}");
+    let root = ca_id(&dir.path().join("with/ca/root.pem"))?;
+    ensure!(pointers(dir.path(), "with/ca/issuing.pem")?.contains(&format!("URI:{PKI_URL}/crl/{root}.crl\n")));
+    let refused = init("wrong", &["--pki-url", "https://pki.fed.example"])?;
+    ensure!(!refused.ok && refused.stderr.contains("pki.url begins with http://"), "{refused:?}");
+    ensure!(!dir.path().join("wrong").exists(), "nothing is left of what was refused");
+    Ok(())
+}
+
+#[test]
+fn a_change_of_the_url_of_the_lists_is_told_with_what_names_the_old_one_and_until_when() -> anyhow::Result<()> {
+    const OTHER: &str = "http://lists.fed.example";
+    let mut broker = Broker::with(Options { init: vec!["--pki-url", PKI_URL], ..Options::default() })?;
+    broker.member("alpine", "600013", "198.51.100.19")?;
+    let (dir, serial) = enrolled(&broker, "alpine", "before")?;
+    let config = broker.path().join("dnsbroker.toml");
+    let config_text = config.to_string_lossy().into_owned();
+    let check = |broker: &Broker| broker.json(&["config", "check", "--config", &config_text]);
+    let notices = |broker: &Broker| anyhow::Ok(broker.json(&["status"])?["notices"].clone());
+    ensure!(notices(&broker)? == json!([]));
+    ensure!(!check(&broker)?["warnings"].to_string().contains("pki.url"));
+
+    let text_of = std::fs::read_to_string(&config)?;
+    std::fs::write(&config, text_of.replace(PKI_URL, OTHER))?;
+    let warnings = check(&broker)?["warnings"].to_string();
+    ensure!(warnings.contains(&format!("pki.url is {OTHER}")) && warnings.contains(PKI_URL), "{warnings}");
+    broker.restart()?;
+    let told = notices(&broker)?;
+    // The last that names it is the broker's own, of 90 days; the member's has 14.
+    let own = succeed(
+        broker.path(),
+        "openssl",
+        &["x509", "-in", "ca/server.pem", "-noout", "-enddate", "-dateopt", "iso_8601"],
+    )?;
+    let until = own.stdout.trim().trim_start_matches("notAfter=").replace(' ', "T");
+    let of_leaves = told[0].as_str().context("a notice")?;
+    ensure!(
+        of_leaves.contains(&format!("{PKI_URL} for lists and OCSP")) && of_leaves.contains(&until),
+        "{until}: {told}"
+    );
+    let of_issuing = told[1].as_str().context("another")?;
+    ensure!(of_issuing.contains("the certificate of the issuing CA names") && of_issuing.contains("rotate --renew"));
+    broker.assert_logged(&format!("certificates issued before name {PKI_URL}"))?;
+    let shown = broker.run(&["status"])?.stdout;
+    ensure!(shown.contains(&format!("notice: {of_leaves}")), "{shown}");
+    let (after, _) = enrolled(&broker, "alpine", "after")?;
+    ensure!(pointers(&dir, "client.pem")?.contains(PKI_URL) && pointers(&after, "client.pem")?.contains(OTHER));
+    // Both lead to the same list, if only the name leads here.
+    let issuing = ca_id(&broker.path().join("ca/issuing.pem"))?;
+    broker.json(&["cert", "revoke", &serial, "--reason", "superseded"])?;
+    eventually("the list names it", || Ok(fetch_list(&broker, &dir, &issuing)?.1.contains(&serial)))?;
+
+    broker.json(&["ca", "rotate", "--renew", "--root-key", &root_key(&broker)])?;
+    ensure!(pointers(broker.path(), "ca/issuing.pem")?.contains(OTHER));
+    ensure!(notices(&broker)?.as_array().context("notices")?.len() == 1, "the issuing CA's is renewed");
+    broker.kill()?;
+    broker.serve()?;
+    ensure!(notices(&broker)?[0] == of_leaves, "it is known after a crash too");
+
+    // Put back, there is nothing to see to but what was issued meanwhile.
+    std::fs::write(&config, &text_of)?;
+    broker.restart()?;
+    let told = notices(&broker)?;
+    ensure!(told[0].as_str().is_some_and(|notice| notice.contains(&format!("{OTHER} for lists"))), "{told}");
+    ensure!(!told[0].to_string().contains(PKI_URL), "{told}");
+    std::fs::write(&config, text_of.replace(PKI_URL, OTHER))?;
+    let Some(env) = clock("+91d")? else { return Ok(()) };
+    broker.stop()?;
+    broker.set_env(env);
+    broker.serve()?;
+    ensure!(notices(&broker)? == json!([]), "when the last has ended it is forgotten: {}", notices(&broker)?);
+    Ok(())
+}
+
 #[test]
 fn a_ca_whose_files_others_can_read_does_not_open() -> anyhow::Result<()> {
-    let mut broker = federation()?;
+    let mut broker = federation_with(Options { init: vec!["--lns-ca"], ..Options::default() })?;
     broker.json(&["ca", "rotate", "--root-key", &root_key(&broker)])?;
     broker.stop()?;
     let previous = std::fs::read_dir(broker.path().join("ca/previous"))?.map(|entry| Ok(entry?.path()));
@@ -208,6 +299,7 @@ fn a_ca_whose_files_others_can_read_does_not_open() -> anyhow::Result<()> {
         ("ca", 0o700, 0o750, "can be entered by others"),
         ("ca/previous", 0o700, 0o711, "can be entered by others"),
         ("ca/issuing.key", 0o600, 0o640, "readable by others"),
+        ("ca/lns.key", 0o600, 0o640, "readable by others"),
         ("ca/server.key", 0o600, 0o644, "readable by others"),
         ("ca/tsig-seal.key", 0o600, 0o604, "readable by others"),
         ("secrets/ca-passphrase", 0o600, 0o640, "readable by others"),

@@ -1,7 +1,7 @@
 //! What a CA must not lose or repeat: over kills between any two steps, over restored backups, over clocks that are wrong.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use dnsbroker_tests::ca::{
@@ -9,7 +9,7 @@ use dnsbroker_tests::ca::{
     key_and_request, published, succeed, text,
 };
 use dnsbroker_tests::tls::{ask, client, connect, credential};
-use dnsbroker_tests::{Broker, eventually, query};
+use dnsbroker_tests::{Broker, Options, eventually, query};
 use serde_json::{Value, json};
 
 fn doh(broker: &Broker, dir: &Path) -> anyhow::Result<()> {
@@ -32,16 +32,71 @@ fn issuing_id(broker: &Broker) -> anyhow::Result<String> {
     ca_id(&broker.path().join("ca/issuing.pem"))
 }
 
+/// How long something takes on this machine as it is now: the middle of three times.
+fn usual(mut once: impl FnMut() -> anyhow::Result<()>) -> anyhow::Result<Duration> {
+    let mut times = Vec::new();
+    for _ in 0..3 {
+        let begun = Instant::now();
+        once()?;
+        times.push(begun.elapsed());
+    }
+    times.sort();
+    Ok(times[1])
+}
+
+/// Moments from before a request has arrived until after its answer has, which comes after the usual time. Each is told whether
+/// an answer came; the end is put off for as long as none does, so that both sides of it are seen however slow the machine is.
+struct Moments {
+    usual: Duration,
+    round: u32,
+    rounds: u32,
+    answered: u32,
+    unanswered: u32,
+}
+
+impl Moments {
+    fn new(usual: Duration, rounds: u32) -> Self {
+        Self { usual, round: 0, rounds, answered: 0, unanswered: 0 }
+    }
+
+    fn next(&mut self) -> Option<Duration> {
+        let extra = 8;
+        if self.round >= self.rounds + extra || self.round >= self.rounds && self.answered > 0 {
+            return None;
+        }
+        let moment = self.usual * self.round * 3 / (2 * self.rounds);
+        self.round += 1;
+        Some(moment)
+    }
+
+    fn told(&mut self, answered: bool) {
+        if answered { self.answered += 1 } else { self.unanswered += 1 }
+    }
+
+    fn both_sides_were_seen(&self) -> anyhow::Result<()> {
+        let Self { usual, answered, unanswered, .. } = self;
+        ensure!(*answered > 0 && *unanswered > 0, "{answered} answered, {unanswered} not; usually it takes {usual:?}");
+        eprintln!("{answered} answered before the kill, {unanswered} not; usually it takes {usual:?}");
+        Ok(())
+    }
+}
+
 #[test]
 fn killed_at_any_moment_of_an_enrolment_the_same_request_gets_the_one_certificate() -> anyhow::Result<()> {
     let mut broker = federation()?;
-    let mut answered = 0;
-    for round in 0..16_u64 {
-        let dir = key_and_request(&broker, &format!("op-{round}"))?;
+    let mut number = 0;
+    let usual = usual(|| {
+        number += 1;
+        let (dir, token) = (key_and_request(&broker, &format!("usual-{number}"))?, broker.token("atlantic", &[])?);
+        ensure!(enroll(&broker, &token, &dir)?.0 == 201);
+        Ok(())
+    })?;
+    // The key is made outside of it.
+    let mut moments = Moments::new(usual / 2, 16);
+    while let Some(moment) = moments.next() {
+        let dir = key_and_request(&broker, &format!("op-{}", moments.round))?;
         let token = broker.token("alpine", &[])?;
         let before = serials(&broker, "alpine")?;
-        // From before the request has arrived until after the answer has.
-        let moment = Duration::from_micros(round * 500);
         let first = std::thread::scope(|scope| {
             let asking = scope.spawn(|| enroll(&broker, &token, &dir));
             std::thread::sleep(moment);
@@ -52,8 +107,8 @@ fn killed_at_any_moment_of_an_enrolment_the_same_request_gets_the_one_certificat
         broker.serve().with_context(|| format!("killed after {moment:?}"))?;
         let (status, second) = enroll(&broker, &token, &dir)?;
         ensure!(status == 201, "killed after {moment:?}: {status} {second}");
+        moments.told(matches!(first, Ok((201, _))));
         if let Ok((201, first)) = &first {
-            answered += 1;
             ensure!(first["pem"] == second["pem"], "what was answered is what is there");
         }
         let mut after = serials(&broker, "alpine")?;
@@ -62,7 +117,7 @@ fn killed_at_any_moment_of_an_enrolment_the_same_request_gets_the_one_certificat
         keep(&dir, &second)?;
         doh(&broker, &dir)?;
     }
-    eprintln!("{answered} of 16 were answered before the kill");
+    moments.both_sides_were_seen()?;
     ensure!(broker.json(&["audit", "verify"])?["ok"] == true);
     Ok(())
 }
@@ -76,33 +131,146 @@ fn killed_at_any_moment_of_a_renewal_the_old_certificate_renews_again() -> anyho
     let profiles = DueAtOnce::new()?;
     let mut broker = federation_with(profiles.options())?;
     let (dir, old) = enrolled(&broker, "alpine", "op")?;
-    for round in 0..10_u64 {
-        let next = key_and_request(&broker, &format!("next-{round}"))?;
+    let (other, _) = enrolled(&broker, "atlantic", "other")?;
+    let usual = usual(|| {
+        let (status, _) = Api::of(&broker, &other)?.post("/api/v1/renew", &json!({ "csr": csr(&other)? }))?;
+        ensure!(status == 201);
+        Ok(())
+    })?;
+    // A certificate is renewed eight times at most, and each round may.
+    let mut moments = Moments::new(usual, 7);
+    while let Some(moment) = moments.next() {
+        let next = key_and_request(&broker, &format!("next-{}", moments.round))?;
         let request = json!({ "csr": csr(&next)? });
         let mut api = Api::of(&broker, &dir)?;
         let first = std::thread::scope(|scope| {
             let asking = scope.spawn(|| api.post("/api/v1/renew", &request));
-            std::thread::sleep(Duration::from_micros(round * 400));
+            std::thread::sleep(moment);
             rustix_kill(&broker)?;
             anyhow::Ok(asking.join().expect("no panic"))
         })?;
         broker.kill()?;
         broker.serve()?;
+        moments.told(matches!(first, Ok((201, _))));
         if let Ok((201, first)) = &first {
             keep(&next, first)?;
             doh(&broker, &next).context("what was answered is there")?;
         }
         doh(&broker, &dir).context("the old one is as good as before")?;
-        // The bound on renewals of one certificate is not what is tested here.
         for serial in serials(&broker, "alpine")?.iter().filter(|serial| **serial != old) {
             let shown = broker.json(&["cert", "show", serial])?;
             ensure!(shown["renews"] == json!(old), "{shown}");
         }
-        if round == 6 {
-            break;
-        }
     }
+    moments.both_sides_were_seen()?;
     ensure!(broker.json(&["audit", "verify"])?["ok"] == true);
+    Ok(())
+}
+
+#[test]
+fn killed_at_any_moment_of_a_revocation_it_is_whole_or_not_at_all_and_lists_never_go_back() -> anyhow::Result<()> {
+    let mut broker = federation()?;
+    let issuing = issuing_id(&broker)?;
+    let mut number = 0;
+    let usual = usual(|| {
+        number += 1;
+        let (_, serial) = enrolled(&broker, "atlantic", &format!("usual-{number}"))?;
+        broker.json(&["cert", "revoke", &serial])?;
+        Ok(())
+    })?;
+    let (mut last, mut moments) = (0, Moments::new(usual / 2, 12));
+    while let Some(moment) = moments.next() {
+        // Of one key there are two certificates: a compromise takes both or none.
+        let (dir, first) = enrolled(&broker, "alpine", &format!("op-{}", moments.round))?;
+        let (status, second) = enroll(&broker, &broker.token("alpine", &[])?, &dir)?;
+        ensure!(status == 201, "{second}");
+        let second = text(&second, "serial")?;
+        let revoked = std::thread::scope(|scope| {
+            let revoking = scope.spawn(|| broker.run(&["cert", "revoke", &first, "--reason", "key-compromise"]));
+            std::thread::sleep(moment);
+            rustix_kill(&broker)?;
+            anyhow::Ok(revoking.join().expect("no panic").is_ok_and(|finished| finished.ok))
+        })?;
+        moments.told(revoked);
+        broker.kill()?;
+        broker.serve().with_context(|| format!("killed after {moment:?}"))?;
+        let states = [&first, &second].map(|serial| broker.json(&["cert", "show", serial]));
+        let [first_state, second_state] = states.map(|shown| anyhow::Ok(text(&shown?, "state")?));
+        let (first_state, second_state) = (first_state?, second_state?);
+        ensure!(first_state == second_state, "half of it happened: {first_state}, {second_state}");
+        let happened = first_state == "revoked (key-compromise)";
+        ensure!(happened || !revoked && first_state == "valid", "{first_state}, acknowledged: {revoked}");
+        ensure!(doh(&broker, &dir).is_ok() != happened);
+        let (list_number, list) = fetch_list(&broker, &dir, &issuing)?;
+        ensure!(list_number > last && list.contains(&first) == happened && list.contains(&second) == happened);
+        last = list_number;
+    }
+    moments.both_sides_were_seen()?;
+    ensure!(broker.json(&["audit", "verify"])?["ok"] == true);
+    Ok(())
+}
+
+#[test]
+fn an_init_that_is_killed_at_any_moment_is_said_again_and_leaves_nothing_of_another_root() -> anyhow::Result<()> {
+    let dir = tempfile::tempdir()?;
+    let path = dir.path().join("b");
+    let init = |more: &[&str]| -> anyhow::Result<std::process::Command> {
+        let mut command = std::process::Command::new(Broker::program()?);
+        command.args(["init", "--federation", "fed.example", "--port-base", "0", "--dir"]).arg(&path).args(more);
+        command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+        Ok(command)
+    };
+    let clear = || if path.exists() { std::fs::remove_dir_all(&path) } else { Ok(()) };
+    let usual = usual(|| {
+        clear()?;
+        ensure!(init(&["--lns-ca"])?.status()?.success());
+        Ok(())
+    })?;
+    let mut moments = Moments::new(usual, 8);
+    while let Some(moment) = moments.next() {
+        clear()?;
+        let mut making = init(&["--lns-ca"])?.spawn()?;
+        std::thread::sleep(moment);
+        making.kill()?;
+        making.wait()?;
+        // A directory with a configuration is a whole one.
+        let whole = path.join("dnsbroker.toml").exists();
+        moments.told(whole);
+        if !whole {
+            if path.join("data/store.redb").exists() {
+                std::fs::remove_dir_all(path.join("data"))?;
+            }
+            ensure!(init(&[])?.status()?.success(), "killed after {moment:?}");
+            ensure!(!path.join("ca/lns.pem").exists(), "killed after {moment:?}: a CA of another root is left");
+        }
+        let mut broker = Broker::open(&path).with_context(|| format!("killed after {moment:?}"))?;
+        broker.member("alpine", "600013", "198.51.100.19")?;
+        let served = broker.certificate("alpine")?;
+        doh(&broker, &served)?;
+        broker.stop()?;
+    }
+    moments.both_sides_were_seen()?;
+    // Cut off before its last step: that is told, with what to do.
+    std::fs::remove_file(path.join("dnsbroker.toml"))?;
+    let told = dnsbroker_tests::output(init(&[])?.stderr(std::process::Stdio::piped()))?;
+    ensure!(!told.ok && told.stderr.contains("remove it and say `init` again"), "{told:?}");
+    // A CA of another root does not open.
+    let other = federation_with(Options { init: vec!["--lns-ca"], ..Options::default() })?;
+    let (mut broker, secrets) = (federation()?, "secrets/ca-passphrase");
+    broker.stop()?;
+    let passphrase = |broker: &Broker| format!("file:{}", broker.path().join(secrets).display());
+    let from = other.path().join("ca/lns.key").to_string_lossy().into_owned();
+    let (before, after) = (passphrase(&other), passphrase(&broker));
+    let again = ["pkcs8", "-topk8", "-in", &from, "-passin", &before, "-passout", &after, "-v2", "aes-256-cbc"];
+    let ca = broker.path().join("ca");
+    succeed(&ca, "openssl", &[&again[..], &["-scrypt", "-out", "lns.key"]].concat())?;
+    succeed(&ca, "chmod", &["600", "lns.key"])?;
+    std::fs::copy(other.path().join("ca/lns.pem"), ca.join("lns.pem"))?;
+    let error = broker.serve().err().context("it opens")?.to_string();
+    ensure!(
+        error.contains("another CA than this federation's root issued it") || error.contains("signature"),
+        "{error}"
+    );
     Ok(())
 }
 
@@ -302,6 +470,48 @@ fn a_restore_over_the_old_store_takes_over_all_that_took_rights_away() -> anyhow
     ensure!(broker.json(&["member", "show", "atlantic"])?["suspended"] == "has not paid");
     ensure!(broker.json(&["key", "list"])?["items"] == json!([]), "a revoked TSIG key is back");
     Ok(())
+}
+
+#[test]
+fn a_restore_that_is_killed_at_any_moment_is_said_again_and_forgets_nothing() -> anyhow::Result<()> {
+    let mut backup = backed_up()?;
+    let (file, dir) = (backup.file.clone(), backup.broker.path().to_string_lossy().into_owned());
+    let usual = usual(|| restore(&backup.broker, &file, &[]).map(drop))?;
+    let mut moments = Moments::new(usual, 12);
+    while let Some(moment) = moments.next() {
+        let mut restoring = std::process::Command::new(Broker::program()?)
+            .args(["restore", &file, "--dir", &dir, "--json"])
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()?;
+        std::thread::sleep(moment);
+        let done = restoring.try_wait()?.is_some_and(|status| status.success());
+        restoring.kill()?;
+        restoring.wait()?;
+        moments.told(done);
+        let restored = restore(&backup.broker, &file, &[]).with_context(|| format!("killed after {moment:?}"))?;
+        ensure!(restored["revocations_taken_over"] == 2, "killed after {moment:?}: {restored}");
+        ensure!(restored["suspensions_taken_over"] == 1, "killed after {moment:?}: {restored}");
+    }
+    moments.both_sides_were_seen()?;
+    // Between its last two steps, where no store is in place.
+    let data = backup.broker.path().join("data");
+    std::fs::rename(&data, backup.broker.path().join("data.replaced-1"))?;
+    std::fs::create_dir(backup.broker.path().join("data.restoring"))?;
+    // Of earlier ones: the last is what was there.
+    let aside = std::fs::read_dir(backup.broker.path())?.filter_map(|entry| {
+        let at: i64 = entry.ok()?.file_name().to_str()?.strip_prefix("data.replaced-")?.parse().ok()?;
+        Some(at)
+    });
+    let last = aside.max().context("one")? + 1;
+    let from = backup.broker.path().join("data.replaced-1");
+    std::fs::rename(from, backup.broker.path().join(format!("data.replaced-{last}")))?;
+    let error = backup.broker.serve().err().context("it serves without a store")?.to_string();
+    ensure!(error.contains("a restore was cut off, say it again"), "{error}");
+    let restored = restore(&backup.broker, &file, &[])?;
+    ensure!(restored["notes"].to_string().contains("an earlier restore was cut off"), "{restored}");
+    ensure!(restored["revocations_taken_over"] == 2 && restored["suspensions_taken_over"] == 1, "{restored}");
+    nothing_came_back(&mut backup)
 }
 
 #[test]

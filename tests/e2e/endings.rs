@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, ensure};
 use dnsbroker_tests::tls::{Tls, ask, client, connect, credential};
-use dnsbroker_tests::{Broker, Options, eventually, nibble_name, query};
+use dnsbroker_tests::{Broker, Hook, Options, eventually, nibble_name, query};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, HandshakeKind};
 
@@ -274,6 +274,10 @@ fn revocation_ends_a_transfer_that_is_stalled_within_a_second() -> anyhow::Resul
     let broker = federation(Options::default())?;
     broker.json(&["replica", "add", "mirror", "--all"])?;
     fill(&broker)?;
+    let hook = Hook::start()?;
+    if let Some(hook) = &hook {
+        hook.knows(&broker.json(&["webhook", "add", &hook.url(), "--events", "transfer."])?)?;
+    }
     let directory = broker.replica_certificate("mirror")?;
     let mut stalled = stalled_transfer(&broker, &directory)?;
     let failures = broker.metric(FAILED)?;
@@ -295,5 +299,16 @@ fn revocation_ends_a_transfer_that_is_stalled_within_a_second() -> anyhow::Resul
     }
     ensure!(octets < 12_000_000, "{octets} octets came after the revocation");
     broker.assert_logged("a live XoT connection is ended")?;
-    broker.assert_logged("transfer out broken off")
+    broker.assert_logged("transfer out broken off")?;
+    // It is told once a minute, however often such a replica comes.
+    let told = broker.run(&["events", "--json", "--after", "0", "--kinds", "transfer.", "--limit", "1"])?;
+    let told: serde_json::Value = serde_json::from_str(told.stdout.trim())?;
+    ensure!(told["kind"] == "transfer.failed" && told["object"] == "mirror", "{told}");
+    ensure!(told["detail"]["zone"] == "deveuis" && told["detail"]["reason"].is_string(), "{told}");
+    if let Some(hook) = &hook {
+        eventually("it is posted", || Ok(!hook.posted()?.is_empty()))?;
+        let posted = hook.posted()?.swap_remove(0);
+        ensure!(posted["good"] == true && posted["event"] == told, "{told} is posted as {posted}");
+    }
+    Ok(())
 }

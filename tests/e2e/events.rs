@@ -1,6 +1,9 @@
 //! What happens is told to whom it concerns, in order, and to nobody else; figures are of what was done.
 
 use std::io::{Read, Write};
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
@@ -125,6 +128,48 @@ fn a_source_that_fails_is_told_to_its_member() -> anyhow::Result<()> {
     let statistics = broker.json(&["statistics"])?;
     ensure!(statistics["sources"][0]["state"] == "failing", "{statistics}");
     ensure!(statistics["transfers"].as_array().is_some_and(Vec::is_empty), "nothing was transferred: {statistics}");
+    Ok(())
+}
+
+/// A secondary that answers each NOTIFY with one response code, until the process ends.
+fn secondary(rcode: &Arc<AtomicU8>) -> anyhow::Result<SocketAddr> {
+    let socket = UdpSocket::bind("127.0.0.1:0")?;
+    let (address, rcode) = (socket.local_addr()?, Arc::clone(rcode));
+    std::thread::spawn(move || {
+        let mut message = [0; 1_500];
+        while let Ok((length, from)) = socket.recv_from(&mut message) {
+            if length < 12 {
+                continue;
+            }
+            message[2] |= 0x80;
+            message[3] = message[3] & 0xf0 | rcode.load(Ordering::Relaxed);
+            // Who has asked may have gone.
+            let _ = socket.send_to(&message[..length], from);
+        }
+    });
+    Ok(address)
+}
+
+#[test]
+fn a_replica_that_takes_no_notify_is_told_to_its_holder_once_and_when_it_does_again() -> anyhow::Result<()> {
+    const REFUSED: u8 = 5;
+    let broker = federation()?;
+    let certificate = broker.certificate("alpine")?;
+    let mut stream = Stream::open(&broker, &certificate, "/api/v1/events?kinds=notify.")?;
+    stream.until("retry:")?;
+    let rcode = Arc::new(AtomicU8::new(REFUSED));
+    let address = secondary(&rcode)?.to_string();
+    broker.json(&["replica", "add", "mirror", "--only", "alpine", "--holder", "alpine", "--notify", &address])?;
+    let told = stream.until("event: notify.failed")?;
+    ensure!(told.contains("mirror") && told.contains("REFUSED") && told.contains(&address), "{told}");
+    for device in ["70b3d57ed0000010", "70b3d57ed0000011"] {
+        broker.devices("alpine", "600013", &[device])?;
+        std::thread::sleep(Duration::from_millis(300));
+    }
+    rcode.store(0, Ordering::Relaxed);
+    broker.devices("alpine", "600013", &["70b3d57ed0000012"])?;
+    let told = stream.until("event: notify.recovered")?;
+    ensure!(told.matches("event: notify.failed").count() == 1, "{told}");
     Ok(())
 }
 

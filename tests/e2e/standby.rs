@@ -6,9 +6,35 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
+use dnsbroker_tests::ca::{ca_id, published};
 use dnsbroker_tests::standby::{Asker, DEVICE, Kit, STANDBY, follows, primary};
-use dnsbroker_tests::{Broker, eventually, output, tls};
+use dnsbroker_tests::{Broker, Relay, eventually, output, tls};
+use rustix::process::Signal;
 use serde_json::Value;
+
+#[test]
+fn a_ca_for_network_servers_goes_on_at_the_standby_that_takes_over() -> anyhow::Result<()> {
+    let mut primary = primary()?;
+    let root_key = primary.path().join("root-key");
+    primary.json(&["ca", "rotate", "--for", "lns", "--root-key", &root_key.to_string_lossy()])?;
+    let lns = ca_id(&primary.path().join("ca/lns.pem"))?;
+    let kit = Kit::new(&primary, "second", STANDBY)?;
+    let standby = kit.start(&primary, &[])?;
+    follows(&standby, &primary)?;
+    ensure!(standby.json(&["ca", "show"])?["lns"] == primary.json(&["ca", "show"])?["lns"]);
+    eventually("its list is published here too", || Ok(published(&standby, &format!("/crl/{lns}.crl"))?.0 == 200))?;
+    primary.kill()?;
+    standby.json(&["standby", "promote"])?;
+    let refused = standby.run(&["member", "approve", "alpine", "ns1.alpine.example"])?;
+    ensure!(!refused.ok && refused.stderr.contains("dnsbroker ca retire"), "{}", refused.stderr);
+    let out = standby.path().join("lns").to_string_lossy().into_owned();
+    let name = "600013.netids.fed.example";
+    let order = ["cert", "issue", "--member", "alpine", "--name", name, "--new-key", "--out", &out];
+    ensure!(standby.json(&order)?["issuer"] == lns.as_str(), "it issues");
+    standby.json(&["ca", "retire"])?;
+    standby.json(&["member", "approve", "alpine", "ns1.alpine.example"])?;
+    Ok(())
+}
 
 #[test]
 fn it_answers_as_the_primary_does_and_changes_nothing_by_itself() -> anyhow::Result<()> {
@@ -280,6 +306,91 @@ fn killed_under_load_the_primary_is_succeeded_and_comes_back_as_a_standby() -> a
     let mut old = Asker::open(&primary, &alpine, &primary, "broker.fed.example")?;
     eventually("it answers again, as a standby", || old.finds(DEVICE))?;
     ensure!(primary.json(&["member", "list"])?.to_string().contains("newcomer"));
+    Ok(())
+}
+
+/// The first of the events of a kind that a broker has told, or tells.
+fn told(broker: &Broker, kind: &str) -> anyhow::Result<Value> {
+    let finished = broker.run(&["events", "--json", "--after", "0", "--kinds", kind, "--limit", "1"])?;
+    ensure!(finished.ok, "{}", finished.stderr);
+    Ok(serde_json::from_str(finished.stdout.trim())?)
+}
+
+fn is_connected(primary: &Broker) -> anyhow::Result<bool> {
+    Ok(primary.json(&["standby", "status"])?["standbys"][0]["connected"] == true)
+}
+
+#[test]
+fn a_line_that_has_gone_dead_is_given_up_by_both_and_taken_up_again() -> anyhow::Result<()> {
+    let primary = primary()?;
+    let alpine = primary.certificate("alpine")?;
+    let relay = Relay::to(primary.api()?)?;
+    let kit = Kit::new(&primary, "second", STANDBY)?;
+    let standby = kit.start_over(&relay, &primary, &["--max-age", "6s"])?;
+    follows(&standby, &primary)?;
+    let mut asker = Asker::open(&primary, &alpine, &standby, STANDBY)?;
+    eventually("the primary hears what the standby has", || {
+        let status = primary.json(&["standby", "status"])?;
+        Ok(status["standbys"][0]["has"].as_u64().is_some_and(|has| has > 0 && Some(has) <= status["act"].as_u64()))
+    })?;
+    relay.hold(true);
+    let held = Instant::now();
+    eventually("the standby has given it up", || {
+        Ok(standby.json(&["standby", "status"])?["following"]["connected"] == false)
+    })?;
+    ensure!(held.elapsed() < Duration::from_secs(8), "the standby noticed after {:?}", held.elapsed());
+    eventually("it answers no more", || Ok(asker.ask(DEVICE)?.0 == 503))?;
+    ensure!(held.elapsed() < Duration::from_secs(10), "it answered for {:?}", held.elapsed());
+    eventually("the primary has given it up", || Ok(!is_connected(&primary)?))?;
+    let within = Duration::from_secs(18)..Duration::from_secs(32);
+    ensure!(within.contains(&held.elapsed()), "the primary noticed after {:?}", held.elapsed());
+    primary.assert_logged("it has said nothing for 20 seconds")?;
+    let gone = told(&primary, "standby.gone")?;
+    ensure!(gone["object"] == "second" && gone["detail"]["reason"].to_string().contains("said nothing"), "{gone}");
+    primary.devices("atlantic", "60002d", &["70b3d57ed0000009"])?;
+    relay.hold(false);
+    eventually("it answers again, and what came meanwhile", || {
+        Asker::open(&primary, &alpine, &standby, STANDBY)?.finds("70b3d57ed0000009")
+    })?;
+    ensure!(is_connected(&primary)? && standby.json(&["standby", "status"])?["following"]["copies"] == 0);
+    Ok(())
+}
+
+#[test]
+fn a_primary_or_standby_whose_process_is_stopped_is_noticed_in_time_and_goes_on_when_it_runs() -> anyhow::Result<()> {
+    let primary = primary()?;
+    let alpine = primary.certificate("alpine")?;
+    let kit = Kit::new(&primary, "second", STANDBY)?;
+    let standby = kit.start(&primary, &["--max-age", "6s"])?;
+    follows(&standby, &primary)?;
+    let mut asker = Asker::open(&primary, &alpine, &standby, STANDBY)?;
+    primary.signal(Signal::STOP)?;
+    let stopped = Instant::now();
+    eventually("the standby says so", || {
+        let following = standby.json(&["standby", "status"])?["following"].clone();
+        Ok(following["connected"] == false
+            && following["error"].to_string().contains("nothing was heard for 5 seconds"))
+    })?;
+    ensure!(stopped.elapsed() < Duration::from_secs(8), "noticed after {:?}", stopped.elapsed());
+    eventually("and answers no more", || Ok(asker.ask(DEVICE)?.0 == 503))?;
+    ensure!(stopped.elapsed() < Duration::from_secs(10), "it answered for {:?}", stopped.elapsed());
+    primary.signal(Signal::CONT)?;
+    eventually("it answers again", || asker.finds(DEVICE))?;
+    ensure!(standby.json(&["standby", "status"])?["following"]["copies"] == 0);
+
+    standby.signal(Signal::STOP)?;
+    let stopped = Instant::now();
+    // Commits do not wait for it.
+    let begun = Instant::now();
+    for number in 0..20 {
+        primary.json(&["member", "add", &format!("m{number}")])?;
+    }
+    ensure!(begun.elapsed() < Duration::from_secs(10), "changes took {:?}", begun.elapsed());
+    eventually("the primary has given it up", || Ok(!is_connected(&primary)?))?;
+    ensure!(stopped.elapsed() < Duration::from_secs(32), "the primary noticed after {:?}", stopped.elapsed());
+    standby.signal(Signal::CONT)?;
+    follows(&standby, &primary)?;
+    ensure!(standby.json(&["audit", "verify"])?["ok"] == true);
     Ok(())
 }
 

@@ -164,6 +164,11 @@ fn a_key_that_does_not_open_here_is_told_and_the_old_ca_stays() -> anyhow::Resul
     primary.json(&["ca", "rotate", "--root-key", &root_key(&primary)])?;
     let told = standby.run(&["events", "--json", "--after", "0", "--kinds", "standby.unready", "--limit", "1"])?;
     ensure!(told.ok && told.stdout.contains("passphrase"), "{told:?}");
+    // The primary hears of it too.
+    let there = primary.run(&["events", "--json", "--after", "0", "--kinds", "standby.unready", "--limit", "1"])?;
+    ensure!(there.stdout.contains("\"second\"") && there.stdout.contains("passphrase"), "{there:?}");
+    let shown = primary.run(&["standby", "status"])?.stdout;
+    ensure!(shown.contains("NOT READY") && shown.contains("or make this standby anew"), "{shown}");
     let status = standby.json(&["standby", "status"])?;
     ensure!(status["notes"].to_string().contains("issuing CA is not here"), "{status}");
     ensure!(status["following"]["connected"] == true && status["following"]["answers"] == true, "{status}");
@@ -183,6 +188,7 @@ fn a_key_that_does_not_open_here_is_told_and_the_old_ca_stays() -> anyhow::Resul
     })?;
     let status = standby.json(&["standby", "status"])?;
     ensure!(!status["notes"].to_string().contains("issuing CA"), "{status}");
+    eventually("the primary knows", || Ok(!primary.run(&["standby", "status"])?.stdout.contains("NOT READY")))?;
     Ok(())
 }
 
@@ -275,6 +281,9 @@ fn administrators_log_in_at_a_standby_to_read_and_a_code_opens_one_session_anywh
     eventually("it is stale", || Ok(eve.get("/api/v1/members")?.code() == "standby-stale"))?;
     let refused = at_standby()?.log_in(&login(&third))?;
     ensure!((refused.status, refused.code()) == (503, "standby-stale"), "{refused:?}");
+    ensure!(refused.json["detail"].to_string().contains("dnsbroker standby promote"), "{refused:?}");
+    let promoted = eve.post("/api/v1/standby/promote", &Value::Null)?;
+    ensure!((promoted.status, promoted.code()) == (503, "standby-stale"), "{promoted:?}");
     ensure!(standby.json(&["member", "list"])?["items"].as_array().map(Vec::len) == Some(2), "the machine's own go on");
     Ok(())
 }
@@ -416,5 +425,35 @@ fn a_stale_standby_transfers_nothing_and_says_servfail_over_tls_and_tcp() -> any
     eventually("it transfers again", || {
         Ok(transfers(&standby, &credential, &key, "SOA")?.iter().all(|answer| answer.contains("NOERROR")))
     })?;
+    Ok(())
+}
+
+#[test]
+fn an_old_primary_that_rejoins_takes_the_new_ones_ca_and_keeps_the_one_that_nobody_else_has() -> anyhow::Result<()> {
+    let mut primary = primary()?;
+    let first = Kit::new(&primary, "second", STANDBY)?;
+    let mut standby = first.start(&primary, &[])?;
+    follows(&standby, &primary)?;
+    standby.stop()?;
+    // Nobody hears of this.
+    primary.json(&["ca", "rotate", "--root-key", &root_key(&primary)])?;
+    let lost = ca_id(&primary.path().join("ca/issuing.pem"))?;
+    primary.kill()?;
+    standby.serve()?;
+    standby.json(&["standby", "promote"])?;
+    let second = Kit::new(&standby, "first", "broker.fed.example")?;
+    second.init(&standby, primary.path(), &["--rejoin"])?;
+    primary.serve()?;
+    follows(&primary, &standby)?;
+    eventually("both issue by the same CA", || {
+        let ids = [&primary, &standby].map(|broker| ca_id(&broker.path().join("ca/issuing.pem")).ok());
+        Ok(ids[0].is_some() && ids[0] == ids[1] && ids[0].as_ref() != Some(&lost))
+    })?;
+    let kept = |suffix: &str| primary.path().join(format!("ca/previous/{lost}.{suffix}"));
+    ensure!(kept("pem").exists() && kept("key").exists(), "the CA that was lost cannot revoke what it has issued");
+    primary.restart()?;
+    follows(&primary, &standby).context("after a restart")?;
+    let status = primary.json(&["standby", "status"])?;
+    ensure!(!status["notes"].to_string().contains("issuing CA"), "{status}");
     Ok(())
 }

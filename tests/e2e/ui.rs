@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use dnsbroker_tests::ca::text;
 use dnsbroker_tests::tls::{ask, client, connect, credential};
-use dnsbroker_tests::ui::{assert_quiet, password, ui};
+use dnsbroker_tests::ui::{assert_page, assert_quiet, password, ui};
 use dnsbroker_tests::{Broker, Browser, Host, nibble_name, output, query};
 
 /// The device that the day is about: the first of the list.
@@ -31,9 +31,10 @@ print('%06d' % ((struct.unpack('>I', digest[start:start + 4])[0] & 0x7fffffff) %
 /// address, since its name is in no DNS here.
 fn paste(command: &str, dir: &Path) -> anyhow::Result<()> {
     let (head, _) = command.split_once(" --dir ").context("no directory in the command")?;
-    let mut words = head.split(' ');
-    ensure!(words.next() == Some("dnsbroker-agent"), "{command}");
-    let run = output(Command::new(Host::program()?).args(words).args(["--address", "127.0.0.1", "--dir"]).arg(dir))?;
+    let program = Host::program()?;
+    let path = format!("{}:{}", program.parent().context("a directory")?.display(), std::env::var("PATH")?);
+    let head = format!("{head} --dir {}", dir.display());
+    let run = output(Command::new("sh").args(["-c", &head]).env("PATH", path))?;
     ensure!(run.ok, "{command}: {}", run.stderr);
     Ok(())
 }
@@ -81,6 +82,7 @@ fn sets_up_a_second_factor(browser: &Browser, broker: &Broker) -> anyhow::Result
     browser.press("Set it up")?;
     let secret = browser.text(".command pre")?;
     ensure!(browser.script("return !!document.querySelector('.qr path')", &[])? == true, "no QR code");
+    assert_page(browser, "day-second-factor")?;
     browser.fill("Code", &code(&secret, 0)?)?;
     browser.press("Take it into use")?;
     browser.sees("in use")?;
@@ -90,6 +92,7 @@ fn sets_up_a_second_factor(browser: &Browser, broker: &Broker) -> anyhow::Result
     browser.fill("Password", &password(broker)?)?;
     browser.press("Log in")?;
     browser.sees("Second factor")?;
+    assert_page(browser, "day-one-time-code")?;
     browser.fill("One-time code", &code(&secret, 1)?)?;
     browser.press("Confirm")?;
     browser.sees("The federation fed.example at a glance")
@@ -107,20 +110,23 @@ fn enrols_an_operator(browser: &Browser, operator: &Path) -> anyhow::Result<()> 
     browser.press("Give it the NetID")?;
     browser.press("Make the token")?;
     browser.sees("Waiting for the operator")?;
+    assert_page(browser, "day-token")?;
     paste(&browser.text(".command pre")?, operator)?;
     // By the stream of events: nobody has loaded the page again.
-    browser.sees("The operator has its certificate")
+    browser.sees("The operator has its certificate")?;
+    assert_page(browser, "day-enrolled")
 }
 
 fn imports_devices(browser: &Browser) -> anyhow::Result<()> {
     browser.press("Import its devices")?;
-    browser.choose("NetID", "600013")?;
+    browser.until("its NetID is chosen", "return document.querySelector('[name=netid]').value === '600013'", &[])?;
     browser.choose("How", "Full")?;
     let list = Path::new(env!("CARGO_MANIFEST_DIR")).join("../zones/alpine-lora.csv").canonicalize()?;
     browser.attach("File", &list)?;
     browser.press("Try it: what would happen?")?;
     browser.sees("Nothing has changed yet")?;
     browser.sees("2,000 devices would be added")?;
+    assert_page(browser, "day-import-tried")?;
     browser.press("Import for real")?;
     browser.sees("2,000 devices were added")
 }
@@ -135,7 +141,8 @@ fn resolves_one(browser: &Browser) -> anyhow::Result<()> {
     browser.press("Resolve")?;
     browser.sees("member atlantic-iot is in the federation and active")?;
     browser.sees("198.51.100.19")?;
-    browser.sees("NOERROR")
+    browser.sees("NOERROR")?;
+    assert_page(browser, "day-resolved")
 }
 
 fn sees_the_rate_move(browser: &Browser, broker: &Broker, operator: &Path) -> anyhow::Result<()> {
@@ -147,7 +154,7 @@ fn sees_the_rate_move(browser: &Browser, broker: &Broker, operator: &Path) -> an
         ensure!(begun.elapsed() < Duration::from_secs(20), "the rate does not move");
         look_up(broker, operator, 200)?;
     }
-    Ok(())
+    assert_page(browser, "day-overview")
 }
 
 fn moves_a_device(browser: &Browser) -> anyhow::Result<()> {
@@ -162,7 +169,8 @@ fn moves_a_device(browser: &Browser) -> anyhow::Result<()> {
     // With the keyboard.
     browser.keys("\u{e007}")?;
     browser.sees("1 device moved")?;
-    browser.sees("600013 → 60002d")
+    browser.sees("600013 → 60002d")?;
+    assert_page(browser, "day-moved")
 }
 
 /// What can be taken back is taken back from the message that tells of it.
@@ -176,6 +184,7 @@ fn suspends_and_takes_it_back(browser: &Browser, broker: &Broker) -> anyhow::Res
     browser.until("the button", "return !document.querySelector('dialog button.danger').disabled", &[])?;
     browser.script("document.querySelector('dialog button.danger').click()", &[])?;
     browser.sees("Everything is refused to this member")?;
+    assert_page(browser, "day-suspended")?;
     ensure!(broker.json(&["member", "show", "atlantic-iot"])?["suspended"] == "a rehearsal");
     browser.press("Undo")?;
     browser.sees("Taken back.")?;
@@ -202,7 +211,8 @@ fn verifies_the_audit(browser: &Browser) -> anyhow::Result<()> {
     browser.choose("What", "Certificates")?;
     browser.sees("certificate.revoke")?;
     browser.press("Verify the chain")?;
-    browser.sees("The chain is whole")
+    browser.sees("The chain is whole")?;
+    assert_page(browser, "day-audit")
 }
 
 /// A member with a certificate that an agent got, and its directory.
@@ -231,6 +241,7 @@ fn an_operators_day() -> anyhow::Result<()> {
     browser.press("Import for real")?;
     browser.sees("2 devices were added")?;
     browser.sees("Held by another member")?;
+    assert_page(&browser, "day-own-imported")?;
     browser.press("Claims")?;
     browser.sees("0004a30b001c0530")?;
     let claims = browser.text("table.cards")?;

@@ -9,7 +9,7 @@ use anyhow::{Context, ensure};
 use dnsbroker_tests::ca::{Api, ca_id, text};
 use dnsbroker_tests::rest::Rest;
 use dnsbroker_tests::ui::{
-    DEVICE, address, assert_quiet, enter, federation, log_in, log_in_as_admin, password, routes, ui,
+    DEVICE, address, assert_page, assert_quiet, enter, federation, log_in, log_in_as_admin, password, routes, ui,
 };
 use dnsbroker_tests::{Broker, Browser, eventually, free_port, output};
 use serde_json::json;
@@ -68,6 +68,7 @@ fn zones_are_checked_and_downloaded() -> anyhow::Result<()> {
     browser.visit("settings")?;
     browser.press("Check them")?;
     browser.sees("The zones are sound")?;
+    assert_page(&browser, "zones-checked")?;
     browser.press("Export deveuis")?;
     let zone = std::fs::read_to_string(downloaded(dir.path(), "deveuis.zone")?)?;
     let digits: Vec<String> = DEVICE.chars().rev().map(String::from).collect();
@@ -104,6 +105,7 @@ fn a_new_issuing_ca_comes_by_a_request_that_the_root_signs_elsewhere() -> anyhow
     browser.press("Install")?;
     browser.sees("The new issuing CA is at work.")?;
     browser.sees("Earlier issuing CA")?;
+    assert_page(&browser, "ca-changed")?;
     ensure!(ca_id(&issuing)? != before, "the issuing CA is the same");
     let (status, own) = Api::of(&broker, &own)?.get("/api/v1/self")?;
     ensure!(status == 200, "certificates of the one before are good: {status} {own}");
@@ -147,6 +149,7 @@ fn a_standby_is_seen_beside_the_primary_and_promoted_when_that_is_gone() -> anyh
     browser.visit("settings")?;
     browser.sees("this one: standby")?;
     browser.sees("are answered")?;
+    assert_page(&browser, "standby")?;
     // It takes no changes, and says why.
     browser.visit("members/alpine-lora")?;
     browser.press("Rename")?;

@@ -4,9 +4,9 @@ use std::net::UdpSocket;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use dnsbroker_tests::ca::text;
+use dnsbroker_tests::ca::{csr, key_and_request, succeed, text};
 use dnsbroker_tests::rest::Rest;
-use dnsbroker_tests::ui::{assert_quiet, log_in_as_admin};
+use dnsbroker_tests::ui::{assert_page, assert_quiet, log_in_as_admin};
 use dnsbroker_tests::{Broker, Browser, Kind, Server, TsigKey, eventually, zone_of};
 use serde_json::{Value, json};
 
@@ -98,6 +98,11 @@ fn a_source_is_added_asked_held_back_taken_changed_and_removed() -> anyhow::Resu
     browser.press("Ask now")?;
     browser.sees("A transfer is held back")?;
     says(&broker, &["source", "show", "600013"], "state", &json!("held"))?;
+    assert_page(&browser, "source-held")?;
+    browser.visit("transfers")?;
+    browser.until("the picture", "return !!document.querySelector('main svg.chart')", &[])?;
+    assert_page(&browser, "transfers-several")?;
+    browser.visit("sources/600013")?;
     browser.press("Take it all the same…")?;
     browser.fill("Type", "600013")?;
     browser.press("Take it")?;
@@ -301,8 +306,9 @@ fn a_member_is_renamed_limited_approved_resumed_and_removed() -> anyhow::Result<
     browser.fill("Host name", "lns.alpine.example")?;
     browser.press("Approve")?;
     // What was told before lies over it.
-    browser.until("one message", "return document.querySelectorAll('.toast').length === 1", &[])?;
-    browser.press("Dismiss")?;
+    let dismiss = "document.querySelectorAll('.toast [aria-label=Dismiss]').forEach((one) => one.click());
+        return !document.querySelector('.toast')";
+    browser.until("no message", dismiss, &[])?;
     browser.press("Withdraw lns.alpine.example")?;
     browser.sees("is no longer approved")?;
     browser.press("Undo")?;
@@ -381,5 +387,188 @@ fn claims_are_settled_by_the_members() -> anyhow::Result<()> {
     browser.press("Give it up")?;
     browser.sees("No claims")?;
     ensure!(broker.json(&["device", "claim", "list"])?["items"] == json!([]));
+    assert_quiet(&browser)
+}
+
+#[test]
+fn a_certificate_is_issued_for_a_request_and_several_are_revoked_in_one_step() -> anyhow::Result<()> {
+    let Some((browser, broker)) = set_up()? else { return Ok(()) };
+    broker.certificate("alpine")?;
+    let request = csr(&key_and_request(&broker, "server")?)?;
+    browser.visit("certificates")?;
+    browser.press("Issue for a request")?;
+    browser.choose("For", "A member's server")?;
+    browser.choose("Member", "alpine")?;
+    browser.fill("Host names", "lns.elsewhere.example")?;
+    browser.fill("Certificate request (PEM)", &request)?;
+    browser.press("Issue")?;
+    browser.until("why not", "return !!document.querySelector('dialog [role=alert]')", &[])?;
+    browser.fill("Host names", "600013.netids.fed.example")?;
+    browser.press("Issue")?;
+    browser.sees("Valid until")?;
+    let chain = browser.script("return document.querySelector('dialog .command pre').textContent", &[])?;
+    let (leaf, shown) =
+        (broker.path().join("leaf.pem"), ["x509", "-in", "leaf.pem", "-noout", "-ext", "subjectAltName"]);
+    std::fs::write(&leaf, chain.as_str().unwrap_or_default())?;
+    let names = succeed(broker.path(), "openssl", &shown)?.stdout;
+    ensure!(names.contains("DNS:600013.netids.fed.example"), "{names}");
+    browser.press("I have kept it")?;
+    browser.sees("600013.netids.fed.example")?;
+    browser.press("Revoke several")?;
+    browser.choose("All of", "a member")?;
+    browser.fill("Which one", "alpine")?;
+    browser.choose("Reason", "It is no longer needed")?;
+    browser.fill("Type", "revoke")?;
+    browser.press("Revoke them")?;
+    browser.sees("2 revoked.")?;
+    let list = broker.json(&["cert", "list", "--member", "alpine"])?;
+    let states: Vec<_> = list["items"].as_array().into_iter().flatten().map(|one| one["state"].clone()).collect();
+    ensure!(states == ["revoked (cessation-of-operation)"; 2], "{states:?}");
+    assert_quiet(&browser)
+}
+
+#[test]
+fn who_changes_what_another_has_changed_meanwhile_is_told() -> anyhow::Result<()> {
+    let Some((browser, broker)) = set_up()? else { return Ok(()) };
+    let show = ["netid", "show", "60002d"];
+    browser.visit("netids/60002d")?;
+    browser.press("Change")?;
+    browser.sees("Change NetID 60002d")?;
+    browser.fill("Port", "9000")?;
+    broker.json(&["netid", "set", "60002d", "--member", "atlantic", "--address", "192.0.2.46"])?;
+    browser.press("Save")?;
+    browser.until(
+        "why not",
+        "return document.querySelector('main [role=alert]')?.innerText.includes('changed')",
+        &[],
+    )?;
+    ensure!(broker.json(&show)?["port"].is_null(), "it was changed all the same");
+    browser.press("Cancel")?;
+    browser.sees("192.0.2.46")?;
+    browser.press("Change")?;
+    browser.sees("Change NetID 60002d")?;
+    browser.fill("Port", "9000")?;
+    browser.press("Save")?;
+    browser.sees("9000")?;
+    let known = broker.json(&show)?;
+    ensure!(known["port"] == 9000 && known["addresses"] == json!(["192.0.2.46"]), "{known}");
+    assert_quiet(&browser)
+}
+
+#[test]
+fn offered_devices_are_accepted_or_declined_by_the_receiver() -> anyhow::Result<()> {
+    let broker = Broker::start()?;
+    broker.member("alpine", "600013", "198.51.100.19")?;
+    broker.member("atlantic", "60002d", "192.0.2.45")?;
+    broker.devices("atlantic", "60002d", &DEVICES)?;
+    let own = broker.certificate("alpine")?;
+    let Some((browser, ui)) = Browser::of_operator(&broker, &own)? else { return Ok(()) };
+    browser.open(&ui)?;
+    browser.sees("Your part of the federation")?;
+    browser.visit("moves")?;
+    let mut holder = Rest::member(&broker, "atlantic")?;
+    let mut offer = |device: &str| -> anyhow::Result<()> {
+        let offered =
+            holder.post("/api/v1/moves", &json!({ "devices": [device], "to": "alpine", "reason": "sold" }))?;
+        ensure!(offered.status < 300, "{offered:?}");
+        browser.sees("offered")
+    };
+    offer(DEVICES[0])?;
+    browser.press("Accept")?;
+    browser.choose("Under which NetID", "600013")?;
+    browser.press("Accept")?;
+    browser.sees("1 device is yours.")?;
+    says(&broker, &["device", "show", DEVICES[0]], "netid", &json!("600013"))?;
+    browser.sees("No move is under way")?;
+    offer(DEVICES[1])?;
+    browser.press("Decline")?;
+    browser.fill("Reason", "not ours")?;
+    browser.press("Decline")?;
+    browser.sees("No move is under way")?;
+    says(&broker, &["device", "show", DEVICES[1]], "netid", &json!("60002d"))?;
+    // What an administrator has ordered is not for a member to stop.
+    let mut admin = Rest::token(&broker, "admin", "admin")?;
+    let later = (time::OffsetDateTime::now_utc() + time::Duration::days(9)).date();
+    let order =
+        json!({ "devices": [DEVICES[2]], "netid": "600013", "at": format!("{later}T00:00:00Z"), "reason": "sold" });
+    ensure!(admin.post("/api/v1/moves", &order)?.status < 300);
+    browser.sees("ordered by an administrator")?;
+    ensure!(browser.script("return document.querySelectorAll('main td button').length", &[])? == 0);
+    assert_quiet(&browser)
+}
+
+/// Each button of a member's pages that the tests above have not pressed.
+#[test]
+fn a_member_does_for_itself_what_its_pages_offer() -> anyhow::Result<()> {
+    let broker = Broker::start()?;
+    broker.member("alpine", "600013", "198.51.100.19")?;
+    broker.member("atlantic", "60002d", "192.0.2.45")?;
+    broker.devices("alpine", "600013", &["70b3d5a141000001", "70b3d5a141000002"])?;
+    let own = broker.certificate("alpine")?;
+    let Some((browser, ui)) = Browser::of_operator(&broker, &own)? else { return Ok(()) };
+    browser.open(&ui)?;
+    browser.sees("Your part of the federation")?;
+    browser.visit("policy")?;
+    browser.press("Ban a member")?;
+    browser.choose("Member", "atlantic")?;
+    browser.press("Ban")?;
+    let lookup = ["device", "lookup", "70b3d5a141000001", "--as", "atlantic"];
+    says(&broker, &lookup, "rcode", &json!("NXDOMAIN"))?;
+    browser.press("Lift")?;
+    says(&broker, &lookup, "rcode", &json!("NOERROR"))?;
+
+    browser.visit("keys")?;
+    browser.press("New token")?;
+    browser.fill("What for", "reports")?;
+    browser.press("Make the token")?;
+    browser.sees("It is shown only now")?;
+    let header = format!("{}\r\n", browser.text("dialog .command pre")?);
+    browser.press("I have kept it")?;
+    let mut program = Rest::nobody(&broker)?;
+    program.add_header(&header);
+    ensure!(program.get("/api/v1/claims")?.status == 200);
+    let id = browser.text("tbody td .mono")?;
+    browser.press("Revoke reports")?;
+    browser.fill("Type", &id)?;
+    browser.press("Revoke")?;
+    browser.sees("revoked")?;
+    ensure!(program.get("/api/v1/claims")?.status == 401);
+
+    let request = csr(&key_and_request(&broker, "gateway")?)?;
+    browser.visit("certificates")?;
+    browser.press("Issue for a request")?;
+    browser.choose("For", "A member's gateway")?;
+    browser.fill("Gateway", "roof-1")?;
+    browser.fill("Certificate request (PEM)", &request)?;
+    browser.press("Issue")?;
+    browser.sees("Valid until")?;
+    browser.press("I have kept it")?;
+    browser.press("gateway roof-1")?;
+    browser.sees("Public key")?;
+    let serial = browser.text("h1 ~ .lead")?;
+    browser.press("Revoke")?;
+    browser.fill("Type", &serial[serial.len() - 8..])?;
+    browser.press("Revoke")?;
+    browser.sees("revoked (superseded)")?;
+
+    let port = ["--address", "198.51.100.19", "--port", "8444"];
+    broker.json(&[&["netid", "set", "600013", "--member", "alpine"], &port[..]].concat())?;
+    let root = std::fs::read_to_string(own.join("ca.pem"))?;
+    browser.visit("netids/600013")?;
+    browser.press("Change")?;
+    browser.fill("Certificates (PEM)", &root)?;
+    browser.press("Publish")?;
+    browser.sees("Published since")?;
+    browser.press("Undo")?;
+    browser.sees("None: its servers have certificates of the federation's CA.")?;
+
+    browser.visit("devices/70b3d5a141000001")?;
+    browser.press("Release")?;
+    browser.fill("Type", "70b3d5a141000001")?;
+    browser.press("Release")?;
+    browser.sees("Not a device of yours")?;
+    browser.press("Undo")?;
+    browser.sees("Offer to another")?;
+    says(&broker, &["status"], "devices", &json!(2))?;
     assert_quiet(&browser)
 }

@@ -38,7 +38,8 @@ fn federation() -> anyhow::Result<Broker> {
     // Somebody lists what another has, and a primary does not answer.
     broker.devices("baltic-net", "60000a", &[&device(0x0018_b209, 0)])?;
     broker.json(&["netid", "set", "600035", "--member", "rhein-iot", "--address", "192.0.2.53"])?;
-    let primary = ["--primary", "127.0.0.1:1", "--zone", "devices.rhein.example"];
+    broker.key("rhein.example", "--member=rhein-iot", "source")?;
+    let primary = ["--key", "rhein.example", "--primary", "127.0.0.1:1", "--zone", "devices.rhein.example"];
     broker.json(&[&["source", "add", "600035", "--member", "rhein-iot"], &primary[..]].concat())?;
     let mut admin = Rest::token(&broker, "admin", "admin")?;
     for change in [

@@ -195,6 +195,15 @@ impl Traced {
     }
 }
 
+impl Drop for Traced {
+    fn drop(&mut self) {
+        // Both may have ended by themselves; strace alone would leave the program running.
+        let _ = self.signal(Signal::KILL);
+        let _ = self.strace.kill();
+        let _ = self.strace.wait();
+    }
+}
+
 /// What is not allowed kills the program.
 fn fits(unit: &Path, called: &BTreeSet<String>) -> anyhow::Result<()> {
     ensure!(called.contains("openat") && called.contains("accept4") && called.len() > 40, "no trace: {called:?}");

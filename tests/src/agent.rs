@@ -61,7 +61,13 @@ impl Host {
     /// Runs a command of the program with the configuration of this directory.
     pub fn run(&self, args: &[&str]) -> anyhow::Result<Finished> {
         let config = self.path.join("agent.toml");
-        output(Command::new(Self::program()?).args(args).env("DNSBROKER_AGENT_CONFIG", config).current_dir(&self.path))
+        output(
+            Command::new(Self::program()?)
+                .args(args)
+                .env("DNSBROKER_AGENT_CONFIG", config)
+                .env_remove("RUNTIME_DIRECTORY")
+                .current_dir(&self.path),
+        )
     }
 
     /// Runs a command that must succeed, and reads its JSON.
@@ -121,6 +127,7 @@ impl Agent {
         let child = Command::new(Host::program()?)
             .arg("run")
             .env("DNSBROKER_AGENT_CONFIG", self.host.path.join("agent.toml"))
+            .env_remove("RUNTIME_DIRECTORY")
             .current_dir(&self.host.path)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -300,6 +307,7 @@ pub struct Relay {
 struct Shared {
     delay: AtomicU64,
     cut: AtomicBool,
+    held: AtomicBool,
     stop: AtomicBool,
     /// Connections accepted.
     accepted: AtomicU64,
@@ -313,6 +321,7 @@ impl Relay {
         let shared = Arc::new(Shared {
             delay: AtomicU64::new(0),
             cut: AtomicBool::new(false),
+            held: AtomicBool::new(false),
             stop: AtomicBool::new(false),
             accepted: AtomicU64::new(0),
         });
@@ -352,6 +361,11 @@ impl Relay {
         self.shared.cut.store(cut, Ordering::Relaxed);
     }
 
+    /// Carries nothing any more and closes nothing, as a line that has gone dead; or goes on.
+    pub fn hold(&self, held: bool) {
+        self.shared.held.store(held, Ordering::Relaxed);
+    }
+
     /// Connections that came.
     pub fn accepted(&self) -> u64 {
         self.shared.accepted.load(Ordering::Relaxed)
@@ -372,6 +386,10 @@ fn carry(mut from: TcpStream, mut to: TcpStream, shared: &Shared) {
     // A cut bites on connections that are silent, too.
     let _ = from.set_read_timeout(Some(Duration::from_millis(50)));
     while !shared.cut.load(Ordering::Relaxed) {
+        if shared.held.load(Ordering::Relaxed) {
+            std::thread::sleep(Duration::from_millis(20));
+            continue;
+        }
         match from.read(&mut octets) {
             Ok(0) => break,
             Ok(length) => {

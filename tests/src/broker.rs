@@ -35,6 +35,8 @@ pub struct Options {
     pub sections: Vec<(&'static str, String)>,
     /// Environment of the daemon.
     pub env: Vec<(OsString, OsString)>,
+    /// More arguments of `init`.
+    pub init: Vec<&'static str>,
 }
 
 impl Default for Options {
@@ -46,6 +48,7 @@ impl Default for Options {
             config: String::new(),
             sections: vec![],
             env: vec![],
+            init: vec![],
         }
     }
 }
@@ -74,7 +77,7 @@ impl Broker {
         let Options { store, labels, federation, .. } = options;
         let init =
             ["init", "--federation", federation, "--port-base", "0", "--store", store, "--labels", labels, "--dir"];
-        let made = output(Command::new(Self::program()?).args(init).arg(&path))?;
+        let made = output(Command::new(Self::program()?).args(init).arg(&path).args(&options.init))?;
         ensure!(made.ok, "init failed: {}", made.stderr);
         let file = path.join("dnsbroker.toml");
         let mut text = std::fs::read_to_string(&file)?;

@@ -37,6 +37,12 @@ const SCOPE: &str = "const open = [...document.querySelectorAll('dialog[open]')]
     const shown = (one) => one.getClientRects().length > 0;
     const words = (one) => one.textContent.replace(/\\s+/g, ' ').trim();";
 
+/// Whether the page was drawn anew, or a dialog lay over it as it came or went.
+fn is_stale(error: &anyhow::Error) -> bool {
+    let words = error.to_string();
+    ["stale element", "element click intercepted"].iter().any(|one| words.starts_with(one))
+}
+
 /// A browser with a profile of its own.
 pub struct Browser {
     driver: Child,
@@ -194,6 +200,12 @@ impl Browser {
             {
                 return Ok(found.clone());
             }
+            // What was asked about is gone, and waiting does not bring it back.
+            if let Err(error) = &found
+                && is_stale(error)
+            {
+                return found;
+            }
             if begun.elapsed() > PATIENCE {
                 let text = self.script("return document.body.innerText", &[]).unwrap_or_default();
                 bail!("{what} does not come ({found:?}); the page says:\n{}", text.as_str().unwrap_or_default());
@@ -236,11 +248,16 @@ impl Browser {
     /// What a screen reader calls that which has the focus; nothing where nothing has it.
     pub fn focused(&self) -> anyhow::Result<String> {
         let script = "return document.activeElement === document.body ? null : document.activeElement";
-        let found = self.script(script, &[])?;
-        let Some(element) = found[ELEMENT].as_str() else { return Ok(String::new()) };
-        let label =
-            self.raw("GET", &format!("/session/{}/element/{element}/computedlabel", self.session), &Value::Null)?;
-        Ok(label.as_str().unwrap_or_default().to_owned())
+        let begun = Instant::now();
+        loop {
+            let found = self.script(script, &[])?;
+            let Some(element) = found[ELEMENT].as_str() else { return Ok(String::new()) };
+            let path = format!("/session/{}/element/{element}/computedlabel", self.session);
+            match self.raw("GET", &path, &Value::Null) {
+                Err(error) if is_stale(&error) && begun.elapsed() < PATIENCE => {}
+                label => return Ok(label?.as_str().unwrap_or_default().to_owned()),
+            }
+        }
     }
 
     /// Presses Tab until the control that is called so, or begins with these words, has the focus.
@@ -263,19 +280,16 @@ impl Browser {
         Ok(found[ELEMENT].as_str().with_context(|| format!("{what} is no element"))?.to_owned())
     }
 
-    /// Finds and uses an element, once more if the page has drawn itself anew in between, or a dialog was coming or going.
-    fn grasp(&self, mut act: impl FnMut() -> anyhow::Result<()>) -> anyhow::Result<()> {
+    /// Does something to an element; finds it anew where the page was drawn again in between.
+    fn to(
+        &self,
+        find: impl Fn() -> anyhow::Result<String>,
+        act: impl Fn(&str) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
         let begun = Instant::now();
         loop {
-            match act() {
-                Err(error) if begun.elapsed() < PATIENCE => {
-                    let words = error.to_string();
-                    ensure!(
-                        ["stale element", "element click intercepted"].iter().any(|one| words.starts_with(one)),
-                        error
-                    );
-                    std::thread::sleep(Duration::from_millis(20));
-                }
+            match act(&find()?) {
+                Err(error) if is_stale(&error) && begun.elapsed() < PATIENCE => {}
                 done => return done,
             }
         }
@@ -289,7 +303,10 @@ impl Browser {
     pub fn press(&self, name: &str) -> anyhow::Result<()> {
         let script = "return [...open.querySelectorAll('button, a, summary, input.tick')].find((one) => shown(one) && !one.disabled
             && (words(one) === arguments[0] || one.getAttribute('aria-label') === arguments[0]))";
-        self.grasp(|| self.click_on(&self.element(&format!("the button {name:?}"), script, &[name.into()])?))
+        self.to(
+            || self.element(&format!("the button {name:?}"), script, &[name.into()]),
+            |element| self.click_on(element),
+        )
     }
 
     /// The control with a label.
@@ -302,34 +319,38 @@ impl Browser {
 
     /// Ticks the box with a label, or takes the tick away.
     pub fn tick(&self, label: &str) -> anyhow::Result<()> {
-        self.grasp(|| self.click_on(&self.control(label)?))
+        self.to(|| self.control(label), |element| self.click_on(element))
     }
 
     /// Types into the field with a label.
     pub fn fill(&self, label: &str, text: &str) -> anyhow::Result<()> {
-        self.grasp(|| {
-            let element = self.control(label)?;
-            self.post(&format!("/element/{element}/clear"), &json!({}))?;
-            self.post(&format!("/element/{element}/value"), &json!({ "text": text })).map(drop)
-        })
+        self.to(
+            || self.control(label),
+            |element| {
+                self.post(&format!("/element/{element}/clear"), &json!({}))?;
+                self.post(&format!("/element/{element}/value"), &json!({ "text": text })).map(drop)
+            },
+        )
     }
 
     /// Hands a file to the field with a label.
     pub fn attach(&self, label: &str, file: &Path) -> anyhow::Result<()> {
-        let element = self.control(label)?;
-        self.post(&format!("/element/{element}/value"), &json!({ "text": file.display().to_string() })).map(drop)
+        let text = json!({ "text": file.display().to_string() });
+        self.to(|| self.control(label), |element| self.post(&format!("/element/{element}/value"), &text).map(drop))
     }
 
     /// Chooses of a list the first that begins so.
     pub fn choose(&self, label: &str, option: &str) -> anyhow::Result<()> {
-        let element = self.control(label)?;
         let script = "const option = [...arguments[0].options].find((one) => one.textContent.startsWith(arguments[1]));
             if (!option) return false;
             arguments[0].value = option.value;
             arguments[0].dispatchEvent(new Event('change', { bubbles: true }));
             return true";
-        let list = json!({ ELEMENT: element });
-        self.until(&format!("the choice {option:?} of {label:?}"), script, &[list, option.into()]).map(drop)
+        let what = format!("the choice {option:?} of {label:?}");
+        self.to(
+            || self.control(label),
+            |element| self.until(&what, script, &[json!({ ELEMENT: element }), option.into()]).map(drop),
+        )
     }
 
     /// Waits until the page, or the dialog before it, has these words.

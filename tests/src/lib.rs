@@ -7,6 +7,7 @@ pub mod ca;
 mod hook;
 mod keyring;
 pub mod liar;
+pub mod memory;
 mod peers;
 mod postgres;
 pub mod rest;

@@ -1,5 +1,6 @@
 //! A primary and its standbys: what they are made from, how far they are, and who asks them.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -7,7 +8,7 @@ use anyhow::{Context, ensure};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::{Broker, eventually, free_port, nibble_name, output, query, tls};
+use crate::{Broker, Relay, eventually, free_port, nibble_name, output, query, tls};
 
 /// A device that the primary has.
 pub const DEVICE: &str = "0004a30b001c0530";
@@ -79,8 +80,11 @@ impl Kit {
 
     /// Makes the standby in a directory.
     pub fn init(&self, of: &Broker, at: &Path, more: &[&str]) -> anyhow::Result<Value> {
-        let address = of.api()?;
-        let url = format!("https://{}:{}", of.status()?.broker.to_string().trim_end_matches('.'), address.port());
+        self.init_over(of, of.api()?, at, more)
+    }
+
+    fn init_over(&self, of: &Broker, address: SocketAddr, at: &Path, more: &[&str]) -> anyhow::Result<Value> {
+        let url = format!("https://{}:{}", of.status()?.broker.to_string().trim_end_matches('.'), of.api()?.port());
         let mut command = Command::new(Broker::program()?);
         command.args(["standby", "init", "--json", "--name", &self.name, "--primary", &url]);
         command.args(["--connect", &address.to_string(), "--address", "127.0.0.1"]);
@@ -101,6 +105,12 @@ impl Kit {
     /// A standby that is served.
     pub fn start(&self, of: &Broker, more: &[&str]) -> anyhow::Result<Broker> {
         self.place(of, &self.path(), more)?;
+        Broker::open(&self.path())
+    }
+
+    /// The same over a relay.
+    pub fn start_over(&self, relay: &Relay, of: &Broker, more: &[&str]) -> anyhow::Result<Broker> {
+        self.init_over(of, relay.address(), &self.path(), &[&["--port-base", "0"], more].concat())?;
         Broker::open(&self.path())
     }
 }

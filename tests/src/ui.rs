@@ -182,6 +182,14 @@ pub fn look(browser: &Browser, name: &str, troubles: &mut Vec<String>) -> anyhow
     browser.picture(&pictures().join(format!("{name}.png")))
 }
 
+/// Nothing is wrong with the page as it is now; a picture of it is kept.
+pub fn assert_page(browser: &Browser, name: &str) -> anyhow::Result<()> {
+    let mut troubles = Vec::new();
+    look(browser, name, &mut troubles)?;
+    ensure!(troubles.is_empty(), "{}", troubles.join("\n"));
+    Ok(())
+}
+
 /// Goes to the page of each of these routes, and looks.
 pub fn look_at_all(
     browser: &Browser,

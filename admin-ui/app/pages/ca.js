@@ -4,7 +4,7 @@ import * as api from "../api.js";
 import { useData, useGet } from "../live.js";
 import { Page, Card, Table, Badge, When, Got, Empty, Field, Copy, Note } from "../parts.js";
 import { Timeline } from "../charts.js";
-import { fill, reveal } from "../dialogs.js";
+import { confirm, fill, reveal } from "../dialogs.js";
 import { count, daysLeft, moment } from "../text.js";
 import { useWho } from "../who.js";
 
@@ -22,7 +22,7 @@ export function Authority() {
   const who = useWho();
   const ca = useData(async () => {
     const known = await api.get("/ca");
-    return { ...known, roots: await prints(known.root), issuings: await prints(known.issuing), previouses: await prints(known.previous) };
+    return { ...known, roots: await prints(known.root), issuings: await prints(known.issuing), servers: await prints(known.lns), previouses: await prints(known.previous) };
   }, [], ["ca.", "crl."]);
   const status = useGet("/status", undefined, ["ca.", "certificate.", "crl."]);
   const crls = useGet("/crls", undefined, ["crl.", "certificate."]);
@@ -33,6 +33,7 @@ export function Authority() {
       <${Card} title="Chain"><ol class="chain">
         <li><strong>Root</strong> <span class="soft">trusted by every member</span><p class="mono small">${ca.pin}</p><${Pem} words="root.pem" list=${ca.roots} /></li>
         <li><strong>Issuing CA</strong> <span class="soft">signs everything now</span><p class="mono small">sha256:${ca.issuings[0]?.print}</p><${Pem} words="issuing.pem" list=${ca.issuings} /></li>
+        ${ca.servers.map((one) => html`<li><strong>LNS issuing CA</strong> <span class="soft">signs certificates of network servers alone, for names of NetIDs alone</span><p class="mono small">sha256:${one.print}</p><${Pem} words="lns.pem" list=${[one]} />${who.change && html`<p><button class="quiet" onClick=${retire}>Take it out of use</button></p>`}</li>`)}
         ${ca.previouses.map((one) => html`<li><strong>Earlier issuing CA</strong> <span class="soft">its certificates are still good</span><p class="mono small">sha256:${one.print}</p></li>`)}
         <li><strong>Members, servers, gateways, replicas, and the broker itself</strong><p><a href="#/certificates">Certificates</a></p></li>
       </ol>
@@ -59,13 +60,18 @@ const Pem = ({ words, list }) => html`<details><summary>${words}</summary><${Cop
 function rotate(installed) {
   fill({
     title: "A new issuing CA", verb: "Make the request", wide: true,
-    act: async ({ kind }) => {
-      const { csr } = await api.post("/ca/request", { renew: kind === "renew" });
-      reveal("Have it signed", html`<p>Where the root's key is, run <code>dnsbroker ca sign</code> with this request, and bring the certificate back here.</p><${Copy} text=${csr} /><div class="actions"><button onClick=${() => install(installed)}>I have the certificate</button></div>`);
+    act: async ({ kind, office }) => {
+      const { csr, permitted } = await api.post("/ca/request", { renew: kind === "renew", lns: office === "lns" });
+      reveal("Have it signed", html`<p>Where the root's key is, run <code>dnsbroker ca sign</code> with this request${permitted && html` and <code>--for lns --permit ${permitted}</code>`}, and bring the certificate back here.</p><${Copy} text=${csr} /><div class="actions"><button onClick=${() => install(installed)}>I have the certificate</button></div>`);
       return false;
     },
-    fields: html`<p>The issuing CA's certificate is signed by the root, whose key is not on this machine.</p><${Field} label="What for" as="select" name="kind" options=${[["new", "A new key, which takes the old one's place"], ["renew", "The key in use, for longer"]]} /><p><button type="button" class="quiet" onClick=${() => install(installed)}>I have a signed certificate already</button></p>`,
+    fields: html`<p>The issuing CA's certificate is signed by the root, whose key is not on this machine.</p><${Field} label="What for" as="select" name="kind" options=${[["new", "A new key, which takes the old one's place"], ["renew", "The key in use, for longer"]]} /><${Field} label="Which" as="select" name="office" options=${[["all", "The issuing CA"], ["lns", "One for network servers alone, constrained to names of NetIDs"]]} /><p><button type="button" class="quiet" onClick=${() => install(installed)}>I have a signed certificate already</button></p>`,
   });
+}
+
+/** Network servers go back to the issuing CA; what was issued stays good. */
+function retire() {
+  confirm({ title: "Take the LNS issuing CA out of use?", verb: "Take it out of use", text: "The issuing CA signs certificates of network servers again, and members' own names can be approved. Those that were issued stay good until they end.", act: () => api.remove("/ca/lns"), done: "The issuing CA signs certificates of network servers again." });
 }
 
 function install(installed) {

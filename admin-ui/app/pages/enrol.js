@@ -11,7 +11,11 @@ const STEPS = ["Who", "NetID", "Token", "Done"];
 /** What the operator runs; the agent asks, and keeps what it gets in this directory. */
 const DIR = "/var/lib/dnsbroker-agent";
 
-const command = (token, federation) => `dnsbroker-agent enroll --url ${token.instructions.url} --token ${token.token} --ca-pin ${token.instructions.ca_pin} --dir ${DIR}/${host(federation)}`;
+/** Whoever opened these pages by an address has no name for the broker that resolves: nor has the operator. */
+const by = () => (/^[\d.]+$|:/.test(location.hostname) ? ` --address ${location.hostname.replace(/[[\]]/g, "")}` : "");
+
+/** The token goes in by a pipe, so that it is in no list of processes. */
+const command = (token, federation) => `printf %s ${token.token} | dnsbroker-agent enroll --url ${token.instructions.url}${by()} --ca-pin ${token.instructions.ca_pin} --token - --dir ${DIR}/${host(federation)}`;
 
 /** The token as a command to paste, with whether it was used. */
 export function TokenCommand({ token }) {
@@ -41,7 +45,7 @@ export function Enrol() {
       ${step === 0 && html`<${Name} next=${next} />`}
       ${step === 1 && html`<${Where} id=${made.id} next=${next} />`}
       ${step === 2 && html`<${Token} id=${made.id} next=${next} />`}
-      ${step === 3 && html`<h2>The operator's turn</h2><br /><${TokenCommand} token=${made.token} /><div class="form-end"><${Link} parts=${["imports"]} class="button">Import its devices<//><${Link} parts=${["members", made.id]} class="button primary">To the member's page<//></div>`}
+      ${step === 3 && html`<h2>The operator's turn</h2><br /><${TokenCommand} token=${made.token} /><div class="form-end"><a class="button" href=${`#/imports?netid=${made.netid.trim().toLowerCase()}`}>Import its devices</a><${Link} parts=${["members", made.id]} class="button primary">To the member's page<//></div>`}
     <//>
   <//>`;
 }

@@ -47,11 +47,13 @@ function Sender({ networks, first }) {
     if (!body.size) throw new Error("The list is empty: choose a file, or paste the DevEUIs.");
     await run({ netid: values.netid, mode: values.mode, format: values.format, body, name: file?.size ? file.name : "pasted text" }, { dry: true });
   };
+  // With several to choose from, none is taken for granted: a full list removes what it does not name.
+  const chosen = networks.some((network) => network.netid === first) ? first : networks.length === 1 ? networks[0].netid : "";
   const large = job?.error && /shrink|drop/.test(`${job.error.code} ${job.error.message}`);
   const insist = () => confirm({ title: "Let most of the devices go?", name: job.netid, verb: "Go on", text: "The list drops most of what this NetID has. That is right when devices really went, and wrong when the list is cut off.", act: () => run(job, { dry: job.dry, shrink: true }) });
   return html`<div class="grid"><${Card} className="half" title="The list">
       <${Form} act=${act} verb="Try it: what would happen?">
-        <${Field} label="NetID" as="select" name="netid" value=${first ?? networks[0].netid} options=${networks.map((network) => [network.netid, `${network.netid} · ${network.member} · ${plural(network.devices, "device")}`])} />
+        <${Field} label="NetID" as="select" name="netid" required value=${chosen} options=${[...(chosen ? [] : [["", "Choose whose list it is"]]), ...networks.map((network) => [network.netid, `${network.netid} · ${network.member} · ${plural(network.devices, "device")}`])]} />
         <${Field} label="How" as="select" name="mode" value="add" options=${MODES} />
         <${Field} label="File" type="file" name="file" accept=".txt,.csv,.json,.ndjson,.zone,.db,text/*" hint="Plain, CSV, JSON or a zone file; up to 50 million devices." />
         <${Field} label="Or paste" as="textarea" name="text" placeholder=${"0004a30b001c0530\n00-04-A3-0B-00-1C-05-31"} />
@@ -76,7 +78,7 @@ function Report({ report, done }) {
   return html`<${Note} tone=${done ? "ok" : problems ? "warn" : ""} title=${done ? `Done: serial ${report.serial}` : "Nothing has changed yet"}>${plural(report.added, "device")} ${happened} added, ${count(report.removed)} removed${problems ? `; ${plural(problems, "row")} left out` : ""}.<//>
     <dl class="facts report">${lines.filter(([words, n]) => n || words === "Added").map(([words, n]) => html`<dt>${words}</dt><dd>${count(n)}</dd>`)}</dl>
     ${report.rejects.length > 0 && html`<details open><summary>Rows without a DevEUI</summary><${Table} caption="Rows without a DevEUI" rows=${report.rejects} keyOf=${(row) => row.line} columns=${[{ label: "Line", show: (row) => count(row.line) }, { label: "Text", show: (row) => html`<bdi class="mono small">${row.text}</bdi>` }, { label: "Why", show: (row) => html`<${Words}>${row.reason}<//>` }]} /></details>`}
-    ${report.claims.length > 0 && html`<details open><summary>Held by another member: these are claims now, to be settled</summary><ul class="inline-list">${report.claims.map((id) => html`<li><${Eui} id=${id} /></li>`)}</ul></details>`}
+    ${report.claims.length > 0 && html`<details open><summary>Held by another member: ${done ? "these are claims now, to be settled" : "these would become claims"}</summary><ul class="inline-list">${report.claims.map((id) => html`<li><${Eui} id=${id} /></li>`)}</ul></details>`}
     ${report.outsiders?.length > 0 && html`<details><summary>Outside the member's ranges</summary><ul class="inline-list">${report.outsiders.map((id) => html`<li><${Eui} id=${id} /></li>`)}</ul></details>`}`;
 }
 

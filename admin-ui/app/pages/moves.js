@@ -4,7 +4,7 @@ import * as api from "../api.js";
 import { useGet, useData } from "../live.js";
 import { Page, Card, Table, State, Eui, When, Got, Empty, Field, Words } from "../parts.js";
 import { fill } from "../dialogs.js";
-import { count, moment, plural } from "../text.js";
+import { are, count, moment, plural } from "../text.js";
 import { useWho } from "../who.js";
 import { moveForm } from "./devices.js";
 import { inWords, particulars } from "../acts.js";
@@ -16,7 +16,7 @@ export function Moves() {
   const accept = (move) =>
     fill({
       title: `Accept ${plural(move.devices, "device")}?`, verb: "Accept", act: ({ netid }) => api.post(`/moves/${move.id}/accept`, { netid }),
-      done: (moved) => (moved.waits ? "Accepted: they come at the time that was set." : `${plural(moved.moved, "device")} are yours.`),
+      done: (moved) => (moved.waits ? "Accepted: they come at the time that was set." : `${plural(moved.moved, "device")} ${are(moved.moved)} yours.`),
       fields: () => {
         const networks = useData(() => api.all("/netids", { member: move.to }), []);
         return html`<${Field} label="Under which NetID" as="select" name="netid" options=${(networks.data ?? []).map((network) => [network.netid, network.netid])} />`;
@@ -32,7 +32,7 @@ export function Moves() {
       { label: "When", show: (move) => (move.at ? html`<span title=${moment(move.at)}><${When} at=${move.at} /></span>` : "once accepted") },
       { label: "Reason", show: (move) => html`<${Words}>${move.reason}<//>` },
       { label: "State", show: (move) => html`<${State} of=${move.state} />` },
-      { label: "", hide: !who.change && !who.member, show: (move) => html`<div class="actions">${move.state === "offered" && (who.change || move.to === who.member) && html`<button class="small primary" onClick=${() => accept(move)}>Accept</button>`}<button class="small" onClick=${() => cancel(move)}>${move.to === who.member ? "Decline" : "Stop"}</button></div>` },
+      { label: "", hide: !who.change && !who.member, show: (move) => html`<div class="actions">${move.state === "offered" && (who.change || move.to === who.member) && html`<button class="small primary" onClick=${() => accept(move)}>Accept</button>`}${(who.change || move.from) && html`<button class="small" onClick=${() => cancel(move)}>${move.to === who.member ? "Decline" : "Stop"}</button>`}</div>` },
     ]} />`}<//><//>
     ${!who.member && html`<${Past} />`}</div>
   <//>`;

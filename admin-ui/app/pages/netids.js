@@ -40,7 +40,7 @@ export function NetIdPage({ netid: id }) {
     <${Got} from=${known}>${(network) => html`<div class="stack">
       <div class="tiles">
         <${Tile} label="Devices" value=${count(network.devices)} href=${`#/devices?netid=${id}`} note="see them" />
-        <${Tile} label="Filled by" value=${source ? "A primary" : "Lists and updates"} href=${source ? `#/sources/${id}` : "#/imports"} note=${source ? source.state : "import a list"} />
+        <${Tile} label="Filled by" value=${source ? "A primary" : "Lists and updates"} href=${source ? `#/sources/${id}` : `#/imports?netid=${id}`} note=${source ? source.state : "import a list"} />
       </div>
       <${Card} title="In the zone">
         <dl class="facts">

@@ -87,6 +87,7 @@ function Todo({ status, figures, members }) {
   if (open) add("claims", "warn", "claims", html`<a href="#/claims">${plural(open, "claim")}</a> to decide: two members list the same device`);
   if (moves.data?.items.length) add("moves", "info", "moves", html`<a href="#/moves">${plural(moves.data.items.length, "move")}</a> under way`);
   for (const end of status?.certificates.filter((end) => soon(end.not_after, 30)) ?? []) add(`c${end.name}`, soon(end.not_after, 7) ? "bad" : "warn", "certificate", html`<a href="#/ca">${end.name}</a> ends <${When} at=${end.not_after} />`);
+  for (const [number, notice] of (status?.notices ?? []).entries()) add(`n${number}`, "warn", "notice", html`<${Words}>${notice}<//>`);
   for (const end of status?.overdue.slice(0, 5) ?? []) add(`o${end.name}`, "warn", "overdue", html`<${Member} id=${end.name} /> has not renewed; its certificate ends <${When} at=${end.not_after} />`);
   const without = members?.filter((member) => !member.certified_until && !member.suspended) ?? [];
   if (without.length) add("without", "info", "to enrol", html`${plural(without.length, "member")} without a certificate: ${without.slice(0, 3).map((member, place) => html`${place > 0 && ", "}<${Member} id=${member.id} name=${member.name} />`)}${without.length > 3 && " …"}`);

@@ -4,7 +4,7 @@ import * as api from "../api.js";
 import { useGet } from "../live.js";
 import { useStatistics } from "../stats.js";
 import { Page, Card, Tile, Badge, When, Got, Words, Copy } from "../parts.js";
-import { count, daysLeft, host, plural, moment } from "../text.js";
+import { are, count, daysLeft, host, plural, moment } from "../text.js";
 import { Networks } from "./members.js";
 import { useWho } from "../who.js";
 
@@ -24,7 +24,7 @@ export function Own() {
   return html`<${Page} title=${self.data?.name ?? who.self?.name ?? who.name} lead=${html`Your part of the federation <strong>${host(who.federation)}</strong>.`}>
     <${Got} from=${self}>${(self) => html`<div class="stack">
       <div class="tiles">
-        <${Tile} label="Your certificate" value=${`${Math.max(0, Math.floor(daysLeft(self.certificate.not_after)))} days`} tone=${daysLeft(self.certificate.not_after) < 7 ? "bad" : daysLeft(self.certificate.not_after) < 14 ? "warn" : "ok"} note=${html`ends ${moment(self.certificate.not_after)}`} href=${`#/certificates/${self.certificate.serial}`} />
+        <${Tile} label="Your certificate" value=${`${Math.max(0, Math.floor(daysLeft(self.certificate.not_after)))} days`} tone=${daysLeft(self.certificate.not_after) < 2 ? "bad" : new Date(self.renew_at) < Date.now() ? "warn" : "ok"} note=${html`ends ${moment(self.certificate.not_after)}`} href=${`#/certificates/${self.certificate.serial}`} />
         <${Tile} label="Devices" value=${html`<span id="device-count">${count(member.data?.devices)}</span>`} note="registered" href="#/devices" />
         ${share && html`<${Tile} label="Your look-ups" value=${count(share.queries)} note=${`since the start; ${plural(share.connections, "open connection")}`} />`}
         <${Tile} label="Waiting" value=${count(against + offered)} tone=${against + offered ? "warn" : ""} note="claims against you, moves offered" href=${against ? "#/claims" : "#/moves"} />
@@ -33,8 +33,8 @@ export function Own() {
         <div class="half stack">
           <${Card} title="Your NetIDs"><${Networks} id=${who.member} /><//>
           <${Card} title="Waiting for you"><ul class="todo">
-            ${against > 0 && html`<li><${Badge} tone="warn">claims<//> <span><a href="#/claims">${plural(against, "device")}</a> of yours are wanted by others: let them go, or keep them</span></li>`}
-            ${made > 0 && html`<li><${Badge} tone="info">claims<//> <span><a href="#/claims">${plural(made, "device")}</a> that you listed are held by others</span></li>`}
+            ${against > 0 && html`<li><${Badge} tone="warn">claims<//> <span><a href="#/claims">${plural(against, "device")}</a> of yours ${are(against)} wanted by others: let go, or keep</span></li>`}
+            ${made > 0 && html`<li><${Badge} tone="info">claims<//> <span><a href="#/claims">${plural(made, "device")}</a> that you listed ${are(made)} held by others</span></li>`}
             ${offered > 0 && html`<li><${Badge} tone="warn">moves<//> <span><a href="#/moves">${plural(offered, "move")}</a> offered to you: accept or decline</span></li>`}
             ${trouble.map((source) => html`<li><${Badge} tone="bad">${source.state}<//> <span><a href=${`#/sources/${source.netid}`}>Your primary of ${source.netid}</a>: <${Words}>${source.held ?? source.error ?? ""}<//></span></li>`)}
             ${new Date(self.renew_at) < Date.now() && html`<li><${Badge} tone="warn">renewal<//> <span>Your certificate is due for renewal since <${When} at=${self.renew_at} />: the agent does it by itself; see that it runs.</span></li>`}

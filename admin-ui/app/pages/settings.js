@@ -101,7 +101,7 @@ function Broker() {
       <dt>Enrolment, API</dt><dd><span class="mono small">${status.listeners.api_url}</span></dd>
       <dt>Revocation lists</dt><dd><span class="mono small">${status.listeners.pki_url || "not published"}</span></dd>
       <dt>Plain DNS</dt><dd>${at(status.listeners.dns)}</dd><dt>Transfers (TLS)</dt><dd>${at(status.listeners.xot)}</dd><dt>Metrics</dt><dd>${at(status.listeners.metrics)}</dd>
-    </dl><p class="soft small"><br />These are set in <code>dnsbroker.toml</code> on the broker's machine; <code>dnsbroker config check</code> says what a change would do. The API is described at <a href="/api/v1/openapi.json">/api/v1/openapi.json</a>.</p>`}<//><//>`;
+    </dl><p class="soft small">These are set in <code>dnsbroker.toml</code> on the broker's machine; <code>dnsbroker config check</code> says what a change would do. The API is described at <a href="/api/v1/openapi.json">/api/v1/openapi.json</a>.</p>`}<//><//>`;
 }
 
 /** The primary and its standbys; on a standby, how it follows. */

@@ -16,6 +16,9 @@ pub const PROHIBITED: u16 = 18;
 /// The extended error of stale answers, and of stale denials (RFC 8914, sections 4.4 and 4.20).
 pub const STALE: u16 = 3;
 const STALE_NXDOMAIN: u16 = 19;
+/// Types that come beside what was asked for.
+const DNAME: RecordType = RecordType(39);
+const RRSIG: RecordType = RecordType(46);
 
 /// An answer.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -76,6 +79,11 @@ impl Answer {
                     counts[0] += 1;
                     ttl = ttl.min(record.ttl);
                     if record.owner.as_slice() != name.as_slice() {
+                        // RFC 6672, section 3: with a CNAME comes the DNAME, of a name above, that it was made of.
+                        if [DNAME, RRSIG].contains(&record.rtype) && is_within(name.as_slice(), record.owner.as_slice())
+                        {
+                            continue;
+                        }
                         return Err(Unfit("a record is about a name that was not asked for"));
                     }
                     if record.rtype == RecordType::CNAME && asked.qtype != RecordType::CNAME {
@@ -271,7 +279,6 @@ impl Answer {
 
 /// Whether a record's type is what was asked for. Signatures come with what they sign (RFC 4035, section 3.2.1).
 fn suits(rtype: RecordType, asked: RecordType) -> bool {
-    const RRSIG: RecordType = RecordType(46);
     rtype == asked || asked == RecordType::ANY || rtype == RRSIG
 }
 
@@ -428,6 +435,20 @@ mod tests {
         let answer = Answer::read(&asked, &response(&asked, 0, [1, 0, 0], &cname), fed().wire()).expect("fits");
         let namespace = Namespace::new(fed(), name("broker.fed.example"), &ZoneLabels::default()).expect("valid");
         assert_eq!(answer.home(&asked, &namespace), None);
+    }
+
+    #[test]
+    fn a_dname_stands_beside_the_cname_that_it_makes() {
+        let asked = question(name("a.old.example").wire(), RecordType::A);
+        let dname = record(name("old.example").wire(), 39, 60, name("new.example").wire());
+        let cname = record(&[0xc0, 12], 5, 60, name("a.new.example").wire());
+        let a = record(name("a.new.example").wire(), 1, 60, &[192, 0, 2, 1]);
+        let whole = response(&asked, 0, [3, 0, 0], &[dname.clone(), cname, a].concat());
+        let answer = Answer::read(&asked, &whole, &[0]).expect("fits");
+        assert_eq!(answer.addresses(&asked), ["192.0.2.1".parse::<IpAddr>().expect("IP")]);
+        let stray = record(name("other.example").wire(), 39, 60, name("new.example").wire());
+        let unfit = Answer::read(&asked, &response(&asked, 0, [1, 0, 0], &stray), &[0]).expect_err("is refused");
+        assert!(unfit.0.contains("not asked for"));
     }
 
     #[test]

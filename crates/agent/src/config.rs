@@ -1,5 +1,6 @@
 //! The configuration: one TOML file. Unknown keys are refused by name, paths are relative to the file.
 
+use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -34,19 +35,15 @@ pub struct Config {
     /// Metrics and health; absent is off.
     #[serde(default)]
     pub metrics: Option<Listener>,
-    /// Socket of `status`, `lookup` and `sync`.
-    #[serde(default = "default_control")]
-    pub control: PathBuf,
+    /// Socket of `status`, `lookup` and `sync`; see `control` for where it is otherwise.
+    #[serde(default)]
+    pub control: Option<PathBuf>,
     /// Logging.
     #[serde(default)]
     pub log: LogConfig,
     /// The directory the file is in.
     #[serde(skip)]
     pub dir: PathBuf,
-}
-
-fn default_control() -> PathBuf {
-    "agent.sock".into()
 }
 
 /// A federation one is a member of.
@@ -234,10 +231,20 @@ pub struct LnsConfig {
     pub default_port: Option<u16>,
     /// Where one's own network server answers others: `bind` of `[backend_interfaces]`.
     pub bind: Option<SocketAddr>,
-    /// Its certificate, as other members see it (PEM); one's member certificate where it is absent.
+    /// Whether its certificate is got from the federation and renewed; where it is absent, if there is `bind` and no
+    /// certificate of one's own.
+    pub certificate: Option<bool>,
+    /// Its own certificate, as other members see it (PEM).
     pub server_certificate: Option<PathBuf>,
     /// Its key (PEM).
     pub server_key: Option<PathBuf>,
+}
+
+impl LnsConfig {
+    /// Whether the network server's certificate is got from the federation.
+    pub fn gets_certificate(&self) -> bool {
+        self.certificate.unwrap_or(self.bind.is_some() && self.server_certificate.is_none())
+    }
 }
 
 /// Addresses to listen on.
@@ -278,8 +285,10 @@ pub enum LogFormat {
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be read.
-    #[error("cannot read the configuration {path}")]
+    #[error("cannot read the configuration {path}{hint}")]
     Read {
+        /// How to get one, where there is none.
+        hint: &'static str,
         /// Which file.
         path: String,
         /// Why.
@@ -299,13 +308,19 @@ pub enum ConfigError {
     Value(String),
 }
 
+const HINT: &str = " (`dnsbroker-agent enroll` prints one to begin with, and writes it with --write-config FILE)";
+
 impl Config {
     /// Reads and checks a file.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
         let shown = || path.display().to_string();
-        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: shown(), source })?;
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
+            hint: if source.kind() == ErrorKind::NotFound { HINT } else { "" },
+            path: shown(),
+            source,
+        })?;
         let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let dir = std::path::absolute(dir).map_err(|source| ConfigError::Read { path: shown(), source })?;
+        let dir = std::path::absolute(dir).map_err(|source| ConfigError::Read { hint: "", path: shown(), source })?;
         Self::parse(&text, dir).map_err(|error| match error {
             ConfigError::Parse { message, .. } => ConfigError::Parse { path: shown(), message },
             other => other,
@@ -346,6 +361,11 @@ impl Config {
         }
         if self.lns.server_certificate.is_some() != self.lns.server_key.is_some() {
             return wrong("lns.server_certificate and lns.server_key go together: give both or neither".to_owned());
+        }
+        if self.lns.certificate == Some(true) && self.lns.server_certificate.is_some() {
+            return wrong(
+                "lns.certificate gets one, and lns.server_certificate is another: give one of them".to_owned(),
+            );
         }
         if !(1_000..=10_000_000).contains(&self.cache.names) {
             return wrong("cache.names is 1000 to 10000000".to_owned());
@@ -440,6 +460,7 @@ mod tests {
             ("[lookup]\ndeadline_ms = 5", "deadline_ms"),
             ("[lookup]\norder = \"random\"", "random"),
             ("[ts002]\nkey = \"k\"", "go together"),
+            ("[lns]\ncertificate = true\nserver_certificate = \"c\"\nserver_key = \"k\"", "one of them"),
             ("[ts002]\nclient_ca = \"ca.pem\"", "for TLS"),
             ("[ts002]\nurl = \"https://lns.example:17001\"", "http://"),
             ("[[federation]]\ndir = \"f\"\nrefresh = 0", "refresh"),

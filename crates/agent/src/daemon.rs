@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use rustls_pki_types::CertificateDer;
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
@@ -14,8 +15,8 @@ use tokio_util::task::TaskTracker;
 use crate::clock::now;
 use crate::config::Config;
 use crate::dns::{Desk, Sockets};
-use crate::http_server::{Door, serve};
-use crate::identity::Home;
+use crate::http_server::{Door, Judge, Tls, serve};
+use crate::identity::{Facts, Home, Identity};
 use crate::lns::{self, Ends};
 use crate::lookup::Lookups;
 use crate::renew::{self, Renewal};
@@ -26,7 +27,7 @@ use crate::ts002::join::JoinServers;
 use crate::ts002::{self, Endpoint};
 use crate::upstream::federation::Federation;
 use crate::upstream::plain::Plain;
-use crate::{directory, ops, tls};
+use crate::{control, directory, ops, server_certificate, tls};
 
 /// What all listeners share.
 pub struct Agent {
@@ -40,6 +41,8 @@ pub struct Agent {
     pub syncs: Vec<Arc<Sync>>,
     /// Renewals, by federation.
     pub renewals: Vec<Arc<renew::Counts>>,
+    /// The network server's certificates, by federation; none where they are not got here.
+    pub servers: Vec<Arc<server_certificate::State>>,
     /// The network server's configuration.
     pub ends: Ends,
     /// Bound addresses.
@@ -69,6 +72,8 @@ impl Agent {
             syncs.extend(settings.sync.iter().map(sync));
         }
         let renewals = federations.iter().map(|_| Arc::default()).collect();
+        let got = config.lns.gets_certificate();
+        let servers = federations.iter().filter(|_| got).map(|_| Arc::default()).collect();
         let resolver = Resolver::new(federations, upstreams, config.cache.clone());
         let lookups = Lookups::new(resolver, config.lookup.clone());
         let join_servers = JoinServers::open(config).map_err(anyhow::Error::msg)?;
@@ -82,6 +87,7 @@ impl Agent {
             lookups,
             syncs,
             renewals,
+            servers,
             ends: Ends::of(config),
             listeners: Listeners::default(),
             started: now(),
@@ -138,7 +144,7 @@ impl Bound {
             resolver,
             ts002: listen("the TS002 endpoint", &config.ts002.listen).await?,
             metrics: listen("metrics", &metrics).await?,
-            control: Control::bind(&config.path(&config.control)).await?,
+            control: Control::bind(&control::to_bind(config)).await?,
         })
     }
 
@@ -213,19 +219,21 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
     let tasks = TaskTracker::new();
     let (changed, _) = watch::channel(0);
     start_federations(&agent, &config, &changed, &tasks, &stop);
+    keep_server_certificates(&agent, &config, &changed, &tasks, &stop);
     if let Some(file) = &config.lns.chirpstack_file {
         let federations = agent.federations().to_vec();
         tasks.spawn(lns::follow(agent.ends.clone(), config.path(file), federations, changed.subscribe(), stop.clone()));
     }
     for sync in &agent.syncs {
-        tasks.spawn(Arc::clone(sync).run(stop.clone()));
+        tasks.spawn(Arc::clone(sync).run(changed.subscribe(), stop.clone()));
     }
     for sockets in std::mem::take(&mut bound.resolver) {
         tasks.spawn(sockets.serve(Arc::clone(&agent.desk), stop.clone()));
     }
     for listener in std::mem::take(&mut bound.ts002) {
         let routes = ts002::routes(Arc::clone(&agent.endpoint));
-        tasks.spawn(serve(Door::Tcp(listener, tls.clone()), "the TS002 endpoint", routes, stop.clone()));
+        let tls = tls.clone().map(|acceptor| Tls { acceptor, judge: own_servers_only(&agent) });
+        tasks.spawn(serve(Door::Tcp(listener, tls), "the TS002 endpoint", routes, stop.clone()));
     }
     for listener in std::mem::take(&mut bound.metrics) {
         let routes = ops::monitoring(Arc::clone(&agent));
@@ -245,6 +253,20 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
     tasks.close();
     tasks.wait().await;
     Ok(())
+}
+
+/// A federation's CA vouches for all its members. Whoever shows a member's certificate asks in our name, so it is to be ours.
+fn own_servers_only(agent: &Arc<Agent>) -> Arc<Judge> {
+    let agent = Arc::clone(agent);
+    Arc::new(move |certificate: &CertificateDer<'_>| {
+        let Some((federation, member)) = Facts::of(certificate)?.member() else { return Ok(()) };
+        let is_ours = |identity: &Identity| (&identity.federation, &identity.member) == (&federation, &member);
+        let known = agent.federations().iter().filter_map(|of| of.identity());
+        if known.into_iter().any(|identity| is_ours(&identity)) {
+            return Ok(());
+        }
+        Err(format!("this is the certificate of {member} of {federation}, in whose name nobody asks here"))
+    })
 }
 
 fn start_federations(
@@ -267,5 +289,26 @@ fn start_federations(
             counts: Arc::clone(counts),
         };
         tasks.spawn(renewal.run(stop.clone()));
+    }
+}
+
+fn keep_server_certificates(
+    agent: &Arc<Agent>,
+    config: &Config,
+    changed: &watch::Sender<u64>,
+    tasks: &TaskTracker,
+    stop: &CancellationToken,
+) {
+    let settings = config.federation.iter().zip(&agent.servers);
+    for (federation, (settings, state)) in agent.federations().iter().zip(settings) {
+        let hook = if config.lns.hook.is_empty() { &settings.hook } else { &config.lns.hook };
+        let keeper = server_certificate::Keeper {
+            federation: Arc::clone(federation),
+            hook: hook.clone(),
+            key_group: settings.key_group.clone(),
+            changed: changed.clone(),
+            state: Arc::clone(state),
+        };
+        tasks.spawn(keeper.run(stop.clone()));
     }
 }

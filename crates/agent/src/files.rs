@@ -115,16 +115,24 @@ pub fn read_secret_text(path: &Path) -> Result<Zeroizing<String>, FileError> {
 /// Lets a group read a file, by name; others may not.
 pub fn share_with(path: &Path, group: &str) -> Result<(), FileError> {
     let share = || {
-        let groups = std::fs::read_to_string("/etc/group")?;
-        let id = groups
-            .lines()
-            .find_map(|line| line.strip_prefix(group)?.strip_prefix(':')?.split(':').nth(1)?.parse().ok());
-        let id: u32 =
-            id.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("there is no group {group}")))?;
-        std::os::unix::fs::chown(path, None, Some(id))?;
+        std::os::unix::fs::chown(path, None, Some(group_id(group)?))?;
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o640))
     };
     share().map_err(failed("cannot let a group read", path))
+}
+
+/// The number of a group.
+pub fn group_id(group: &str) -> io::Result<u32> {
+    let groups = std::fs::read_to_string("/etc/group")?;
+    let id =
+        groups.lines().find_map(|line| line.strip_prefix(group)?.strip_prefix(':')?.split(':').nth(1)?.parse().ok());
+    id.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("there is no group {group}")))
+}
+
+/// Whether the present user may make and replace files in a directory.
+pub fn may_change(dir: &Path) -> bool {
+    use rustix::fs::{Access, access};
+    dir.is_dir() && access(dir, Access::WRITE_OK | Access::EXEC_OK).is_ok()
 }
 
 /// Removes a file, if it is there.

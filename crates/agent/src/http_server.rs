@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use axum::Router;
+use axum::http::StatusCode;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use rustls_pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::Semaphore;
@@ -14,10 +16,42 @@ use tokio_util::task::TaskTracker;
 
 use crate::limits::{CONNECTIONS, HEADERS, IDLE};
 
+/// What is said of a client's certificate: nothing, or why it may not ask.
+pub type Judge = dyn Fn(&CertificateDer<'_>) -> Result<(), String> + Send + Sync;
+
+/// TLS of a door.
+#[derive(Clone)]
+pub struct Tls {
+    /// Shakes hands.
+    pub acceptor: TlsAcceptor,
+    /// Who may come in of those whose certificate was verified.
+    pub judge: Arc<Judge>,
+}
+
+impl Tls {
+    /// The routes for whoever has come: all, or none that says why.
+    async fn accept(
+        &self,
+        stream: impl Stream + 'static,
+        routes: Router,
+    ) -> std::io::Result<(impl Stream + 'static, Router)> {
+        let stream = self.acceptor.accept(stream).await?;
+        let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+        let routes = match shown.map_or(Ok(()), |certificate| (self.judge)(certificate)) {
+            Ok(()) => routes,
+            Err(reason) => {
+                tracing::warn!(reason, "a client is refused");
+                Router::new().fallback(async move || (StatusCode::FORBIDDEN, reason + "\n"))
+            }
+        };
+        Ok((stream, routes))
+    }
+}
+
 /// Where connections come from.
 pub enum Door {
     /// TCP, plain or with TLS.
-    Tcp(TcpListener, Option<TlsAcceptor>),
+    Tcp(TcpListener, Option<Tls>),
     /// A Unix socket.
     Unix(UnixListener),
 }
@@ -64,8 +98,8 @@ pub async fn serve(door: Door, what: &'static str, routes: Router, stop: Cancell
             let _slot = slot;
             match tls {
                 None => connection(stream, what, routes, stop).await,
-                Some(tls) => match tokio::time::timeout(HEADERS, tls.accept(stream)).await {
-                    Ok(Ok(stream)) => connection(stream, what, routes, stop).await,
+                Some(tls) => match tokio::time::timeout(HEADERS, tls.accept(stream, routes)).await {
+                    Ok(Ok((stream, routes))) => connection(stream, what, routes, stop).await,
                     Ok(Err(error)) => tracing::info!(%error, "a handshake of {what} failed"),
                     Err(_) => tracing::info!("a handshake of {what} took too long"),
                 },

@@ -9,11 +9,12 @@
 //! DIR/enrolment.json              where we enrolled
 //! DIR/directory.json              brokers and members, as they were last told
 //! DIR/anchors/                    what members' servers are trusted by
+//! DIR/lns.pem, lns.key            the network server's certificate and key, with links of their own (`server_certificate`)
 //! ```
 //!
-//! A key is made for each certificate and written before it is asked for. If the answer gets lost, the same key asks again
-//! and gets the same certificate. Certificate and key change together or not at all.
+//! Certificate and key change together or not at all (`slot`).
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,15 +22,15 @@ use std::sync::Arc;
 use dnsbroker_api::message::Issued;
 use dnsbroker_api::operator::Directory;
 use dnsbroker_federation::{DomainName, MemberId};
-use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData};
+use rcgen::{CertificateParams, KeyPair};
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use serde::{Deserialize, Serialize};
 use x509_parser::prelude::{FromDer, GeneralName, ParsedExtension, X509Certificate};
-use zeroize::Zeroizing;
 
 use crate::files::{self, FileError};
+use crate::slot::CLIENT;
 
 /// Why there is no identity.
 #[derive(Debug, thiserror::Error)]
@@ -109,6 +110,10 @@ pub struct Facts {
     pub key: Vec<u8>,
     /// URIs among its names.
     pub uris: Vec<String>,
+    /// DNS names among them, in lower case.
+    pub names: BTreeSet<String>,
+    /// Whether it is good for a TLS server (RFC 5280, section 4.2.1.12).
+    pub server: bool,
 }
 
 impl Facts {
@@ -123,12 +128,22 @@ impl Facts {
             GeneralName::URI(uri) => Some((*uri).to_owned()),
             _ => None,
         };
+        let dns = |name: &GeneralName<'_>| match name {
+            GeneralName::DNSName(name) => Some(name.to_ascii_lowercase()),
+            _ => None,
+        };
+        let server = certificate.extensions().iter().find_map(|extension| match extension.parsed_extension() {
+            ParsedExtension::ExtendedKeyUsage(usage) => Some(usage.server_auth || usage.any),
+            _ => None,
+        });
         let validity = certificate.validity();
         Ok(Self {
             life: (validity.not_before.timestamp(), validity.not_after.timestamp()),
             serial: certificate.raw_serial().iter().map(|octet| format!("{octet:02x}")).collect(),
             key: certificate.public_key().raw.to_vec(),
             uris: names.map_or_else(Vec::new, |names| names.general_names.iter().filter_map(uri).collect()),
+            names: names.map_or_else(BTreeSet::new, |names| names.general_names.iter().filter_map(dns).collect()),
+            server: server.unwrap_or(true),
         })
     }
 
@@ -205,64 +220,16 @@ impl Home {
         crate::tls::mutual(roots, chain, key).map_err(tls)
     }
 
-    /// The key for the next certificate: the one of a request that is still open, or a new one. It is on disk before it
-    /// is used.
+    /// The key for the next certificate.
     pub fn pending_key(&self) -> Result<KeyPair, IdentityError> {
-        let path = self.file("pending.key");
-        if path.exists() {
-            let pem = files::read_secret_text(&path)?;
-            if let Ok(key) = KeyPair::from_pem(&pem) {
-                return Ok(key);
-            }
-        }
-        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
-        files::write_whole(&path, Zeroizing::new(key.serialize_pem()).as_bytes(), 0o600)?;
-        Ok(key)
+        CLIENT.pending_key(&self.0)
     }
 
     /// Puts a certificate in place of the last one, with the pending key.
     pub fn install(&self, issued: &Issued) -> Result<(), IdentityError> {
-        let pem = CertificateDer::from_pem_slice(issued.chain.as_bytes());
-        let leaf = pem.map_err(|error| self.bad_answer(error.to_string()))?;
-        let facts = Facts::of(&leaf).map_err(|reason| self.bad_answer(reason))?;
-        let key = self.pending_key()?;
-        if key.subject_public_key_info() != facts.key {
-            return Err(self.bad_answer("it certifies another key than the one of our request".to_owned()));
-        }
-        if facts.member().is_none() {
-            return Err(IdentityError::Member { path: "the broker's answer".to_owned() });
-        }
-        let name = format!("issued-{}", facts.serial);
-        let place = self.file(&name);
-        files::public_dir(&place)?;
-        files::write_whole(&place.join("client.key"), Zeroizing::new(key.serialize_pem()).as_bytes(), 0o600)?;
-        files::write_whole(&place.join("client.pem"), issued.chain.as_bytes(), 0o644)?;
-        files::write_whole(&self.file("ca.pem"), issued.ca.as_bytes(), 0o644)?;
-        let before = std::fs::read_link(self.file("live")).ok();
-        files::relink(&self.file("live"), Path::new(&name))?;
-        for file in ["client.pem", "client.key"] {
-            files::relink(&self.file(file), &Path::new("live").join(file))?;
-        }
-        // What is left undone here costs a few files: the certificate is in place.
-        let _ = files::remove(&self.file("pending.key"));
-        self.forget_old(&name, before.as_deref());
-        Ok(())
-    }
-
-    /// Removes certificates before the last one.
-    fn forget_old(&self, live: &str, before: Option<&Path>) {
-        let Ok(entries) = std::fs::read_dir(&self.0) else { return };
-        for entry in entries.flatten() {
-            let name = entry.file_name();
-            let kept = name.to_str().is_none_or(|name| name == live || !name.starts_with("issued-"));
-            if !kept && before != Some(Path::new(&name)) {
-                let _ = std::fs::remove_dir_all(entry.path());
-            }
-        }
-    }
-
-    fn bad_answer(&self, reason: String) -> IdentityError {
-        IdentityError::Certificate { path: "the broker's answer".to_owned(), reason }
+        CLIENT.install(&self.0, issued, |facts| {
+            facts.member().map(drop).ok_or(IdentityError::Member { path: "the broker's answer".to_owned() })
+        })
     }
 
     /// Where we enrolled.
@@ -307,6 +274,14 @@ pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Identit
     let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&octets).collect();
     let certificates = read.map_err(|error| wrong(error.to_string()))?;
     if certificates.is_empty() { Err(wrong("it is empty".to_owned())) } else { Ok(certificates) }
+}
+
+/// What the first certificate of a file says.
+pub fn facts(path: &Path) -> Result<Facts, IdentityError> {
+    let wrong = |reason| IdentityError::Certificate { path: path.display().to_string(), reason };
+    let chain = certificates(path)?;
+    let leaf = chain.first().ok_or_else(|| wrong("it is empty".to_owned()))?;
+    Facts::of(leaf).map_err(wrong)
 }
 
 /// When a certificate is renewed: after two thirds of its life.

@@ -3,7 +3,7 @@
 //! ChirpStack takes a NetID's server from `[[roaming.servers]]`, and refuses a PRStartReq of a NetID that is not there, after
 //! the device has spent its DevNonce: so every member has a stanza, on both sides.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -13,9 +13,13 @@ use dnsbroker_federation::{NetId, Zone};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::clock::now;
 use crate::config::{Config, LnsConfig, Ts002Config};
 use crate::files;
 use crate::hook;
+use crate::identity::facts;
+use crate::server_certificate;
+use crate::slot::SERVER;
 use crate::upstream::federation::Federation;
 
 /// The port of a network server of which the directory does not say one, as in ChirpStack's own examples.
@@ -73,19 +77,118 @@ pub fn chirpstack(ends: &Ends, federations: &[Arc<Federation>]) -> String {
         text.push('\n');
     }
     if let (Some(bind), Some(first)) = (ends.config.bind, federations.first()) {
-        let own = |path: &Option<PathBuf>, name: &str| {
-            path.as_ref().map_or_else(|| first.home.file(name), |path| ends.dir.join(path))
-        };
-        let (certificate, key) =
-            (own(&ends.config.server_certificate, "client.pem"), own(&ends.config.server_key, "client.key"));
-        text.push_str(
-            "# Where other members' network servers reach this one; they show certificates of the federation.\n",
-        );
-        let _ = writeln!(text, "[backend_interfaces]\n  bind={}", quoted(&bind.to_string()));
-        let _ = writeln!(text, "  ca_cert={}", quoted_path(&trust(first, None)));
-        let _ = writeln!(text, "  tls_cert={}\n  tls_key={}", quoted_path(&certificate), quoted_path(&key));
+        let server = Server::of(ends, first);
+        let others = federations.iter().skip(1).map(|federation| {
+            format!(
+                "[backend_interfaces] shows the certificate of {} and lets its members in: those of {} do not reach it",
+                first.name(),
+                federation.name()
+            )
+        });
+        for warning in server.warnings(first).into_iter().chain(others) {
+            let _ = writeln!(text, "{WARNING}{warning}");
+        }
+        if server.there() {
+            write_backend(&mut text, bind, first, &server);
+        } else {
+            // Without a certificate ChirpStack would not start, or answer everybody in the clear.
+            text.push_str("# [backend_interfaces] comes with the certificate.\n");
+        }
     }
     text
+}
+
+/// How lines of the text begin that are for people, too.
+const WARNING: &str = "# warning: ";
+
+fn write_backend(text: &mut String, bind: SocketAddr, first: &Federation, server: &Server) {
+    text.push_str("# Where other members' network servers reach this one; they show certificates of the federation.\n");
+    let _ = writeln!(text, "[backend_interfaces]\n  bind={}", quoted(&bind.to_string()));
+    let _ = writeln!(text, "  ca_cert={}", quoted_path(&trust(first, None)));
+    let _ = writeln!(text, "  tls_cert={}", quoted_path(&server.certificate));
+    let _ = writeln!(text, "  tls_key={}", quoted_path(&server.key));
+}
+
+/// The network server's certificate, and whose it is.
+struct Server {
+    certificate: PathBuf,
+    key: PathBuf,
+    source: Source,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Source {
+    /// Got from the federation.
+    Federation,
+    /// One's own.
+    Own,
+    /// Nobody's.
+    None,
+}
+
+impl Server {
+    fn of(ends: &Ends, first: &Federation) -> Self {
+        if let (Some(certificate), Some(key)) = (&ends.config.server_certificate, &ends.config.server_key) {
+            return Self { certificate: ends.dir.join(certificate), key: ends.dir.join(key), source: Source::Own };
+        }
+        let source = if ends.config.gets_certificate() { Source::Federation } else { Source::None };
+        let dir = first.home.path();
+        Self { certificate: SERVER.certificate_in(dir), key: SERVER.key_in(dir), source }
+    }
+
+    fn there(&self) -> bool {
+        match self.source {
+            Source::Own => true,
+            Source::Federation => self.certificate.exists() && self.key.exists(),
+            Source::None => false,
+        }
+    }
+
+    /// Why other members' network servers would not talk to it.
+    fn warnings(&self, first: &Federation) -> Vec<String> {
+        let shown = self.certificate.display();
+        match self.source {
+            Source::None => {
+                return vec![
+                    "nobody can call this network server: it has no certificate; give lns.certificate = true, or \
+                     lns.server_certificate and lns.server_key"
+                        .to_owned(),
+                ];
+            }
+            Source::Federation if !self.there() => {
+                let why = server_certificate::names(first).err().map_or_else(String::new, |why| format!(" ({why})"));
+                return vec![format!(
+                    "nobody can call this network server yet: {shown} is not there{why}; `dnsbroker-agent run` gets it"
+                )];
+            }
+            _ => {}
+        }
+        let facts = match facts(&self.certificate) {
+            Ok(facts) => facts,
+            Err(error) => return vec![dnsbroker_api::problem::chain(&error)],
+        };
+        let mut warnings = Vec::new();
+        if !facts.server {
+            let purpose = "is a client's alone (extended key usage)";
+            warnings.push(format!("{shown} {purpose}: members refuse it (\"unsuitable certificate purpose\")"));
+        }
+        if now() > facts.life.1 {
+            warnings.push(format!("{shown} has expired: members refuse it"));
+        }
+        let names = server_certificate::names(first).unwrap_or_default();
+        let lacks: Vec<String> =
+            names.iter().map(server_certificate::plain).filter(|name| !covers(&facts.names, name)).collect();
+        if self.source == Source::Own && !lacks.is_empty() {
+            warnings.push(format!("{shown} lacks the names that members call: {}", lacks.join(", ")));
+        }
+        warnings
+    }
+}
+
+/// Whether a certificate is good for a name (RFC 9525, section 6.3: a wildcard is one label).
+fn covers(names: &BTreeSet<String>, name: &str) -> bool {
+    let wild = name.split_once('.').map(|(_, rest)| format!("*.{rest}"));
+    names.contains(name) || wild.is_some_and(|wild| names.contains(&wild))
 }
 
 fn write_roaming(text: &mut String, ends: &Ends, federations: &[Arc<Federation>]) {
@@ -140,6 +243,11 @@ fn quoted_path(path: &Path) -> String {
 /// A TOML string.
 fn quoted(text: &str) -> String {
     toml::Value::String(text.to_owned()).to_string()
+}
+
+/// What is wrong with the network server's part, in words.
+pub fn warnings(text: &str) -> impl Iterator<Item = &str> {
+    text.lines().filter_map(|line| line.strip_prefix(WARNING))
 }
 
 /// Writes the stanzas, if they differ from what is there; tells whether.

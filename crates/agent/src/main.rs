@@ -11,6 +11,7 @@ mod cache;
 mod cli;
 mod clock;
 mod config;
+mod control;
 mod daemon;
 mod directory;
 mod dns;
@@ -26,9 +27,14 @@ mod logging;
 mod lookup;
 mod metrics;
 mod ops;
+mod places;
+mod protection;
 mod renew;
 mod resolver;
 mod route;
+mod server_certificate;
+mod slot;
+mod starter;
 mod status;
 mod sync;
 mod tls;
@@ -40,6 +46,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 fn main() -> ExitCode {
+    protection::deny_dumps();
     let cli = cli::Cli::parse();
     match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime.block_on(cli::run(cli)),

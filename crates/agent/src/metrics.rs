@@ -7,7 +7,7 @@ use crate::clock::now;
 use crate::daemon::Agent;
 use crate::identity::renew_at;
 use crate::upstream::doh::Failure;
-use crate::{dns, lookup, ts002};
+use crate::{dns, lookup, server_certificate, ts002};
 
 /// Writes families of metrics.
 #[derive(Default)]
@@ -132,7 +132,33 @@ fn federations(page: &mut Page, agent: &Agent) {
             page.sample("certificate_renewals_total", &[("federation", name), ("outcome", outcome)], load(value));
         }
     }
+    server_certificates(page, agent, &all);
     brokers(page, &all);
+}
+
+fn server_certificates(page: &mut Page, agent: &Agent, all: &[Named<'_>]) {
+    if agent.servers.is_empty() {
+        return;
+    }
+    let got: Vec<_> =
+        all.iter().zip(&agent.servers).map(|((name, federation), state)| (name, federation, state)).collect();
+    page.family("server_certificate_expiry_seconds", "gauge", "Time until the network server's certificate ends.");
+    page.family("server_certificate_renewal_seconds", "gauge", "Time until it is to be renewed.");
+    for (name, federation, _) in &got {
+        let life = server_certificate::in_place(federation).map_or((0, 0), |facts| facts.life);
+        page.sample("server_certificate_expiry_seconds", &[("federation", name)], life.1 - now());
+        page.sample("server_certificate_renewal_seconds", &[("federation", name)], renew_at(life) - now());
+    }
+    page.family("server_certificate_renewals_total", "counter", "Certificates of the network server, by outcome.");
+    for (name, _, state) in &got {
+        for (outcome, value) in [("renewed", &state.counts.renewed), ("failed", &state.counts.failed)] {
+            page.sample(
+                "server_certificate_renewals_total",
+                &[("federation", name), ("outcome", outcome)],
+                load(value),
+            );
+        }
+    }
 }
 
 type Named<'a> = (String, &'a std::sync::Arc<crate::upstream::federation::Federation>);

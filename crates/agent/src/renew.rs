@@ -14,10 +14,11 @@ use crate::clock::now;
 use crate::files;
 use crate::hook;
 use crate::identity::{Identity, renew_at, request};
+use crate::slot::CLIENT;
 use crate::upstream::federation::Federation;
 
 /// How often the files are looked at.
-const LOOK: Duration = Duration::from_secs(2);
+pub const LOOK: Duration = Duration::from_secs(2);
 /// Seconds until a failed renewal is tried again, at least and at most.
 const AGAIN: (i64, i64) = (2, 3_600);
 
@@ -47,7 +48,7 @@ pub struct Renewal {
 impl Renewal {
     /// Runs.
     pub async fn run(self, stop: CancellationToken) {
-        let (mut due, mut failures, mut serial) = (i64::MAX, 0_u32, String::new());
+        let (mut at, mut failures, mut serial) = (i64::MAX, 0_u32, String::new());
         self.share_key();
         loop {
             tokio::select! {
@@ -58,9 +59,9 @@ impl Renewal {
             let Some(identity) = self.federation.identity() else { continue };
             if identity.serial != serial {
                 serial.clone_from(&identity.serial);
-                (due, failures) = (self.due(&identity), 0);
+                (at, failures) = (due(identity.life), 0);
             }
-            if !self.renew || now() < due {
+            if !self.renew || now() < at {
                 continue;
             }
             match self.attempt(&identity).await {
@@ -69,18 +70,11 @@ impl Renewal {
                     self.counts.failed.fetch_add(1, Ordering::Relaxed);
                     let pause = pause(identity.life, now(), failures);
                     failures += 1;
-                    due = now() + pause;
+                    at = now() + pause;
                     self.complain(&identity, &reason, pause);
                 }
             }
         }
-    }
-
-    /// Two thirds of the life and a little more.
-    fn due(&self, identity: &Identity) -> i64 {
-        let at = renew_at(identity.life);
-        let spread = (identity.life.1 - at) / 10;
-        at + if spread > 0 { i64::from(random()) % spread } else { 0 }
     }
 
     async fn attempt(&self, identity: &Identity) -> Result<(), String> {
@@ -105,9 +99,8 @@ impl Renewal {
     async fn take_over(&self) {
         let home = &self.federation.home;
         let ours = self.federation.identity().map(|identity| identity.serial.clone());
-        let live = std::fs::read_link(home.file("live")).ok();
-        let there = live.as_deref().and_then(|live| live.to_str()).and_then(|live| live.strip_prefix("issued-"));
-        if there.is_none() || there == ours.as_deref() {
+        let there = CLIENT.serial(home.path());
+        if there.is_none() || there == ours {
             return;
         }
         match home.identity() {
@@ -145,8 +138,15 @@ impl Renewal {
     }
 }
 
+/// When to renew: after two thirds of the life and a little more.
+pub fn due(life: (i64, i64)) -> i64 {
+    let at = renew_at(life);
+    let spread = (life.1 - at) / 10;
+    at + if spread > 0 { i64::from(random()) % spread } else { 0 }
+}
+
 /// Seconds until the next attempt: a share of what is left, doubled with each failure.
-fn pause((_, to): (i64, i64), now: i64, failures: u32) -> i64 {
+pub fn pause((_, to): (i64, i64), now: i64, failures: u32) -> i64 {
     let first = ((to - now) / 60).clamp(AGAIN.0, 60);
     (first << failures.min(8)).min(((to - now) / 8).max(AGAIN.0)).clamp(AGAIN.0, AGAIN.1)
 }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::clock::now;
 use crate::daemon::Agent;
 use crate::identity::renew_at;
+use crate::server_certificate;
 use crate::sync;
 use crate::upstream::federation::Federation;
 
@@ -53,8 +54,24 @@ pub struct FederationStatus {
     pub member: String,
     /// Our certificate.
     pub certificate: CertificateStatus,
+    /// That of our network server, where it is got here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_certificate: Option<ServerStatus>,
     /// Its brokers.
     pub brokers: Vec<BrokerStatus>,
+}
+
+/// The certificate of our network server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerStatus {
+    /// Particulars.
+    #[serde(flatten)]
+    pub certificate: CertificateStatus,
+    /// Its names.
+    pub names: Vec<String>,
+    /// Why there is none, or no new one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
 }
 
 /// A certificate.
@@ -95,7 +112,14 @@ impl Status {
             ready: trouble.is_none(),
             trouble,
             listeners: agent.listeners.clone(),
-            federations: agent.federations().iter().map(|federation| FederationStatus::of(federation)).collect(),
+            federations: agent
+                .federations()
+                .iter()
+                .enumerate()
+                .map(|(index, federation)| {
+                    FederationStatus::of(federation, agent.servers.get(index).map(|state| &**state))
+                })
+                .collect(),
             syncs: agent.syncs.iter().map(|sync| sync.status()).collect(),
             cache: agent.lookups.resolver().cache_size(),
         }
@@ -119,11 +143,14 @@ impl Status {
             self.cache.0,
             self.cache.1 / 1024,
         );
-        for FederationStatus { name, member, certificate, brokers } in &self.federations {
+        for FederationStatus { name, member, certificate, server_certificate, brokers } in &self.federations {
             let CertificateStatus { serial, not_after, renew_at, state } = certificate;
             text.push_str(&format!(
                 "\n{name} as {member}\n  certificate {serial}: {state} until {not_after}, renewed from {renew_at}\n"
             ));
+            if let Some(server) = server_certificate {
+                text.push_str(&server.text());
+            }
             if brokers.is_empty() {
                 text.push_str("  no broker is known: give [[federation.broker]]\n");
             }
@@ -156,30 +183,17 @@ impl Status {
 }
 
 impl FederationStatus {
-    fn of(federation: &Federation) -> Self {
+    fn of(federation: &Federation, server: Option<&server_certificate::State>) -> Self {
         let identity = federation.identity();
-        let certificate = match &identity {
-            None => CertificateStatus {
-                serial: "-".to_owned(),
-                not_after: Timestamp(0),
-                renew_at: Timestamp(0),
-                state: "missing".to_owned(),
-            },
-            Some(identity) => {
-                let due = renew_at(identity.life);
-                let state = match now() {
-                    now if now > identity.life.1 => "expired",
-                    now if now >= due => "due",
-                    _ => "valid",
-                };
-                CertificateStatus {
-                    serial: identity.serial.clone(),
-                    not_after: Timestamp(identity.life.1),
-                    renew_at: Timestamp(due),
-                    state: state.to_owned(),
-                }
+        let certificate = CertificateStatus::of(identity.as_ref().map(|identity| (&*identity.serial, identity.life)));
+        let server_certificate = server.map(|state| {
+            let facts = server_certificate::in_place(federation);
+            ServerStatus {
+                certificate: CertificateStatus::of(facts.as_ref().map(|facts| (&*facts.serial, facts.life))),
+                names: facts.map_or_else(Vec::new, |facts| facts.names.into_iter().collect()),
+                trouble: state.trouble(),
             }
-        };
+        });
         let brokers = federation.brokers();
         let broker = |broker: &std::sync::Arc<crate::upstream::doh::Broker>| BrokerStatus {
             url: broker.place.uri.to_string(),
@@ -191,7 +205,45 @@ impl FederationStatus {
             name: federation.name(),
             member: identity.map_or_else(String::new, |identity| identity.member.to_string()),
             certificate,
+            server_certificate,
             brokers: brokers.iter().map(broker).collect(),
         }
+    }
+}
+
+impl CertificateStatus {
+    fn of(certificate: Option<(&str, (i64, i64))>) -> Self {
+        let Some((serial, life)) = certificate else {
+            let (serial, state) = ("-".to_owned(), "missing".to_owned());
+            return Self { serial, not_after: Timestamp(0), renew_at: Timestamp(0), state };
+        };
+        let due = renew_at(life);
+        let state = match now() {
+            now if now > life.1 => "expired",
+            now if now >= due => "due",
+            _ => "valid",
+        };
+        Self {
+            serial: serial.to_owned(),
+            not_after: Timestamp(life.1),
+            renew_at: Timestamp(due),
+            state: state.to_owned(),
+        }
+    }
+}
+
+impl ServerStatus {
+    fn text(&self) -> String {
+        let Self { certificate: CertificateStatus { serial, not_after, renew_at, state }, names, trouble } = self;
+        let mut text = if state == "missing" {
+            "  network server's certificate: NOT THERE\n".to_owned()
+        } else {
+            let names = names.join(", ");
+            format!("  network server's {serial}: {state} until {not_after}, renewed from {renew_at}, of {names}\n")
+        };
+        if let Some(trouble) = trouble {
+            text.push_str(&format!("  network server's certificate: {trouble}\n"));
+        }
+        text
     }
 }

@@ -22,7 +22,7 @@ use crate::ownership::{
     AcceptMove, CancelMove, Claim, DecideClaims, DeviceEvent, Limits, Move, Moved, NewMove, Policy, PolicyChange,
     ReleaseDevices, Settled, WithdrawClaims,
 };
-use crate::standby::{Follow, StandbyCertificate, StandbyLogin, Standing, TakenOver};
+use crate::standby::{Follow, Heard, StandbyCertificate, StandbyLogin, Standing, TakenOver};
 use crate::statistics::Statistics;
 use crate::webhook::{SetWebhook, Webhook, WebhookTest};
 
@@ -157,6 +157,8 @@ endpoints! {
     ca_request() body(RequestIssuing) -> IssuingRequest = 200 POST "/api/v1/ca/request", Some("ca request");
     /// Takes the certificate that the root has signed.
     ca_install() body(InstallCa) -> Ca = 200 PUT "/api/v1/ca/issuing", Some("ca install");
+    /// Takes the issuing CA for network servers alone out of use: the issuing CA signs their certificates again.
+    ca_retire() -> Ca = 200 DELETE "/api/v1/ca/lns", Some("ca retire");
     /// The last list of revoked certificates of each issuing CA.
     crl_list() -> Page<Crl> = 200 GET "/api/v1/crls", Some("ca crl");
 
@@ -212,6 +214,8 @@ endpoints! {
     standby_promote() -> Standing = 200 POST "/api/v1/standby/promote", Some("standby promote");
     /// A certificate for the server of the standby that asks.
     replication_certificate() body(StandbyCertificate) -> Issued = 201 POST "/api/v1/replication/certificate", None;
+    /// A standby says what it has, and that it is there.
+    replication_heard() body(Heard) -> () = 204 POST "/api/v1/replication/heard", None;
     /// An administrator logs in at a standby: the login is in the primary's audit, and the one-time code is used up.
     replication_login() body(StandbyLogin) -> () = 204 POST "/api/v1/replication/login", None;
     /// A standby has become the primary: this broker steps down.

@@ -93,8 +93,9 @@ pub struct Event {
     /// of its own behind a dot. Give it as `after`, or as the header `Last-Event-ID`, to go on behind it.
     pub id: String,
     /// What: the name of the act as in the audit (`member.add`, `devices.import`...), or `source.failed`, `source.held`,
-    /// `source.recovered`, `certificate.expiring`, `certificate.overdue`, `store.trouble`, `store.recovered`,
-    /// `zone.serial`, `standby.stale`, `standby.current`, `standby.unready`.
+    /// `source.recovered`, `transfer.failed`, `notify.failed`, `notify.recovered`, `certificate.expiring`,
+    /// `certificate.overdue`, `store.trouble`, `store.recovered`, `zone.serial`, `standby.stale`, `standby.current`,
+    /// `standby.unready`, `standby.gone`.
     pub kind: String,
     /// When.
     pub at: Timestamp,

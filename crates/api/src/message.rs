@@ -52,6 +52,9 @@ pub struct Status {
     /// Members, servers, gateways and replicas whose certificate ends soon, or has ended, and was not renewed.
     #[serde(default)]
     pub overdue: Vec<Expiry>,
+    /// What an administrator has to see to, in words.
+    #[serde(default)]
+    pub notices: Vec<String>,
     /// Sources that are not current.
     #[serde(default)]
     pub sources: Vec<SourceTrouble>,
@@ -398,6 +401,9 @@ pub struct Ca {
     pub root: String,
     /// The issuing CA, PEM.
     pub issuing: String,
+    /// The issuing CA for network servers alone, PEM; empty where the issuing CA signs their certificates too.
+    #[serde(default)]
+    pub lns: String,
     /// Issuing CAs that were in use before and whose certificates are still good, PEM.
     #[serde(default)]
     pub previous: String,
@@ -411,6 +417,8 @@ pub struct Ca {
 pub struct RequestIssuing {
     /// For the key in use, whose certificate is to last longer; else for a new key, which then takes its place.
     pub renew: bool,
+    /// For the issuing CA that signs certificates of network servers alone.
+    pub lns: bool,
 }
 
 /// The answer: to be signed where the root's key is, by `dnsbroker ca sign`.
@@ -418,6 +426,9 @@ pub struct RequestIssuing {
 pub struct IssuingRequest {
     /// The request, PEM.
     pub csr: String,
+    /// The domain to whose names the certificate is to be constrained, if it is for network servers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub permitted: Option<DomainName>,
 }
 
 /// `PUT /api/v1/ca/issuing`: the certificate that the root has signed.

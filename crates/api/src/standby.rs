@@ -44,6 +44,17 @@ pub struct StandbyCertificate {
     pub csr: String,
 }
 
+/// `POST /api/v1/replication/heard`, every few seconds: the standby is there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Heard {
+    /// The last act that it has.
+    pub act: u64,
+    /// Why it could not take the primary's place as it should, if so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unready: Option<String>,
+}
+
 /// `POST /api/v1/replication/login`: an administrator has given the right password at the standby.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -127,6 +138,12 @@ pub struct Follower {
     /// The last act it was sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub act: Option<u64>,
+    /// The last act that it has, as it said some seconds ago at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub has: Option<u64>,
+    /// Why it could not take this broker's place as it should, and what to do, if so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unready: Option<String>,
     /// Since when it is registered.
     pub since: Timestamp,
 }

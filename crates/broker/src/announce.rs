@@ -14,10 +14,12 @@ use dnsbroker_store::View;
 use dnsbroker_zone::tsig::{Chain, Key};
 use dnsbroker_zone::wire::message::Message;
 use dnsbroker_zone::wire::{Rcode, RecordType};
+use serde_json::{Value, json};
 use tokio::net::UdpSocket;
 use tokio::task::AbortHandle;
 
 use crate::committer::now;
+use crate::events::Audience;
 use crate::key::entropy;
 use crate::seal::Sealer;
 use crate::shared::Shared;
@@ -89,10 +91,14 @@ impl Announcer {
             serials.borrow_and_update();
             let told = self.tell(address, key.as_ref(), &mut serials).await;
             match &told {
-                Ok(()) if failed => tracing::info!(%replica, %address, "a replica answers NOTIFY again"),
+                Ok(()) if failed => {
+                    tracing::info!(%replica, %address, "a replica answers NOTIFY again");
+                    self.notice("notify.recovered", &replica, json!({ "address": address }));
+                }
                 Err(Unheard::Overtaken) => continue,
                 Err(Unheard::Failed(cause)) if !failed => {
                     tracing::warn!(%replica, %address, cause, "a replica does not take NOTIFY");
+                    self.notice("notify.failed", &replica, json!({ "address": address, "reason": cause }));
                 }
                 _ => {}
             }
@@ -102,6 +108,12 @@ impl Announcer {
             }
             tokio::time::sleep(TOGETHER).await;
         }
+    }
+
+    fn notice(&self, kind: &str, id: &ReplicaId, detail: Value) {
+        let holder = self.shared.view.load().replicas.get(id).and_then(|replica| replica.holder.clone());
+        let audience = holder.as_ref().map_or(Audience::Administrators, Audience::member);
+        self.shared.events.notice(kind, id.as_str(), audience, detail);
     }
 
     /// Tells of both private zones until each is answered. A replica may hold one of them only, so what it says to one

@@ -25,6 +25,7 @@ use crate::account::session::Sessions;
 use crate::announce::Announcer;
 use crate::api::quota::Quotas;
 use crate::app::{App, Parts};
+use crate::cli::backup::BESIDE as RESTORING;
 use crate::committer::{Committer, now};
 use crate::config::{Config, PkiConfig};
 use crate::control::Control;
@@ -46,7 +47,7 @@ use crate::standby::take_over::{self, TakeOver, own_name};
 use crate::statistics::{self, Statistics};
 use crate::tls::{ClientTrust, Mutual, Service, TlsMaterial, TlsSwap};
 use crate::webhook::{self, Webhooks};
-use crate::{api, dns, https, moves, ops, publication, zone_file};
+use crate::{api, dns, https, moves, ops, pki, publication, zone_file};
 
 /// How often certificates are looked at.
 const RENEWAL_CHECK: Duration = Duration::from_secs(3_600);
@@ -110,7 +111,7 @@ impl Daemon {
     /// Starts everything. When this returns, all listeners answer.
     pub async fn start(file: &Path) -> anyhow::Result<Self> {
         let config = Config::read(file)?;
-        protect_process();
+        raise_files();
         // Before anything answers: who sees it answer may stop it at once, and it shall end in good order.
         let signals = Signals::new()?;
         let Opened { committer, writer, shared, engine } = open_store(&config)?;
@@ -454,12 +455,9 @@ fn tell_systemd(states: &[sd_notify::NotifyState<'_>]) {
     }
 }
 
-/// No core dumps, since they would hold keys; as many files as the system allows, since each connection is one.
-fn protect_process() {
+/// As many files as the system allows, since each connection is one.
+fn raise_files() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    if let Err(error) = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) }) {
-        tracing::warn!(%error, "core dumps cannot be switched off");
-    }
     let files = getrlimit(Resource::Nofile);
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: files.maximum, maximum: files.maximum }) {
         tracing::warn!(%error, "the limit on open files stays as it is");
@@ -480,6 +478,9 @@ fn open_store(config: &Config) -> anyhow::Result<Opened> {
         tracing::warn!("{warning}");
     }
     follow::finish_swap(config)?;
+    if !dir.is_dir() && config.dir.join(RESTORING).exists() {
+        bail!("there is no store in {}: a restore was cut off, say it again", dir.display());
+    }
     if !dir.is_dir() {
         bail!("there is no store in {}: `dnsbroker init` makes one", dir.display());
     }
@@ -616,6 +617,12 @@ async fn publish(app: &App) -> anyhow::Result<()> {
         port: port(&reached.doh_url).unwrap_or(HTTPS),
     };
     app.committer.commit(Actor::Broker, SetPrimary(reached)).await.context("cannot say where this broker is")?;
+    pki::published::settle(app).await.context("cannot say where the CA publishes")?;
+    if let Err(error) = pki::agree(app).await {
+        // It is no reason not to serve: names outside of its constraint are refused one by one.
+        let error = dnsbroker_api::problem::chain(&error);
+        tracing::error!(error, "the issuing CA for network servers is at odds with names that are approved");
+    }
     let broker = config.broker()?;
     let view = app.view();
     let standbys = view.replicas.values().filter_map(|replica| replica.standby.as_ref());

@@ -28,6 +28,7 @@ mod moves;
 mod ops;
 mod peer;
 mod pki;
+mod protection;
 mod public_zone;
 mod publication;
 mod seal;
@@ -43,12 +44,16 @@ mod zone_file;
 use std::process::ExitCode;
 
 use clap::Parser;
+use mimalloc::MiMalloc;
+use zeroizing_alloc::ZeroAlloc;
 
-/// Less CPU a query and steadier memory than the system's allocator.
+/// Less CPU a query and steadier memory than the system's allocator. Memory that is given back is wiped: a secret goes through
+/// buffers of TLS, HTTP and JSON before it comes to anything of ours that would wipe it.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: ZeroAlloc<MiMalloc> = ZeroAlloc(MiMalloc);
 
 fn main() -> ExitCode {
+    protection::deny_dumps();
     let cli = cli::Cli::parse();
     match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime.block_on(cli::run(cli)),

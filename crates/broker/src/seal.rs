@@ -11,7 +11,7 @@ use dnsbroker_store::record::TsigKey;
 use dnsbroker_zone::tsig::{Algorithm, Key};
 use zeroize::Zeroizing;
 
-use crate::key::{KeyError, entropy, read_secret, write_secret};
+use crate::key::{KeyError, entropy, new_secret, read_secret, write_secret};
 
 /// Octets of the sealing key.
 const LENGTH: usize = 32;
@@ -29,9 +29,9 @@ impl Sealer {
     pub fn open(path: &Path) -> Result<Self, KeyError> {
         let octets = match path.try_exists() {
             Ok(false) => {
-                let octets = Zeroizing::new(entropy::<LENGTH>()?);
-                write_secret(path, &*octets)?;
-                Zeroizing::new(octets.to_vec())
+                let octets = new_secret(LENGTH)?;
+                write_secret(path, &octets)?;
+                octets
             }
             _ => read_secret(path)?,
         };

@@ -28,6 +28,8 @@ const MINUTES: usize = 24 * 60;
 const RECENT: usize = 60;
 /// Transfers that are kept.
 const TRANSFERS: usize = 200;
+/// Seconds between two tellings that a peer's transfers fail.
+const NEWS: i64 = 60;
 /// OUIs that are told.
 const OUIS: usize = 20;
 /// The devices of each OUI are counted this seldom.
@@ -178,6 +180,8 @@ impl Statistics {
 #[derive(Default)]
 pub struct Transfers {
     ended: Mutex<VecDeque<TransferShown>>,
+    /// When it was last told that a peer's failed.
+    told: Mutex<BTreeMap<String, i64>>,
     fetched: Mutex<BTreeMap<String, BTreeMap<String, Fetched>>>,
 }
 
@@ -203,6 +207,17 @@ impl Transfers {
         if kept.len() > TRANSFERS {
             kept.pop_front();
         }
+    }
+
+    /// Whether it is to be told that a peer's transfer failed: once a minute, whatever the peer does.
+    pub fn is_news(&self, peer: &str, now: i64) -> bool {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        told.retain(|_, at| now < *at + NEWS);
+        if told.contains_key(peer) {
+            return false;
+        }
+        told.insert(peer.to_owned(), now);
+        true
     }
 
     /// The newest first.

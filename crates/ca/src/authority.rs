@@ -4,9 +4,10 @@
 //! rcgen writes the structures. It builds a key from an algorithm and bits, and a name from its parts, so each
 //! certificate is read back before it leaves: same key and same issuer, octet for octet, and a good signature.
 //!
-//! No name constraints are written: rustls-webpki rejects every URI name under a CA that constrains URIs, and every
-//! certificate under one that constrains directory names; members may have network servers under names of their own.
+//! An issuing CA for network servers alone can be constrained to names within one domain ([`constrained_to`]); the one that
+//! signs everything else never is, since members are named by URIs and may have network servers under names of their own.
 
+mod constraints;
 mod crl;
 mod encode;
 mod leaf;
@@ -29,9 +30,10 @@ use crate::serial::SerialNumber;
 use crate::signature;
 use crate::signer::{SignError, Signer};
 
+pub use constraints::constrained_to;
 pub use crl::{CrlError, RevocationReason, Revoked, crl_times, read_crl};
 pub use leaf::{Issued, MAX_SERVER_NAMES, Request, ServerName, Subject};
-pub use pointers::Pointers;
+pub use pointers::{Pointers, published_below};
 
 /// The name of a CA: the common name, and all of the subject. 1 to 64 characters (RFC 5280, appendix A.1,
 /// ub-common-name).
@@ -51,6 +53,8 @@ pub struct CaRequest {
     pub not_after: i64,
     /// For an issuing CA: where the root's list of revoked CAs is.
     pub pointers: Option<Pointers>,
+    /// For an issuing CA for network servers alone: the domain to whose names it is constrained.
+    pub permitted: Option<DomainName>,
 }
 
 /// The root: its certificate and the way to its key.
@@ -60,6 +64,7 @@ pub struct Root(Authority);
 pub struct Issuer {
     authority: Authority,
     federation: DomainName,
+    permitted: Option<DomainName>,
 }
 
 /// Why nothing was signed.
@@ -101,6 +106,14 @@ pub enum IssueError {
     /// The CA's time is over.
     #[error("the CA certificate has expired; renew it with the root key")]
     Expired,
+    /// A name that a constrained CA cannot certify.
+    #[error("{what} is not within {permitted}, and the issuing CA for network servers is constrained to names there")]
+    Constrained {
+        /// What was to be certified.
+        what: String,
+        /// What may be.
+        permitted: DomainName,
+    },
     /// The profile is for something else.
     #[error("the profile {profile} is not for a {subject}; choose another profile")]
     Subject {
@@ -177,6 +190,7 @@ pub fn create_issuing(root: &Root, request: &CaRequest, public_key: &PublicKey) 
     }
     let mut parameters = ca_parameters(request, public_key, 0)?;
     parameters.use_authority_key_identifier_extension = true;
+    parameters.name_constraints = request.permitted.as_ref().map(constraints::within);
     if let Some(pointers) = &request.pointers {
         parameters.crl_distribution_points = pointers.distribution_points();
         parameters.custom_extensions.extend(pointers.authority_info_access());
@@ -233,7 +247,8 @@ impl Issuer {
         if authority.self_issued {
             return Err(IssueError::NotCa { what: "it is a root, which issues nothing but issuing CAs" });
         }
-        Ok(Self { authority, federation })
+        let permitted = constrained_to(&authority.certificate)?;
+        Ok(Self { authority, federation, permitted })
     }
 
     /// Its certificate in DER.
@@ -249,6 +264,11 @@ impl Issuer {
     /// The federation it issues for.
     pub fn federation(&self) -> &DomainName {
         &self.federation
+    }
+
+    /// The domain of the names that it certifies, where it is one for network servers alone.
+    pub fn permitted(&self) -> Option<&DomainName> {
+        self.permitted.as_ref()
     }
 
     /// Its short name, as [`ca_id`].

@@ -35,7 +35,7 @@ pub mod token;
 
 pub use authority::{
     CaName, CaRequest, Issued, Issuer, Pointers, Request, RevocationReason, Revoked, Root, ServerName, Subject, ca_id,
-    certified_key, check_issuing, create_issuing, create_root, request_issuing,
+    certified_key, check_issuing, constrained_to, create_issuing, create_root, published_below, request_issuing,
 };
 pub use authority::{CrlError, crl_times, read_crl};
 pub use chain::{Anchor, AnchorError, anchors};

@@ -20,12 +20,13 @@ use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 use crate::key::{Fingerprint, FingerprintError};
 use crate::serde_as_text;
 
-/// The secret of a token. Wiped when dropped; shown only by [`TokenSecret::reveal`].
+/// The secret of a token. Wiped when dropped; shown only by [`TokenSecret::reveal`]. It is on the heap, so that what is left where
+/// it was moved from is its address.
 #[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
 pub struct TokenSecret {
     #[zeroize(skip)]
     kind: TokenKind,
-    secret: [u8; SECRET_OCTETS],
+    secret: Box<[u8]>,
 }
 
 /// What a token is for.
@@ -84,8 +85,8 @@ pub enum TokenError {
 
 impl TokenSecret {
     /// From 32 random octets.
-    pub fn from_entropy(kind: TokenKind, entropy: [u8; SECRET_OCTETS]) -> Self {
-        Self { kind, secret: entropy }
+    pub fn from_entropy(kind: TokenKind, entropy: &[u8; SECRET_OCTETS]) -> Self {
+        Self { kind, secret: entropy[..].into() }
     }
 
     /// From its text. White space around it is dropped, as a paste often has some.
@@ -106,8 +107,7 @@ impl TokenSecret {
         }
         let mut octets = Zeroizing::new([0; TEXT_OCTETS]);
         URL_SAFE_NO_PAD.decode_slice(body, &mut octets[..]).map_err(|_| TokenError::Character)?;
-        let mut token = Self { kind, secret: [0; SECRET_OCTETS] };
-        token.secret.copy_from_slice(&octets[..SECRET_OCTETS]);
+        let token = Self { kind, secret: octets[..SECRET_OCTETS].into() };
         if octets[SECRET_OCTETS..] == token.checksum() { Ok(token) } else { Err(TokenError::Checksum) }
     }
 
@@ -198,7 +198,7 @@ mod tests {
 
     #[test]
     fn a_secret_shows_only_when_revealed() {
-        let token = TokenSecret::from_entropy(TokenKind::Enrolment, [7; 32]);
+        let token = TokenSecret::from_entropy(TokenKind::Enrolment, &[7; 32]);
         let text = token.reveal();
         for shown in [format!("{token}"), format!("{token:?}"), format!("{:?}", Some(&token))] {
             assert!(!shown.contains("BwcH"), "{shown}");
@@ -211,7 +211,7 @@ mod tests {
 
     #[test]
     fn a_wrong_paste_is_told_apart() {
-        let text = TokenSecret::from_entropy(TokenKind::Enrolment, [7; 32]).reveal();
+        let text = TokenSecret::from_entropy(TokenKind::Enrolment, &[7; 32]).reveal();
         let parse = |text: &str| TokenSecret::read(TokenKind::Enrolment, text).expect_err(text);
         assert_eq!(parse(""), TokenError::Prefix(TokenKind::Enrolment));
         assert_eq!(parse(&text[1..]), TokenError::Prefix(TokenKind::Enrolment));
@@ -220,7 +220,7 @@ mod tests {
         assert_eq!(parse(&text.replace('B', "+")), TokenError::Character);
         assert_eq!(parse(&text.replacen('B', "C", 1)), TokenError::Checksum);
         // One kind does not pass for the other, under its prefix either.
-        let api = TokenSecret::from_entropy(TokenKind::Api, [7; 32]).reveal();
+        let api = TokenSecret::from_entropy(TokenKind::Api, &[7; 32]).reveal();
         assert_eq!(parse(&api), TokenError::ForApi);
         assert_eq!(parse(&api.replace("-api-", "-token-")), TokenError::Checksum);
         assert_eq!(TokenSecret::read(TokenKind::Api, &text), Err(TokenError::ToEnrol));
@@ -230,7 +230,7 @@ mod tests {
         #[test]
         fn every_token_survives_its_text(entropy in any::<[u8; 32]>(), api in any::<bool>()) {
             let kind = if api { TokenKind::Api } else { TokenKind::Enrolment };
-            let token = TokenSecret::from_entropy(kind, entropy);
+            let token = TokenSecret::from_entropy(kind, &entropy);
             prop_assert_eq!(TokenSecret::read(kind, &format!(" {}\r\n", *token.reveal())), Ok(token));
         }
     }

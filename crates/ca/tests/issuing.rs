@@ -12,9 +12,9 @@ use dnsbroker_ca::identity::{Facts, principal};
 use dnsbroker_ca::key::PolicyError;
 use dnsbroker_ca::ocsp::{OcspRequest, OcspRequestError, Status};
 use dnsbroker_ca::{
-    CaName, CrlError, Issued, Issuer, KeyPolicy, KeyType, Principal, Profile, PublicKey, Request, RevocationReason,
-    Revoked, Root, SerialNumber, ServerName, SignError, Signer, Subject, VerifiedCsr, chain, check_issuing,
-    create_issuing, create_root, pkcs7, read_crl, request_issuing,
+    CaName, CaRequest, CrlError, Issued, Issuer, KeyPolicy, KeyType, Principal, Profile, PublicKey, Request,
+    RevocationReason, Revoked, Root, SerialNumber, ServerName, SignError, Signer, Subject, VerifiedCsr, chain,
+    check_issuing, constrained_to, create_issuing, create_root, pkcs7, read_crl, request_issuing,
 };
 use rcgen::SignatureAlgorithm;
 use support::{DAY, Federation, MemorySigner, NOW, ca_request, domain, have, member, run, succeed};
@@ -127,6 +127,92 @@ fn ca_certificates_are_of_the_form_of_rfc_5280() {
     for extension in ["Subject Key Identifier", "Authority Key Identifier", "Key Usage: critical"] {
         assert!(leaf.contains(extension), "{leaf}");
     }
+}
+
+/// A CA for network servers within a domain, below the root of a federation.
+fn constrained(federation: &Federation, algorithm: &'static SignatureAlgorithm, permitted: &str) -> Issuer {
+    let signer = MemorySigner::new(algorithm);
+    let permitted = Some(permitted.parse().expect("a name"));
+    let pointers = Some(support::pointers(&federation.root.id()).offline());
+    let request = CaRequest { permitted, pointers, ..ca_request("LNS issuing 1", 5, NOW, 365) };
+    let certificate = create_issuing(&federation.root, &request, signer.public_key()).expect("an issuing CA");
+    Issuer::new(certificate, Box::new(signer), domain()).expect("an issuing CA")
+}
+
+#[test]
+fn a_constrained_ca_certifies_servers_within_its_domain_and_nothing_else() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let directory = directory.path();
+    let server = |name: &str| ServerName::Dns(name.parse().expect("a name"));
+    for algorithm in [ALGORITHMS[0], ALGORITHMS[1], ALGORITHMS[3]] {
+        let federation = Federation::new(algorithm);
+        let issuer = constrained(&federation, algorithm, "netids.fed.example");
+        assert_eq!(issuer.permitted().map(ToString::to_string).as_deref(), Some("netids.fed.example."));
+        assert_eq!(federation.issuer.permitted(), None);
+        assert_eq!(constrained_to(federation.root.certificate()), Ok(None));
+        let key = key(algorithm);
+        let issue = |subject: &Subject, profile: &str| {
+            let serial = SerialNumber::from_entropy([0xCE; 16]);
+            let profile = federation.profile(profile);
+            issuer.issue(&Request { profile, subject, public_key: &key, serial, now: NOW })
+        };
+        let good = Subject::Server(vec![server("600013.netids.fed.example"), server("netids.fed.example")]);
+        let leaf = issue(&good, Profile::LNS).expect("a certificate");
+        let ip = ServerName::Ip([192, 0, 2, 1].into());
+        for (subject, profile, what) in [
+            (Subject::Server(vec![server("broker.fed.example")]), Profile::LNS, "broker.fed.example."),
+            (Subject::Server(vec![server("xnetids.fed.example")]), Profile::LNS, "xnetids.fed.example."),
+            (Subject::Server(vec![server("a.netids.fed.example"), server("b.example")]), Profile::LNS, "b.example."),
+            (Subject::Server(vec![ip]), Profile::BROKER_SERVER, "192.0.2.1"),
+            (member("op1"), Profile::OPERATOR, "a member, replica or gateway"),
+        ] {
+            match issue(&subject, profile) {
+                Err(IssueError::Constrained { what: told, .. }) => assert_eq!(told, what),
+                other => panic!("{what}: {other:?}"),
+            }
+        }
+        fs::write(directory.join("root.pem"), chain::to_pem([federation.root.certificate()])).expect("a file");
+        fs::write(directory.join("issuing.pem"), chain::to_pem([issuer.certificate()])).expect("a file");
+        fs::write(directory.join("leaf.pem"), chain::to_pem([&leaf.der[..]])).expect("a file");
+        if have("openssl") {
+            openssl_verify(directory, NOW, &["-purpose", "sslserver", "-verify_hostname", "600013.netids.fed.example"]);
+        }
+        if have("lint_pkix_cert") {
+            for file in ["issuing.pem", "leaf.pem"] {
+                succeed(directory, "lint_pkix_cert", &["lint", "-s", "NOTICE", file]);
+            }
+        }
+    }
+}
+
+#[test]
+fn name_constraints_of_another_form_are_refused() {
+    let federation = p256();
+    let signer = MemorySigner::new(&rcgen::PKCS_ECDSA_P256_SHA256);
+    let tree = |name: &str| rcgen::GeneralSubtree::DnsName(name.to_owned());
+    let addresses = || {
+        let all = [rcgen::CidrSubnet::V4([0; 4], [0; 4]), rcgen::CidrSubnet::V6([0; 16], [0; 16])];
+        all.map(rcgen::GeneralSubtree::IpAddress).to_vec()
+    };
+    for (permitted, excluded) in [
+        (vec![tree("a.example"), tree("b.example")], addresses()),
+        (vec![tree("a.example")], vec![]),
+        (vec![], addresses()),
+        (vec![tree("a.example")], [addresses(), vec![tree("b.a.example")]].concat()),
+        (vec![rcgen::GeneralSubtree::Rfc822Name("a.example".to_owned())], addresses()),
+    ] {
+        let key = rcgen::KeyPair::generate().expect("a key");
+        let mut parameters = rcgen::CertificateParams::default();
+        parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Constrained(0));
+        parameters.name_constraints =
+            Some(rcgen::NameConstraints { permitted_subtrees: permitted, excluded_subtrees: excluded });
+        let certificate = parameters.self_signed(&key).expect("a certificate");
+        assert!(constrained_to(certificate.der()).is_err());
+    }
+    assert_eq!(constrained_to(b"no certificate"), Err(IssueError::NotCa { what: "it is damaged" }));
+    assert!(
+        check_issuing(federation.issuer.certificate(), federation.root.certificate(), signer.public_key()).is_err()
+    );
 }
 
 #[test]

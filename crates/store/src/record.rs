@@ -177,6 +177,34 @@ pub struct CrlHead {
     pub next_update: Seconds,
 }
 
+/// Where certificates say that the CA publishes its lists and answers OCSP.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Publication {
+    /// The URL below which that is now; empty where it is nowhere.
+    pub url: String,
+    /// Those of before that certificates still name.
+    #[serde(default)]
+    pub before: Vec<FormerUrl>,
+}
+
+/// A URL that certificates name and new ones do not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FormerUrl {
+    /// The URL; empty for certificates that name none.
+    pub url: String,
+    /// When the last of them ends.
+    pub until: Seconds,
+}
+
+/// The issuing CA for network servers alone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LnsAuthority {
+    /// Its id.
+    pub ca: String,
+    /// The domain to whose names it is constrained.
+    pub permitted: DomainName,
+}
+
 /// What the servers of a NetID are trusted by, where that is not the federation's CA.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Anchors {

@@ -196,6 +196,36 @@ pub enum Refusal {
         /// Who has it.
         member: MemberId,
     },
+    /// A name that the CA for network servers could not certify.
+    #[error(
+        "{name} cannot be approved: certificates of network servers come from an issuing CA that is constrained to \
+         {permitted}; `dnsbroker ca retire` takes that CA out of use"
+    )]
+    NamesConstrained {
+        /// The name.
+        name: DomainName,
+        /// The domain of the names that are certified.
+        permitted: DomainName,
+    },
+    /// Names that a constrained CA could not certify.
+    #[error(
+        "{name} is approved for member {member}{}, and an issuing CA that is constrained to {permitted} cannot certify it: \
+         `dnsbroker member approve {member} {name} --withdraw` first, or do without such a CA",
+        if *more > 0 { format!(", and {more} more names are") } else { String::new() }
+    )]
+    NamesApproved {
+        /// The first member.
+        member: MemberId,
+        /// Its name.
+        name: DomainName,
+        /// How many more there are.
+        more: usize,
+        /// The domain of the names that would be certified.
+        permitted: DomainName,
+    },
+    /// There is no CA for network servers alone.
+    #[error("there is no issuing CA for network servers alone that could be retired")]
+    NoLnsAuthority,
     /// A server's name that is not the member's.
     #[error(
         "{name} is neither the name of a NetID of member {member} nor approved for it: \
@@ -320,6 +350,8 @@ impl Refusal {
             Self::RenewOften { .. } => "renewal-repeated",
             Self::Grace { .. } => "grace-invalid",
             Self::FederationName(_) | Self::NameHeld { .. } | Self::ForeignName { .. } => "name-refused",
+            Self::NamesConstrained { .. } | Self::NamesApproved { .. } => "names-constrained",
+            Self::NoLnsAuthority => "ca-unknown",
             Self::ProfileHolder { .. } => "profile-refused",
             Self::NoPort(_) => "netid-port",
             Self::Anchors(_) => "anchors-invalid",

@@ -26,7 +26,7 @@ use crate::audit::{Head, Row, hash};
 use crate::engine::{Batch, EngineError, Table};
 use crate::journal::{Draft, Leap, Step};
 use crate::record::{CertificateRow, Request};
-use crate::store::{CRLS_KEY, Finished, OpenError, POLICY_KEY, PRIMARY_KEY, Store};
+use crate::store::{CRLS_KEY, Finished, LNS_AUTHORITY_KEY, OpenError, POLICY_KEY, PRIMARY_KEY, PUBLICATION_KEY, Store};
 use crate::view::View;
 
 /// Octets of the sum at the end.
@@ -353,6 +353,8 @@ impl<'a> Replay<'a> {
         match (key, value) {
             (POLICY_KEY, Some(value)) => view.zones = view.zones.with_policy(Arc::new(read(value)?)),
             (PRIMARY_KEY, Some(value)) => view.primary = Some(Arc::new(read(value)?)),
+            (PUBLICATION_KEY, Some(value)) => view.publication = Some(Arc::new(read(value)?)),
+            (LNS_AUTHORITY_KEY, value) => view.lns_authority = value.map(read).transpose()?.map(Arc::new),
             (CRLS_KEY, Some(value)) => {
                 let heads: Vec<crate::record::CrlHead> = read(value)?;
                 view.crls = heads.into_iter().map(|head| (head.ca.clone(), head)).collect();

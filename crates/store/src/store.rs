@@ -18,7 +18,10 @@ use crate::history;
 use crate::identity::Identity;
 use crate::journal::{Draft, Journal};
 use crate::ownership::Ownership;
-use crate::record::{Anchors, CertificateRow, CrlHead, Member, Primary, Replica, Seconds, Source, Token, TsigKey};
+use crate::record::{
+    Anchors, CertificateRow, CrlHead, LnsAuthority, Member, Primary, Publication, Replica, Seconds, Source, Token,
+    TsigKey,
+};
 use crate::replication::{Content, Shipment};
 use crate::transaction::Transaction;
 use crate::view::View;
@@ -34,6 +37,8 @@ pub(crate) const PUBLIC_RECORDS_KEY: &[u8] = b"public_records";
 pub(crate) const PRIVATE_KEY: &[u8] = b"private";
 pub(crate) const POLICY_KEY: &[u8] = b"policy";
 pub(crate) const PRIMARY_KEY: &[u8] = b"primary";
+pub(crate) const PUBLICATION_KEY: &[u8] = b"publication";
+pub(crate) const LNS_AUTHORITY_KEY: &[u8] = b"lns_authority";
 
 /// The heads of zones and journal, written with each change of them.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize, PartialEq, Eq)]
@@ -417,6 +422,8 @@ impl Loaded {
             ownership,
             accounts: Accounts::read(engine)?,
             primary: head::<Primary>(engine, PRIMARY_KEY)?.map(Arc::new),
+            publication: head::<Publication>(engine, PUBLICATION_KEY)?.map(Arc::new),
+            lns_authority: head::<LnsAuthority>(engine, LNS_AUTHORITY_KEY)?.map(Arc::new),
             audit,
             history: journal.history(),
             generation: 0,

@@ -12,7 +12,9 @@ use crate::accounts::Accounts;
 use crate::audit::Head;
 use crate::journal::History;
 use crate::ownership::Ownership;
-use crate::record::{Anchors, Certificate, CrlHead, Member, Primary, Replica, Seconds, Source, Token, TsigKey};
+use crate::record::{
+    Anchors, Certificate, CrlHead, LnsAuthority, Member, Primary, Publication, Replica, Seconds, Source, Token, TsigKey,
+};
 
 /// One state of the broker. Immutable; cheap to clone.
 #[derive(Clone)]
@@ -43,6 +45,10 @@ pub struct View {
     pub crls: OrdMap<String, CrlHead>,
     /// The broker that takes changes; none where it has not said so yet.
     pub primary: Option<Arc<Primary>>,
+    /// Where the CA publishes; none where it has not said so yet.
+    pub publication: Option<Arc<Publication>>,
+    /// The issuing CA for network servers alone, where there is one.
+    pub lns_authority: Option<Arc<LnsAuthority>>,
     /// The end of the audit.
     pub audit: Head,
     /// The deltas that led here, as far as they are kept.

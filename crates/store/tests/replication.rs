@@ -8,12 +8,13 @@ use std::ops::ControlFlow;
 
 use dnsbroker_ca::RevocationReason;
 use dnsbroker_store::act::{
-    AddAdministrator, CancelMove, CreateKey, DecideClaims, MoveDevices, NumberCrl, OfferMove, Once, Promote,
-    PublishPrivate, Reached, Release, RemoveReplica, RemoveWebhook, ResumeMember, RevokeAll, RevokeKey, RunMove,
-    SetLimits, SetPolicy, SetPrimary, SetReplica, SetWebhook, SuspendMember, Which, WithdrawClaims, *,
+    AddAdministrator, CancelMove, CreateKey, DecideClaims, MoveDevices, NumberCrl, OfferMove, Once, Promote, PublishAt,
+    PublishPrivate, Reached, Release, RemoveReplica, RemoveWebhook, ResumeMember, RetireLnsAuthority, RevokeAll,
+    RevokeKey, RunMove, SetLimits, SetLnsAuthority, SetPolicy, SetPrimary, SetReplica, SetWebhook, SuspendMember,
+    Which, WithdrawClaims, *,
 };
 use dnsbroker_store::engine::{Engine, EngineKind, Table};
-use dnsbroker_store::record::{Role, Sealed, StandbyAt};
+use dnsbroker_store::record::{LnsAuthority, Role, Sealed, StandbyAt};
 use dnsbroker_store::{ClaimFilter, ReplayError, Shipment, Store, View};
 use dnsbroker_zone::policy::Policy;
 use dnsbroker_zone::transfer::NameForm;
@@ -55,7 +56,7 @@ fn seen(view: &View) -> String {
         view.sources,
         view.anchors,
         view.crls,
-        view.primary,
+        (&view.primary, &view.lns_authority, &view.publication),
         view.zones.policy(),
     )
 }
@@ -104,7 +105,7 @@ impl Pair {
         let devices = some(&mut self.random);
         let euis: Vec<_> = devices.iter().map(|value| device(*value)).collect();
         let (grant, quota) = (self.random.bool(), Some(self.random.u64(1..90)));
-        match self.random.u8(..24) {
+        match self.random.u8(..27) {
             0..=5 => {
                 let mode = [Mode::Add, Mode::Full, Mode::Remove][self.random.usize(..3)];
                 let mut wanted = list(ids[which], nets[which], mode, devices);
@@ -175,6 +176,13 @@ impl Pair {
                 let timing = Timing { ttl: self.random.u32(1..4), ..Timing::default() };
                 self.act(PublishPrivate { timing, broker: "broker.fed.example".parse().expect("a name") });
             }
+            23 => self.act(PublishAt(format!("http://{}.example", ["a", "b", "c"][which]))),
+            24 => {
+                let permitted = "netids.fed.example".parse().expect("a name");
+                let authority = LnsAuthority { ca: format!("ca-{which}"), permitted };
+                self.act(SetLnsAuthority { authority, detail: serde_json::Value::Null });
+            }
+            25 => self.act(RetireLnsAuthority),
             _ => {
                 let id: dnsbroker_ca::ReplicaId = format!("r{}", self.random.u8(..2)).parse().expect("an id");
                 if self.random.bool() {

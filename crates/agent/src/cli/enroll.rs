@@ -1,18 +1,20 @@
 //! `enroll`: from a token to a certificate.
 
-use std::io::Read as _;
+use std::io::{BufRead as _, IsTerminal as _, Read as _, Stdin, Write as _};
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use clap::Args;
 use dnsbroker_api::Timestamp;
+use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 use serde::Serialize;
 use zeroize::Zeroizing;
 
 use super::Output;
 use crate::enroll::{EnrollError, Enrolling, enroll};
 use crate::identity::{Home, renew_at};
+use crate::starter;
 
 /// Octets of a token at most.
 const MAX_TOKEN: u64 = 4096;
@@ -22,7 +24,7 @@ pub(super) struct Enroll {
     /// Where the broker's API is, as the administrator gave it
     #[arg(long)]
     url: String,
-    /// The one-time token; - reads it from stdin, so that it is in no list of processes
+    /// The one-time token; - asks for it on a terminal and reads it from stdin else, so that it is in no list of processes
     #[arg(long, env = "DNSBROKER_TOKEN", hide_env_values = true)]
     token: String,
     /// SHA-256 of the federation's root certificate, as the administrator gave it: sha256:...
@@ -34,6 +36,9 @@ pub(super) struct Enroll {
     /// Address of the broker, where its name is not in DNS
     #[arg(long)]
     address: Vec<IpAddr>,
+    /// Write a configuration to begin with, if the file is not there
+    #[arg(long, value_name = "FILE")]
+    write_config: Option<PathBuf>,
 }
 
 #[derive(Serialize)]
@@ -46,6 +51,11 @@ struct Done {
     dir: PathBuf,
     /// Brokers that were told.
     doh_urls: Vec<String>,
+    /// A configuration to begin with.
+    configuration: String,
+    /// Where that was written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    written: Option<PathBuf>,
     #[serde(skip_serializing_if = "Option::is_none")]
     warning: Option<String>,
 }
@@ -64,11 +74,13 @@ impl Enroll {
             EnrollError::Client(error) => anyhow::Error::from(*error),
             error => error.into(),
         })?;
-        let (doh_urls, warning) = match enrolled.directory {
+        let (doh_urls, warning): (Vec<String>, _) = match enrolled.directory {
             Ok(directory) => (directory.brokers.into_iter().map(|broker| broker.doh_url).collect(), None),
             Err(reason) => (vec![], Some(format!("the list of brokers is not to be had yet: {reason}"))),
         };
         let identity = enrolled.identity;
+        let configuration = starter::text(home.path(), doh_urls.is_empty());
+        let written = self.write_config.filter(|file| write(output, file, &configuration));
         let done = Done {
             federation: identity.federation.to_string().trim_end_matches('.').to_owned(),
             member: identity.member.to_string(),
@@ -77,6 +89,8 @@ impl Enroll {
             renew_at: Timestamp(renew_at(identity.life)),
             dir: home.path().to_owned(),
             doh_urls,
+            configuration,
+            written,
             warning,
         };
         if let Some(warning) = &done.warning {
@@ -87,21 +101,65 @@ impl Enroll {
     }
 }
 
+/// Tells whether it was written. What fails is told: the certificate is there, and the token is spent.
+fn write(output: Output, file: &Path, configuration: &str) -> bool {
+    match starter::write(file, configuration) {
+        Ok(true) => return true,
+        Ok(false) => output.note(&format!("{} is there, and stays as it is", file.display())),
+        Err(error) => output.note(&format!("warning: cannot write {}: {error}", file.display())),
+    }
+    false
+}
+
 fn text(done: &Done) -> String {
-    let Done { federation, member, not_after, renew_at, dir, doh_urls, .. } = done;
+    let Done { federation, member, not_after, renew_at, dir, configuration, written, .. } = done;
     let mut text = format!(
         "enrolled    {member} of {federation}\ncertificate until {not_after}; renewed by itself from {renew_at}\nfiles       {}\n",
         dir.display()
     );
-    text.push_str(&format!("\nIn agent.toml:\n\n[[federation]]\ndir = \"{}\"\n", dir.display()));
-    if doh_urls.is_empty() {
-        text.push_str("\n[[federation.broker]]\ndoh_url = \"https://BROKER:PORT/dns-query\"\n");
+    match written {
+        Some(file) => text.push_str(&format!("written     {}\n", file.display())),
+        None => text
+            .push_str(&format!("\nA configuration to begin with, /etc/dnsbroker-agent/agent.toml:\n\n{configuration}")),
     }
     text
 }
 
 fn read_token() -> anyhow::Result<Zeroizing<String>> {
+    let stdin = std::io::stdin();
     let mut token = Zeroizing::new(String::new());
-    std::io::stdin().take(MAX_TOKEN).read_to_string(&mut token).context("the token cannot be read from stdin")?;
+    let read = if stdin.is_terminal() {
+        let _silence = Silence::on(&stdin).context("the terminal cannot be told not to show the token")?;
+        // Where stderr is gone there is nobody to ask.
+        let _ = write!(std::io::stderr(), "token: ");
+        stdin.lock().take(MAX_TOKEN).read_line(&mut token)
+    } else {
+        stdin.take(MAX_TOKEN).read_to_string(&mut token)
+    };
+    read.context("the token cannot be read from stdin")?;
     Ok(token)
+}
+
+/// A terminal that does not show what is typed, until this is dropped.
+struct Silence<'a> {
+    terminal: &'a Stdin,
+    before: Termios,
+}
+
+impl<'a> Silence<'a> {
+    fn on(terminal: &'a Stdin) -> rustix::io::Result<Self> {
+        let before = tcgetattr(terminal)?;
+        let mut silent = before.clone();
+        silent.local_modes.remove(LocalModes::ECHO);
+        silent.local_modes.insert(LocalModes::ECHONL);
+        tcsetattr(terminal, OptionalActions::Flush, &silent)?;
+        Ok(Self { terminal, before })
+    }
+}
+
+impl Drop for Silence<'_> {
+    fn drop(&mut self) {
+        // A terminal that is gone needs no echo.
+        let _ = tcsetattr(self.terminal, OptionalActions::Now, &self.before);
+    }
 }

@@ -11,7 +11,8 @@ use serde::Serialize;
 
 use super::Context;
 use crate::daemon::Agent;
-use crate::{directory, hook, lns};
+use crate::upstream::federation::Federation;
+use crate::{directory, hook, lns, server_certificate};
 
 #[derive(Subcommand)]
 pub(super) enum LnsCommand {
@@ -40,7 +41,10 @@ impl LnsCommand {
         let Self::Chirpstack(Chirpstack { watch, interval }) = self;
         match watch {
             None => {
-                let text = stanzas(context).await?;
+                let text = stanzas(context, false).await?.text;
+                for warning in lns::warnings(&text) {
+                    context.output.note(&format!("warning: {warning}"));
+                }
                 context.output.print(&Stanzas { chirpstack: text }, |stanzas| stanzas.chirpstack.clone());
             }
             Some(file) => follow(context, file, Duration::from_secs(interval)).await?,
@@ -49,19 +53,40 @@ impl LnsCommand {
     }
 }
 
-/// From the running agent, or made here.
-async fn stanzas(context: &Context) -> anyhow::Result<String> {
+/// The text, and whether there is a new certificate.
+struct Made {
+    text: String,
+    new: bool,
+}
+
+/// From the running agent, or made here; where there is none to get the network server's certificate, that is done here too.
+async fn stanzas(context: &Context, keep: bool) -> anyhow::Result<Made> {
     match context.client().json(Method::GET, "/v1/lns-config/chirpstack", None::<&()>).await {
         Err(ClientError::Unreachable { .. }) => {
             let agent = Agent::open(&context.config)?;
+            let mut new = false;
             for federation in agent.federations() {
                 if let Err(reason) = directory::fetch(federation).await {
                     context.output.note(&format!("warning: {}: {reason}; what is known is used", federation.name()));
                 }
+                if keep && context.config.lns.gets_certificate() {
+                    new |= certificate(context, federation).await;
+                }
             }
-            Ok(lns::chirpstack(&agent.ends, agent.federations()))
+            Ok(Made { text: lns::chirpstack(&agent.ends, agent.federations()), new })
         }
-        answered => Ok(answered?),
+        answered => Ok(Made { text: answered?, new: false }),
+    }
+}
+
+/// Tells whether there is a new certificate of the network server.
+async fn certificate(context: &Context, federation: &Federation) -> bool {
+    match server_certificate::pass(federation, &mut vec![]).await {
+        Ok((_, new)) => new,
+        Err(reason) => {
+            context.output.note(&format!("warning: {}: the network server's certificate: {reason}", federation.name()));
+            false
+        }
     }
 }
 
@@ -79,10 +104,12 @@ async fn follow(context: &Context, file: PathBuf, interval: Duration) -> anyhow:
 }
 
 async fn write(context: &Context, file: &Path) -> anyhow::Result<()> {
-    let text = stanzas(context).await?;
+    let Made { text, new } = stanzas(context, true).await?;
     if lns::write(file, &text).with_context(|| format!("cannot write {}", file.display()))? {
         context.output.note(&format!("{} was written", file.display()));
         hook::run(&context.config.lns.hook, "lns-config", "", &context.config.dir).await;
+    } else if new {
+        hook::run(&context.config.lns.hook, "lns-certificate", "", &context.config.dir).await;
     }
     Ok(())
 }

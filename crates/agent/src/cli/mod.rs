@@ -17,6 +17,7 @@ use clap::{Args, Parser, Subcommand};
 use dnsbroker_api::client::Client;
 
 use crate::config::Config;
+use crate::control;
 use crate::logging;
 pub use output::Output;
 
@@ -74,7 +75,7 @@ struct Context {
 
 impl Context {
     fn client(&self) -> Client {
-        Client::control(self.config.path(&self.config.control))
+        Client::control(control::to_ask(&self.config))
     }
 }
 

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Context, Output};
 use crate::config::{Config, advice};
 use crate::daemon::{self, Agent};
+use crate::{control, lns, places};
 
 /// Runs until SIGTERM or SIGINT.
 pub(super) async fn run(config: Config) -> anyhow::Result<bool> {
@@ -42,6 +43,10 @@ struct Checked {
     ts002: Vec<String>,
     federations: Vec<String>,
     syncs: Vec<String>,
+    /// Who would write; the files are tried as this user.
+    user: String,
+    /// What cannot be written or shared.
+    problems: Vec<String>,
     warnings: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
@@ -52,18 +57,30 @@ impl ConfigCommand {
     pub(super) fn run(&self, Context { config, output }: &Context, file: &Path) -> bool {
         let Self::Check = self;
         let addresses = |list: &[std::net::SocketAddr]| list.iter().map(ToString::to_string).collect();
+        let user = places::user();
+        let problems = places::trouble(config, &user);
         let mut checked = Checked {
-            ok: true,
+            ok: problems.is_empty(),
             resolver: addresses(&config.resolver.listen),
             ts002: addresses(&config.ts002.listen),
             federations: vec![],
             syncs: vec![],
             warnings: advice(config),
+            problems,
+            user,
             error: None,
         };
+        checked.warnings.extend(control::trouble(config, &checked.user));
+        if places::is_root() {
+            let command = "`sudo -u dnsbroker-agent dnsbroker-agent config check`";
+            checked.warnings.push(format!("root may write everywhere; what the unit's user may is told by {command}"));
+        }
         match Agent::open(config) {
             Ok(agent) => {
                 checked.warnings.extend(agent.trouble().filter(|trouble| !trouble.contains("answered yet")));
+                checked
+                    .warnings
+                    .extend(lns::warnings(&lns::chirpstack(&agent.ends, agent.federations())).map(str::to_owned));
                 checked.federations = agent.federations().iter().map(|federation| federation.name()).collect();
                 let sync = |status: crate::sync::task::Status| {
                     format!("{} of {} from {}", status.netid, status.federation, status.source)
@@ -83,15 +100,23 @@ impl ConfigCommand {
 fn print(output: Output, checked: &Checked, file: &Path) {
     output.print(checked, |checked| {
         let list = |list: &[String]| if list.is_empty() { "none".to_owned() } else { list.join(", ") };
+        let state = match (&checked.error, checked.problems.len()) {
+            (Some(error), _) => format!("cannot be run: {error}"),
+            (None, 0) => "ok".to_owned(),
+            (None, _) => "not all of it can be done".to_owned(),
+        };
         let mut text = format!(
-            "{}: {}\nresolver    {}\nTS002       {}\nfederations {}\nsync        {}\n",
+            "{}: {state}\nchecked as  {}\nresolver    {}\nTS002       {}\nfederations {}\nsync        {}\n",
             file.display(),
-            checked.error.as_ref().map_or_else(|| "ok".to_owned(), |error| format!("cannot be run: {error}")),
+            checked.user,
             list(&checked.resolver),
             list(&checked.ts002),
             list(&checked.federations),
             list(&checked.syncs),
         );
+        for problem in &checked.problems {
+            text.push_str(&format!("problem: {problem}\n"));
+        }
         for warning in &checked.warnings {
             text.push_str(&format!("warning: {warning}\n"));
         }

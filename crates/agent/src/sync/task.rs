@@ -14,7 +14,7 @@ use dnsbroker_api::message::{ImportReport, Reject};
 use dnsbroker_api::operator::DeviceChanges;
 use dnsbroker_federation::{DevEui, NetId};
 use serde::{Deserialize, Serialize};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::config::{Kind, SyncConfig};
@@ -273,8 +273,8 @@ impl Sync {
         });
     }
 
-    /// Runs until told to stop.
-    pub async fn run(self: Arc<Self>, stop: CancellationToken) {
+    /// Runs until told to stop. `directory` counts what has changed in the federation: there may be another primary.
+    pub async fn run(self: Arc<Self>, mut directory: watch::Receiver<u64>, stop: CancellationToken) {
         let (tell, mut changed) = mpsc::channel(1);
         if self.config.watch {
             tokio::spawn(stop.clone().run_until_cancelled_owned(Arc::clone(&self).watch(tell.clone())));
@@ -295,6 +295,7 @@ impl Sync {
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(wait) => {}
+                Ok(()) = directory.changed() => {}
                 Some(()) = changed.recv() => {
                     tokio::time::sleep(SETTLE).await;
                     // Those that came meanwhile are in the list that is read now.

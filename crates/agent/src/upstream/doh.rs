@@ -75,8 +75,8 @@ pub enum Failure {
     #[error("too many unknown names were asked for; it answers again in {0} s at most")]
     Busy(u64),
     /// Another HTTP status.
-    #[error("HTTP status {0}")]
-    Http(StatusCode),
+    #[error("HTTP status {0}{1}")]
+    Http(StatusCode, String),
     /// An answer to something else, or about names of others.
     #[error("its answer is a lie: {0}")]
     Lie(&'static str),
@@ -101,7 +101,7 @@ impl Failure {
             Self::Connect(_) => "connect",
             Self::Refused(_) => "refused",
             Self::Busy(_) => "busy",
-            Self::Http(_) => "http",
+            Self::Http(..) => "http",
             Self::Lie(_) => "lie",
             Self::NoAnswer(_) => "rcode",
             Self::TimedOut => "timeout",
@@ -329,12 +329,13 @@ impl Broker {
         match status {
             StatusCode::OK if is_dns => Ok(body),
             StatusCode::OK => Err(Attempt::Failed(Failure::Lie("it is not of the type application/dns-message"))),
-            StatusCode::FORBIDDEN => {
-                let words: String = String::from_utf8_lossy(&body).trim().chars().take(200).collect();
-                Err(Attempt::Failed(Failure::Refused(words)))
-            }
+            StatusCode::FORBIDDEN => Err(Attempt::Failed(Failure::Refused(said(&body)))),
             StatusCode::TOO_MANY_REQUESTS => Err(Attempt::Failed(Failure::Busy(retry_after.unwrap_or(60)))),
-            status => Err(Attempt::Failed(Failure::Http(status))),
+            status => {
+                let words = Some(said(&body)).filter(|words| !words.is_empty());
+                let words = words.map_or_else(String::new, |words| format!(": {words}"));
+                Err(Attempt::Failed(Failure::Http(status, words)))
+            }
         }
     }
 
@@ -450,6 +451,14 @@ enum Attempt {
     Failed(Failure),
 }
 
+/// What a body says, on one line and not a long one: it goes into logs, and who says it may be anybody.
+fn said(body: &[u8]) -> String {
+    let text = String::from_utf8_lossy(body);
+    let words =
+        text.split(|letter: char| letter.is_control() || letter.is_whitespace()).filter(|word| !word.is_empty());
+    words.collect::<Vec<_>>().join(" ").chars().take(200).collect()
+}
+
 /// An HTTP failure in words; below it there may be a TLS alert that came after the handshake.
 fn http_words(error: &hyper::Error) -> String {
     let mut source = std::error::Error::source(error);
@@ -481,6 +490,17 @@ mod tests {
         for url in ["http://b.example/dns-query", "b.example", "https:///dns-query", ""] {
             assert!(Place::parse(url).is_err(), "{url}");
         }
+    }
+
+    #[test]
+    fn what_a_broker_says_is_one_line() {
+        assert_eq!(said(b"suspended: has not paid\n"), "suspended: has not paid");
+        assert_eq!(
+            said(b"no\r\n2026-11-25 ERROR \x1b[31mall is lost\xff"),
+            "no 2026-11-25 ERROR [31mall is lost\u{fffd}"
+        );
+        assert_eq!(said(&[b'a'; 5_000]).len(), 200);
+        assert_eq!(said(b""), "");
     }
 
     #[test]

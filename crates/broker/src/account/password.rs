@@ -12,7 +12,7 @@ use argon2::password_hash::{PasswordHasher, PasswordVerifier};
 use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
-use crate::key::{KeyError, entropy};
+use crate::key::{KeyError, new_secret};
 
 /// Hashes at once.
 static TURNS: Semaphore = Semaphore::const_new(2);
@@ -67,7 +67,7 @@ pub async fn verify(password: Zeroizing<String>, hash: Option<String>) -> bool {
 pub fn random() -> Result<Zeroizing<String>, KeyError> {
     // 32 characters without those that look alike.
     const ALPHABET: &[u8; 32] = b"abcdefghjkmnpqrstuvwxyz23456789x";
-    let octets = Zeroizing::new(entropy::<24>()?);
+    let octets = new_secret(24)?;
     let mut text = Zeroizing::new(String::with_capacity(30));
     for (place, octet) in octets.iter().enumerate() {
         if place > 0 && place % 6 == 0 {

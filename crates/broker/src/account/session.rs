@@ -17,7 +17,7 @@ use dnsbroker_store::record::{Administrator, Role};
 use zeroize::Zeroizing;
 
 use super::totp::OneTime;
-use crate::key::{KeyError, entropy};
+use crate::key::{KeyError, new_secret};
 
 /// The cookie's name. The prefix makes browsers insist on Secure, Path=/ and no Domain (RFC 6265bis, section 4.1.3.2).
 pub const COOKIE: &str = "__Host-session";
@@ -103,7 +103,7 @@ impl Sessions {
 
     /// Opens one for an administrator whose password and code were right.
     pub fn open(&self, administrator: &Administrator, address: &str, now: i64) -> Result<Opened, KeyError> {
-        let cookie = Zeroizing::new(BASE64_URL_SAFE_NO_PAD.encode(entropy::<32>()?));
+        let cookie = Zeroizing::new(BASE64_URL_SAFE_NO_PAD.encode(&*new_secret(32)?));
         let csrf = csrf_of(&cookie);
         let session = Session {
             name: administrator.name.clone(),

@@ -4,7 +4,7 @@ use dnsbroker_store::record::Sealed;
 use totp_rs::{Algorithm, Builder, Secret, Totp};
 use zeroize::Zeroizing;
 
-use crate::key::{KeyError, entropy};
+use crate::key::{KeyError, new_secret};
 use crate::seal::Sealer;
 
 /// Octets of a secret: those of SHA-1 (RFC 4226, section 4).
@@ -19,7 +19,7 @@ pub struct OneTime {
 impl OneTime {
     /// A new secret for an administrator of a federation.
     pub fn generate(federation: &str, name: &str) -> Result<Self, KeyError> {
-        Self::of(Zeroizing::new(entropy::<OCTETS>()?.to_vec()), federation, name).ok_or(KeyError::Provider)
+        Self::of(new_secret(OCTETS)?, federation, name).ok_or(KeyError::Provider)
     }
 
     fn of(secret: Zeroizing<Vec<u8>>, federation: &str, name: &str) -> Option<Self> {

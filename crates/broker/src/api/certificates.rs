@@ -16,7 +16,7 @@ use dnsbroker_api::message::{
 use dnsbroker_api::problem::chain;
 use dnsbroker_ca::{
     Principal, Profile, RevocationReason, SerialNumber, ServerName, Subject, TokenKind, TokenSecret, VerifiedCsr,
-    chain as pem,
+    ca_id, certified_key, chain as pem,
 };
 use dnsbroker_store::act::{self, Renewer, Which, bearer};
 use dnsbroker_store::{Refusal, View, record};
@@ -28,8 +28,8 @@ use super::paging::page;
 use super::{ApiError, At, Who};
 use crate::app::App;
 use crate::committer::{CommitError, now};
-use crate::key::entropy;
-use crate::pki::PkiError;
+use crate::key::{entropy, new_token};
+use crate::pki::{Candidate, Office, PkiError};
 use crate::publication;
 
 type Body<T> = Result<Json<T>, JsonRejection>;
@@ -64,7 +64,7 @@ pub async fn create_token(State(app): State<App>, call: Call, body: Body<NewToke
         Some(text) => Some(text.parse().map_err(|error| ApiError::parameter("key_pin", text, error))?),
         None => None,
     };
-    let secret = TokenSecret::from_entropy(TokenKind::Enrolment, entropy().map_err(unavailable)?);
+    let secret = new_token(TokenKind::Enrolment).map_err(unavailable)?;
     let profile = Profile::OPERATOR.to_owned();
     let create = act::CreateToken { hash: secret.hash(), member, profile, ttl, key_pin };
     let instructions = Enrolment { url: app.listeners.api_url.clone(), ca_pin: app.pki.pin().to_string() };
@@ -94,7 +94,8 @@ pub(super) async fn enrolled_by_token(app: &App, secret: &TokenSecret, csr: &[u8
     let name = app.view().tokens.get(&hash).map_or(Profile::OPERATOR.to_owned(), |token| token.profile.clone());
     let profile = app.pki.profile(&name).map_err(unavailable)?;
     let csr = verified(csr, &profile)?;
-    let enrol = act::Enrol { token: hash, csr, issuer: app.pki.issuer(), profile, serial: new_serial()? };
+    let issuer = app.pki.issuer_of(&profile);
+    let enrol = act::Enrol { token: hash, csr, issuer, profile, serial: new_serial()? };
     Ok(app.committer.commit(bearer(&hash), enrol).await?)
 }
 
@@ -118,7 +119,8 @@ async fn renew_with(
 ) -> Result<act::Enrolled, ApiError> {
     let profile = app.pki.profile(&old.profile).map_err(unavailable)?;
     let csr = verified(csr, &profile)?;
-    let renew = act::Renew { old: old.serial, by, csr, issuer: app.pki.issuer(), profile, serial: new_serial()? };
+    let issuer = app.pki.issuer_of(&profile);
+    let renew = act::Renew { old: old.serial, by, csr, issuer, profile, serial: new_serial()? };
     Ok(app.committer.commit(who.actor.clone(), renew).await?)
 }
 
@@ -164,7 +166,7 @@ pub async fn issue(State(app): State<App>, call: Call, body: Body<IssueCertifica
     };
     let profile = app.pki.profile(profile).map_err(unavailable)?;
     let csr = verified(csr.as_bytes(), &profile)?;
-    let (key, issuer, serial) = (csr.public_key().clone(), app.pki.issuer(), new_serial()?);
+    let (key, issuer, serial) = (csr.public_key().clone(), app.pki.issuer_of(&profile), new_serial()?);
     let issue = act::Issue { subject, server_of, key, issuer, profile, serial };
     let parts = app.clone();
     call.create(&app, &new, issue, move |enrolled| issued(&parts, enrolled)).await
@@ -331,6 +333,7 @@ pub async fn ca(State(app): State<App>) -> Json<Ca> {
     Json(Ca {
         root: app.pki.root_pem(),
         issuing: pem::to_pem([authorities.issuer.certificate()]),
+        lns: pem::to_pem(authorities.lns.iter().map(|issuer| issuer.certificate())),
         previous: pem::to_pem(authorities.previous.iter().map(|issuer| issuer.certificate())),
         pin: app.pki.pin().to_string(),
     })
@@ -358,13 +361,16 @@ pub async fn request_issuing(
     call: Call,
     body: Body<RequestIssuing>,
 ) -> Result<Json<IssuingRequest>, ApiError> {
-    let Json(RequestIssuing { renew }) = body?;
+    let Json(RequestIssuing { renew, lns }) = body?;
+    let office = if lns { Office::Lns } else { Office::General };
     let object = if renew { "renewal" } else { "rotation" };
-    let witness = act::Witness { act: "ca.request", object: object.to_owned(), detail: serde_json::Value::Null };
+    let detail = serde_json::json!({ "for": office.name() });
+    let witness = act::Witness { act: "ca.request", object: object.to_owned(), detail };
     app.committer.commit(call.actor(), witness).await?;
     let parts = app.clone();
-    let request = blocking(move || parts.pki.request(&parts.config.load(), renew)).await?;
-    Ok(Json(IssuingRequest { csr: ::pem::encode(&::pem::Pem::new("CERTIFICATE REQUEST", request)) }))
+    let request = blocking(move || parts.pki.request(&parts.config.load(), office, renew)).await?;
+    let csr = ::pem::encode(&::pem::Pem::new("CERTIFICATE REQUEST", request));
+    Ok(Json(IssuingRequest { csr, permitted: app.pki.permitted(office).cloned() }))
 }
 
 /// Takes the certificate that the root has signed.
@@ -376,14 +382,34 @@ pub async fn install_issuing(State(app): State<App>, call: Call, body: Body<Inst
         Err(error) => return Err(ApiError::parameter("pem", "certificate", error)),
     };
     let (parts, der) = (app.clone(), certificate.clone());
-    let facts = blocking(move || parts.pki.check(&parts.config.load(), &der)).await?;
+    let Candidate { office, facts, .. } = blocking(move || parts.pki.check(&parts.config.load(), &der)).await?;
     // Told before it is done: a CA that nobody is told of would be worse than a line about one that failed.
-    let detail = serde_json::json!({ "serial": facts.serial, "key": facts.key, "not_after": facts.not_after });
-    let witness = act::Witness { act: "ca.install", object: "issuing CA".to_owned(), detail };
-    app.committer.commit(call.actor(), witness).await?;
+    let permitted = app.pki.permitted(office).cloned();
+    let detail = serde_json::json!({
+        "serial": facts.serial, "key": facts.key, "not_after": facts.not_after, "permitted": permitted,
+    });
+    match permitted {
+        None => {
+            let witness = act::Witness { act: "ca.install", object: office.name().to_owned(), detail };
+            app.committer.commit(call.actor(), witness).await?;
+        }
+        Some(permitted) => {
+            let ca = certified_key(&certificate).map(|key| ca_id(&key)).map_err(unavailable)?;
+            let set = act::SetLnsAuthority { authority: record::LnsAuthority { ca, permitted }, detail };
+            app.committer.commit(call.actor(), set).await?;
+        }
+    }
     let parts = app.clone();
     let other = blocking(move || parts.pki.install(&parts.config.load(), &certificate)).await?;
-    tracing::info!(serial = %facts.serial, rotated = other, "the issuing CA has a new certificate");
+    tracing::info!(serial = %facts.serial, rotated = other, "the {} has a new certificate", office.name());
+    Ok(ca(State(app)).await)
+}
+
+/// Takes the issuing CA for network servers alone out of use.
+pub async fn retire_issuing(State(app): State<App>, call: Call) -> Result<Json<Ca>, ApiError> {
+    app.committer.commit(call.actor(), act::RetireLnsAuthority).await?;
+    let parts = app.clone();
+    blocking(move || parts.pki.retire(&parts.config.load())).await?;
     Ok(ca(State(app)).await)
 }
 

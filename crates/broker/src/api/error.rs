@@ -9,7 +9,7 @@ use dnsbroker_store::engine::EngineError;
 use dnsbroker_store::{AccountRefusal, OwnershipRefusal, Refusal};
 
 use crate::committer::{CommitError, now};
-use crate::standby::{Elsewhere, Standing};
+use crate::standby::{Elsewhere, Role, Standing};
 
 /// What a caller may bring who is not known.
 const CHALLENGE: &str = "Bearer realm=\"dnsbroker\"";
@@ -48,7 +48,10 @@ impl ApiError {
 
     /// A broker that cannot know who was revoked lately says nothing to whoever might have been.
     pub fn stale(standing: &Standing) -> Self {
-        let detail = standing.trouble(now()).unwrap_or_default();
+        let mut detail = standing.trouble(now()).unwrap_or_default();
+        if matches!(standing.role(), Role::Standby { .. }) {
+            detail.push_str("; whoever is on its machine can promote it with `dnsbroker standby promote`");
+        }
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "standby-stale", detail)
     }
 
@@ -114,7 +117,8 @@ fn status(refusal: &Refusal) -> StatusCode {
         | Refusal::NothingToRevoke(_)
         | Refusal::NoKey(_)
         | Refusal::NoReplica(_)
-        | Refusal::NoSource(_) => StatusCode::NOT_FOUND,
+        | Refusal::NoSource(_)
+        | Refusal::NoLnsAuthority => StatusCode::NOT_FOUND,
         Refusal::TokenUnknown | Refusal::TokenUsed | Refusal::TokenExpired { .. } | Refusal::TokenKey => {
             StatusCode::FORBIDDEN
         }
@@ -136,6 +140,8 @@ fn status(refusal: &Refusal) -> StatusCode {
         | Refusal::Filled { .. }
         | Refusal::Claimed(_)
         | Refusal::NameHeld { .. }
+        | Refusal::NamesConstrained { .. }
+        | Refusal::NamesApproved { .. }
         | Refusal::AlreadyRevoked(_) => StatusCode::CONFLICT,
         Refusal::Engine(_) | Refusal::Row(_) => StatusCode::SERVICE_UNAVAILABLE,
         Refusal::Changed(_) => StatusCode::PRECONDITION_FAILED,

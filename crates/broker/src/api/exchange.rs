@@ -31,7 +31,7 @@ use super::paging::{Value, page};
 use super::{ApiError, At, Who};
 use crate::app::App;
 use crate::committer::CommitError;
-use crate::key::{KeyError, entropy};
+use crate::key::{self, KeyError};
 
 type Body<T> = Result<Json<T>, JsonRejection>;
 type Asked<T> = Result<Query<T>, QueryRejection>;
@@ -104,8 +104,7 @@ fn brought(text: &str) -> Result<Zeroizing<Vec<u8>>, ApiError> {
 }
 
 fn new_secret(algorithm: Algorithm) -> Result<Zeroizing<Vec<u8>>, KeyError> {
-    let octets = Zeroizing::new(entropy::<64>()?);
-    Ok(Zeroizing::new(octets[..algorithm.secret_len()].to_vec()))
+    key::new_secret(algorithm.secret_len())
 }
 
 fn shown_key(key: &record::TsigKey) -> Key {

@@ -161,7 +161,7 @@ fn query_parameters(schema: schemars::Schema, generator: &SchemaGenerator) -> Ve
             let types: Vec<Value> = types.into_iter().filter(|kind| kind != "null").collect();
             schema["type"] = if let [only] = &types[..] { only.clone() } else { Value::Array(types) };
         }
-        if let Some(values) = schema["enum"].as_array_mut() {
+        if let Some(values) = schema.get_mut("enum").and_then(Value::as_array_mut) {
             values.retain(|value| !value.is_null());
         }
         if let Some(any) = schema["anyOf"].as_array().cloned() {
@@ -203,6 +203,9 @@ mod tests {
         }
         assert!(document["paths"]["/api/v1/members/{id}"]["get"]["operationId"] == "member_show");
         let query = &document["paths"]["/api/v1/audit"]["get"]["parameters"];
-        assert!(query.as_array().is_some_and(|all| all.iter().any(|one| one["name"] == "after")), "{query}");
+        let named = |name: &str| query.as_array().and_then(|all| all.iter().find(|one| one["name"] == name));
+        let after = named("after").expect("a cursor");
+        assert!(after["schema"].get("enum").is_none() && after["schema"]["type"] == "string", "{after}");
+        assert_eq!(named("sort").expect("an order")["schema"]["enum"], json!(["number"]), "{query}");
     }
 }

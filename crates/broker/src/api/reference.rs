@@ -83,6 +83,7 @@ const WITHOUT: &[&str] = &[
     "device_change",
     "replication",
     "replication_certificate",
+    "replication_heard",
     "replication_login",
     "replication_fence",
 ];

@@ -17,7 +17,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use dnsbroker_api::message::Issued;
 use dnsbroker_api::problem::chain;
-use dnsbroker_api::standby::{Follow, StandbyCertificate, StandbyLogin, TakenOver};
+use dnsbroker_api::standby::{Follow, Heard, StandbyCertificate, StandbyLogin, TakenOver};
 use dnsbroker_ca::{Principal, Profile, ReplicaId, ServerName, Subject};
 use dnsbroker_store::audit::Head;
 use dnsbroker_store::record::StandbyAt;
@@ -31,14 +31,17 @@ use super::sessions::totp_needed;
 use super::{ApiError, Who};
 use crate::app::App;
 use crate::committer::{CommitError, Dumped, now};
+use crate::events::Audience;
 use crate::standby::Fence;
 use crate::standby::frame::{Frame, Heartbeat, shipment};
 use crate::standby::take_over::step_down;
 
 /// Frames that wait for the standby to read.
 const QUEUE: usize = 16;
-/// A standby that takes nothing for so long is cut.
+/// A standby that takes nothing, or says nothing, for so long is cut.
 const STALL: Duration = Duration::from_secs(20);
+/// Characters of what a standby says of itself.
+const MAX_WORDS: usize = 1_000;
 /// How often a heartbeat goes out.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 /// Octets of a piece of a copy.
@@ -85,7 +88,8 @@ pub async fn follow(
     }
     let (pieces, body) = mpsc::channel(QUEUE);
     let authorities = app.pki.changes();
-    let line = Line { app, who, id, pieces, lists: BTreeMap::new(), authorities, told: BTreeMap::new() };
+    let number = app.shared.outbox.joined(&id);
+    let line = Line { app, who, id, number, pieces, lists: BTreeMap::new(), authorities, told: BTreeMap::new() };
     tokio::spawn(line.run(Head { number: after, hash }));
     let body = futures_util::stream::unfold(body, |mut body: mpsc::Receiver<Bytes>| async move {
         let piece = body.recv().await?;
@@ -100,6 +104,8 @@ struct Line {
     app: App,
     who: Who,
     id: ReplicaId,
+    /// The connection's number.
+    number: u64,
     pieces: mpsc::Sender<Bytes>,
     /// When the lists of revoked certificates were made that the standby has, by CA.
     lists: BTreeMap<String, i64>,
@@ -114,8 +120,24 @@ impl Line {
         tracing::info!(standby = %self.id, act = head.number, "a standby follows");
         if let Err(reason) = self.tell(head).await {
             tracing::warn!(standby = %self.id, reason, "a standby follows no more");
+            self.app.shared.outbox.left(&self.id, self.number);
+            self.miss(reason).await;
         }
-        self.app.shared.outbox.sent(&self.id, None);
+    }
+
+    /// Tells of a standby that does not come back soon.
+    async fn miss(self, reason: String) {
+        let Self { app, id, number, pieces, .. } = self;
+        // The answer ends.
+        drop(pieces);
+        tokio::select! {
+            () = app.stop.cancelled() => return,
+            () = tokio::time::sleep(STALL) => {}
+        }
+        if app.shared.outbox.is_gone(&id, number) {
+            let detail = serde_json::json!({ "reason": reason });
+            app.shared.events.notice("standby.gone", &id.to_string(), Audience::Administrators, detail);
+        }
     }
 
     async fn tell(&mut self, head: Head) -> Result<(), String> {
@@ -134,11 +156,11 @@ impl Line {
             if let Some(next) = outbox.at(place).map_err(|_| "it was too slow, and must take a copy")? {
                 self.put(shipment(&next.octets)).await?;
                 (place, act) = (place + 1, next.after.number);
-                outbox.sent(&self.id, Some(act));
+                outbox.sent(&self.id, self.number, act);
                 continue;
             }
             if std::mem::take(&mut due) {
-                outbox.sent(&self.id, Some(act));
+                outbox.sent(&self.id, self.number, act);
                 self.put(Frame::Heartbeat(Heartbeat { act, clock, epoch: epoch(&self.app) }).encode()).await?;
             }
             tokio::select! {
@@ -158,6 +180,7 @@ impl Line {
     fn check(&self) -> Result<(), String> {
         admitted(&self.app, &self.who, now())?;
         standby(&self.app, &self.who).map_err(|_| "it is registered as a standby no more".to_owned())?;
+        self.app.shared.outbox.alive(&self.id, self.number, STALL)?;
         is_primary(&self.app).map_err(|error| error.to_string())
     }
 
@@ -248,12 +271,32 @@ pub async fn certificate(
     let profile = app.pki.profile(Profile::BROKER_SERVER).map_err(unavailable)?;
     let csr = verified(csr.as_bytes(), &profile)?;
     let names = std::iter::once(ServerName::Dns(at.name)).chain(at.addresses.into_iter().map(ServerName::Ip));
-    let (key, issuer, serial) = (csr.public_key().clone(), app.pki.issuer(), new_serial()?);
+    let (key, issuer, serial) = (csr.public_key().clone(), app.pki.issuer_of(&profile), new_serial()?);
     let subject = Subject::Server(names.collect());
     let issue = act::Issue { subject, server_of: None, key, issuer, profile, serial };
     let enrolled = app.committer.commit(who.actor, issue).await?;
     tracing::info!(standby = %id, serial = %enrolled.certificate.serial, "a standby's server is certified");
     Ok((StatusCode::CREATED, Json(issued(&app, &enrolled))))
+}
+
+/// A standby says that it is there, and what it has.
+pub async fn heard(
+    State(app): State<App>,
+    Extension(who): Extension<Who>,
+    body: Result<Json<Heard>, JsonRejection>,
+) -> Result<StatusCode, ApiError> {
+    let (id, _) = standby(&app, &who)?;
+    let Json(Heard { act, unready }) = body?;
+    is_primary(&app)?;
+    let unready = unready.map(|words| words.chars().take(MAX_WORDS).collect::<String>());
+    if app.shared.outbox.heard(&id, act, unready.clone())
+        && let Some(reason) = unready
+    {
+        tracing::warn!(standby = %id, reason, "a standby could not take this broker's place as it should");
+        let detail = serde_json::json!({ "reason": reason });
+        app.shared.events.notice("standby.unready", &id.to_string(), Audience::Administrators, detail);
+    }
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// An administrator logs in at a standby. What the standby says of the password is believed, since it has everything; the rest

@@ -60,7 +60,9 @@ fn standing(app: &App, mut notes: Vec<String>) -> Standing {
             id: replica.id.to_string(),
             name: at.name.clone(),
             connected: followers.contains_key(&replica.id),
-            act: followers.get(&replica.id).copied(),
+            act: followers.get(&replica.id).and_then(|known| known.sent),
+            has: followers.get(&replica.id).and_then(|known| known.has),
+            unready: followers.get(&replica.id).and_then(|known| known.unready.clone()),
             since: Timestamp(replica.since),
         })
     });

@@ -51,6 +51,7 @@ pub async fn status(State(app): State<App>) -> Json<Status> {
             .into_iter()
             .map(|(name, not_after)| Expiry { name, not_after: Timestamp(not_after) })
             .collect(),
+        notices: crate::pki::published::notices(&app),
         sources: troubled(&app, &view, None),
         claims: claims(&view, None).waiting,
         audit: AuditHead { number: view.audit.number, hash: view.audit.hash.clone() },

@@ -30,7 +30,9 @@ use crate::key::write_whole;
 use crate::pki::{private_dir, read_certificate};
 
 /// Where the store is filled before it takes the place of the old one.
-const BESIDE: &str = "data.restoring";
+pub const BESIDE: &str = "data.restoring";
+/// What a store that was replaced is called from then on, before the time of that.
+const ASIDE: &str = ".replaced-";
 
 #[derive(Args)]
 pub(super) struct Backup {
@@ -131,6 +133,7 @@ impl Restore {
         let mut notes = place_files(&dir, &files)?;
         let config = Config::read(&dir.join("dnsbroker.toml"))?;
         let (data, beside) = (config.path(&config.store.dir), dir.join(BESIDE));
+        put_back(&data, &beside, &mut notes)?;
         let known = known(&config, &data, &mut notes)?;
         if beside.exists() {
             std::fs::remove_dir_all(&beside).context("cannot remove what an earlier restore has left")?;
@@ -288,6 +291,7 @@ fn known(config: &Config, data: &Path, notes: &mut Vec<String>) -> anyhow::Resul
 fn authorities(config: &Config) -> anyhow::Result<Vec<(String, Vec<u8>)>> {
     let ca = config.path(&config.ca.dir);
     let mut files = vec![ca.join("issuing.pem")];
+    files.extend(Some(ca.join("lns.pem")).filter(|file| file.exists()));
     if let Ok(entries) = std::fs::read_dir(ca.join("previous")) {
         let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
         files.extend(paths.filter(|path| path.extension().is_some_and(|extension| extension == "pem")));
@@ -309,15 +313,34 @@ fn published(config: &Config, list: &[u8]) -> anyhow::Result<Published> {
     bail!("it is not a list of revoked certificates (DER) of this federation's issuing CA")
 }
 
-/// Where a store goes that is replaced: a name that is free, also within one second.
+/// Undoes half of a [`swap`] that was cut off: what the store that was there knows of revocations must not get lost.
+fn put_back(data: &Path, beside: &Path, notes: &mut Vec<String>) -> anyhow::Result<()> {
+    let (Some(dir), Some(name)) = (data.parent(), data.file_name()) else { return Ok(()) };
+    if data.exists() || !beside.exists() {
+        return Ok(());
+    }
+    let begin = format!("{}{ASIDE}", name.to_string_lossy());
+    let entries = std::fs::read_dir(dir)?.collect::<Result<Vec<_>, _>>()?;
+    let aside = entries.iter().filter_map(|entry| {
+        let name = entry.file_name();
+        let at: i64 = name.to_str()?.strip_prefix(&begin)?.parse().ok()?;
+        Some((at, entry.path()))
+    });
+    if let Some((_, aside)) = aside.max() {
+        std::fs::rename(&aside, data).with_context(|| format!("cannot put {} back", aside.display()))?;
+        notes.push(format!("an earlier restore was cut off: {} is the store that was there", aside.display()));
+    }
+    Ok(())
+}
+
+/// Where a store goes that is replaced. Another restore may have been a moment ago.
 pub(super) fn aside(data: &Path, now: i64) -> PathBuf {
-    let named = |more: String| {
+    let called = |at: i64| {
         let mut aside = data.as_os_str().to_owned();
-        aside.push(format!(".replaced-{now}{more}"));
+        aside.push(format!("{ASIDE}{at}"));
         PathBuf::from(aside)
     };
-    let mut names = std::iter::once(String::new()).chain((2..).map(|number: u64| format!("-{number}"))).map(named);
-    names.find(|aside| !aside.exists()).unwrap_or_else(|| named(String::new()))
+    (now..).map(called).find(|aside| !aside.exists()).unwrap_or_else(|| called(now))
 }
 
 /// Removes what was being restored when that failed: it is a copy, and with secrets in it.

@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use dnsbroker_api::message::{Ca, Crl, InstallCa, IssuingRequest, Page, RequestIssuing, Status};
 use dnsbroker_ca::{RevocationReason, chain};
 use dnsbroker_federation::DomainName;
@@ -14,7 +14,7 @@ use super::Context;
 use super::output::{Output, table};
 use crate::committer::now;
 use crate::key::write_whole;
-use crate::pki::ceremony::{ISSUING_DAYS, ROOT_CRL_DAYS, RootKey, root_certificate};
+use crate::pki::ceremony::{ISSUING_DAYS, Issuing, ROOT_CRL_DAYS, RootKey, root_certificate};
 use crate::pki::read_certificate;
 
 const NO_PKI_URL: &str = "warning: without --pki-url the certificate does not say where the root's list of revoked issuing CAs \
@@ -32,6 +32,9 @@ pub(super) enum CaCommand {
         /// For the key in use, whose certificate is to last longer
         #[arg(long)]
         renew: bool,
+        /// Which issuing CA
+        #[arg(long = "for", default_value = "all")]
+        office: Office,
         /// File for the request (PKCS #10, PEM)
         #[arg(long)]
         out: PathBuf,
@@ -55,10 +58,24 @@ pub(super) enum CaCommand {
         /// Keep the key in use, and give it a certificate that lasts longer
         #[arg(long)]
         renew: bool,
+        /// Which issuing CA; the one for network servers alone is made where there is none
+        #[arg(long = "for", default_value = "all")]
+        office: Office,
         /// Days that it lasts; it ends with the root at the latest
         #[arg(long, default_value_t = ISSUING_DAYS)]
         days: i64,
     },
+    /// Take the issuing CA for network servers alone out of use: the issuing CA signs their certificates again
+    Retire,
+}
+
+/// What an issuing CA signs.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Office {
+    /// Everything, but for what another one is there for
+    All,
+    /// Certificates of network servers alone; it is constrained to names of NetIDs
+    Lns,
 }
 
 #[derive(Args)]
@@ -81,6 +98,12 @@ pub(super) struct Sign {
     /// certificate has no CRL distribution point
     #[arg(long)]
     pki_url: Option<String>,
+    /// Which issuing CA
+    #[arg(long = "for", default_value = "all")]
+    office: Office,
+    /// With --for lns: the domain to whose names it is constrained [default: netids.<FEDERATION>]
+    #[arg(long, value_name = "DOMAIN")]
+    permit: Option<DomainName>,
     /// Days that it lasts; it ends with the root at the latest
     #[arg(long, default_value_t = ISSUING_DAYS)]
     days: i64,
@@ -116,25 +139,30 @@ impl CaCommand {
         match self {
             Self::Show => {
                 let ca: Ca = client.ca_show().await?;
-                output.print(&ca, |ca| format!("pin {}\n{}{}{}", ca.pin, ca.root, ca.issuing, ca.previous));
+                output.print(&ca, |ca| format!("pin {}\n{}{}{}{}", ca.pin, ca.root, ca.issuing, ca.lns, ca.previous));
             }
             Self::Crl => {
                 let lists: Page<Crl> = client.crl_list().await?;
                 output.print(&lists, |lists| list_table(&lists.items));
             }
-            Self::Request { renew, out } => {
+            Self::Request { renew, office, out } => {
                 let status: Status = client.status().await?;
-                let request: IssuingRequest = client.ca_request(&RequestIssuing { renew }).await?;
+                let lns = office == Office::Lns;
+                let request: IssuingRequest = client.ca_request(&RequestIssuing { renew, lns }).await?;
                 write_whole(&out, request.csr.as_bytes(), 0o644)?;
                 // Where the root's key is, nobody knows the broker's configuration.
                 let base = match status.listeners.pki_url.as_str() {
                     "" => String::new(),
                     url => format!(" --pki-url {url}"),
                 };
-                output.print(&request, |_| {
+                output.print(&request, |request| {
+                    let (constraint, name) = match &request.permitted {
+                        Some(permitted) => (format!(" --for lns --permit {permitted}"), "lns.pem"),
+                        None => (String::new(), "issuing.pem"),
+                    };
                     format!(
                         "{0} is to be signed where the root's key is:\n  dnsbroker ca sign {0} --root-key DIR --federation \
-                         {1}{base} --out issuing.pem\n",
+                         {1}{base}{constraint} --out {name}\n",
                         out.display(),
                         status.federation.to_string().trim_end_matches('.'),
                     )
@@ -155,12 +183,19 @@ impl CaCommand {
                 output
                     .print(&ca, |_| "the issuing CA is in use; certificates of the one before stay good\n".to_owned());
             }
-            Self::Rotate { root, renew, days } => {
+            Self::Retire => {
+                let ca: Ca = client.ca_retire().await?;
+                output.print(&ca, |_| {
+                    "the issuing CA signs certificates of network servers again; those there are stay good\n".to_owned()
+                });
+            }
+            Self::Rotate { root, renew, office, days } => {
                 let status: Status = client.status().await?;
-                let request: IssuingRequest = client.ca_request(&RequestIssuing { renew }).await?;
+                let lns = office == Office::Lns;
+                let request: IssuingRequest = client.ca_request(&RequestIssuing { renew, lns }).await?;
                 let base = Some(status.listeners.pki_url).filter(|url| !url.is_empty());
-                let certificate =
-                    root.key(base.as_deref())?.sign(request.csr.as_bytes(), &status.federation, days, now())?;
+                let issuing = Issuing { federation: &status.federation, permitted: request.permitted.as_ref(), days };
+                let certificate = root.key(base.as_deref())?.sign(request.csr.as_bytes(), &issuing, now())?;
                 let pem = chain::to_pem([&certificate[..]]);
                 let ca: Ca = client.ca_install(&InstallCa { pem }).await?;
                 output
@@ -183,9 +218,19 @@ impl Root {
 
 impl Sign {
     fn run(self, output: Output) -> anyhow::Result<()> {
-        let Self { request, root, federation, pki_url, days, out } = self;
+        let Self { request, root, federation, pki_url, office, permit, days, out } = self;
+        let permitted = match (office, permit) {
+            (Office::All, None) => None,
+            (Office::All, Some(_)) => bail!("--permit is of an issuing CA for network servers: give --for lns with it"),
+            (Office::Lns, Some(permit)) => Some(permit),
+            (Office::Lns, None) => Some(federation.child("netids").context("the federation's name is too long")?),
+        };
+        if let Some(outside) = permitted.as_ref().filter(|permitted| !permitted.is_within(&federation)) {
+            bail!("{outside} is not within {federation}: --permit is the parent of the names of the NetIDs");
+        }
         let octets = std::fs::read(&request).with_context(|| format!("cannot read {}", request.display()))?;
-        let certificate = root.key(pki_url.as_deref())?.sign(&octets, &federation, days, now())?;
+        let issuing = Issuing { federation: &federation, permitted: permitted.as_ref(), days };
+        let certificate = root.key(pki_url.as_deref())?.sign(&octets, &issuing, now())?;
         if pki_url.is_none() {
             output.note(NO_PKI_URL);
         }

@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::Args;
-use dnsbroker_ca::{TokenKind, TokenSecret};
-use dnsbroker_federation::DomainName;
+use dnsbroker_ca::TokenKind;
+use dnsbroker_federation::{DomainName, Zone};
 use dnsbroker_store::act::{AddAdministrator, CreateApiToken};
 use dnsbroker_store::engine::EngineKind;
 use dnsbroker_store::record::{Role, Scope, TokenOwner};
-use dnsbroker_store::{Actor, Identity, Store};
+use dnsbroker_store::{Actor, Identity, OpenError, Store};
 use dnsbroker_zone::zones::PublicZone;
 use serde::Serialize;
 
@@ -21,9 +21,10 @@ use crate::account::password;
 use crate::committer::now;
 use crate::config::Config;
 use crate::daemon::{http_url, settings};
-use crate::key::{entropy, write_secret, write_whole};
+use crate::key::{new_token, write_secret, write_whole};
 use crate::listen::has_ipv6;
-use crate::pki::{ceremony, new_passphrase, private_dir};
+use crate::pki::ceremony::{self, Plan};
+use crate::pki::{new_passphrase, private_dir};
 
 /// Ports of a broker in service.
 const PORTS: Ports = Ports { dns: 53, doh: 443, api: 8443, metrics: 9153, xot: 853, pki: 80 };
@@ -55,6 +56,13 @@ pub(super) struct Init {
     /// free ones
     #[arg(long, value_name = "N")]
     pub(super) port_base: Option<u16>,
+    /// URL below which everybody reaches lists of revoked certificates and OCSP, over plain HTTP; it stands in each certificate
+    /// [default: the broker's name and the port]
+    #[arg(long, value_name = "URL")]
+    pub(super) pki_url: Option<String>,
+    /// Give network servers an issuing CA of their own, constrained to names of NetIDs; members' own names cannot be approved then
+    #[arg(long)]
+    pub(super) lns_ca: bool,
 }
 
 fn labels(text: &str) -> Result<(String, String), String> {
@@ -100,6 +108,7 @@ impl Init {
     pub(super) fn run(self, output: Output) -> anyhow::Result<()> {
         let unreachable = self.address.is_empty() && self.listen.iter().all(IpAddr::is_unspecified);
         let hint = unreachable && self.port_base.is_none();
+        let nowhere = self.port_base == Some(0) && self.pki_url.is_none();
         let made = self.make()?;
         output.print(&made, |made| {
             format!(
@@ -118,6 +127,13 @@ impl Init {
                 made.password_file.display(),
             )
         });
+        if nowhere {
+            output.note(
+                "warning: with --port-base 0 nobody knows yet where the CA will publish, so the issuing CA's certificate does not \
+                 say where the root's list is, and others will name the port that the daemon gets: give --pki-url, or set \
+                 pki.url before the first certificate is issued and then `dnsbroker ca rotate --renew`",
+            );
+        }
         if hint {
             output.note("note: no --address was given, so the broker's name has no address yet: set `addresses` in the configuration");
         }
@@ -144,13 +160,22 @@ impl Init {
         let root_key = dir.join("root-key");
         let secret = passphrase.trim_end().as_bytes();
         let base = config.pki.as_ref().and_then(|pki| pki.url.as_deref());
-        ceremony::create(&dir.join("ca"), &root_key, &self.federation, secret, base, now())
-            .context("cannot make the CA")?;
+        let names = config.namespace()?;
+        let lns = self.lns_ca.then(|| names.apex(Zone::NetId));
+        let plan = Plan { federation: &self.federation, lns, passphrase: secret, base };
+        ceremony::create(&dir.join("ca"), &root_key, &plan, now()).context("cannot make the CA")?;
         let data = dir.join("data");
         private_dir(&data)?;
         let engine = self.store.open(&data)?;
+        let left = data.display();
         let identity = Identity { federation: config.federation.clone(), labels: config.zones.labels.clone() };
         let store = Store::create(engine, identity, settings(&config, PublicZone::default())?);
+        if let Err(OpenError::Exists) = &store {
+            bail!(
+                "there is a store in {left} already, and no configuration that goes with it: if an earlier `init` was cut off, \
+                 remove it and say `init` again"
+            );
+        }
         first_administrator(store.context("cannot make the store")?, &dir.join("secrets"))?;
         // Last, so that a directory with a configuration is a whole one.
         write_whole(&file, text.as_bytes(), 0o640)?;
@@ -211,9 +236,10 @@ impl Init {
             Some(name) => name.clone(),
             None => self.federation.child("broker").context("the federation's name is too long for its broker's")?,
         };
-        match ports.pki {
-            0 => writeln!(text, "# url = \"http://{}\"  # it stands in each certificate\n", dotless(&broker))?,
-            port => writeln!(text, "url = \"{}\"  # it stands in each certificate\n", http_url(&broker, port))?,
+        match (&self.pki_url, ports.pki) {
+            (Some(url), _) => writeln!(text, "url = {url:?}  # it stands in each certificate\n")?,
+            (None, 0) => writeln!(text, "# url = \"http://{}\"  # it stands in each certificate\n", dotless(&broker))?,
+            (None, port) => writeln!(text, "url = \"{}\"  # it stands in each certificate\n", http_url(&broker, port))?,
         }
         let metrics = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), ports.metrics);
         writeln!(text, "# /metrics, /health and /ready, over plain HTTP: keep it on loopback.")?;
@@ -255,7 +281,7 @@ fn first_administrator(mut store: Store, secrets: &Path) -> anyhow::Result<()> {
     let password = password::random()?;
     let hash = password::hash_now(password.as_bytes()).context("the password cannot be hashed")?;
     write_secret(&secrets.join(PASSWORD_FILE), format!("{}\n", *password).as_bytes())?;
-    let token = TokenSecret::from_entropy(TokenKind::Api, entropy()?);
+    let token = new_token(TokenKind::Api)?;
     write_secret(&secrets.join(TOKEN_FILE), format!("{}\n", *token.reveal()).as_bytes())?;
     let actor = Actor::Local(rustix::process::getuid().as_raw());
     let name = ADMINISTRATOR.to_owned();

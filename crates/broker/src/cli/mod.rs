@@ -5,7 +5,7 @@
 
 mod admin;
 mod audit;
-mod backup;
+pub mod backup;
 mod ca;
 mod certificate;
 mod device;

@@ -145,6 +145,8 @@ impl Quickstart {
             listen: vec![],
             address: vec![],
             port_base: Some(self.port_base),
+            pki_url: None,
+            lns_ca: false,
         })
     }
 

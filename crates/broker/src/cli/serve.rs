@@ -10,7 +10,7 @@ use super::output::Output;
 use crate::config::Config;
 use crate::daemon::Daemon;
 use crate::logging::{self, Logging};
-use crate::pki::{Pki, brought};
+use crate::pki::{Pki, brought, published};
 use crate::zone_file;
 
 /// Where a system's package would put it.
@@ -74,8 +74,9 @@ fn check(config: &Config) -> anyhow::Result<Checked> {
     }
     warnings.extend(config.engine()?.warning().map(str::to_owned));
     let opened = Pki::open(config, None);
-    if let Err(error) = &opened {
-        errors.push(dnsbroker_api::problem::chain(error));
+    match &opened {
+        Ok(pki) => warnings.extend(published::check(config, pki)),
+        Err(error) => errors.push(dnsbroker_api::problem::chain(error)),
     }
     if let Some((certificate, key)) = config.doh.as_ref().and_then(|doh| doh.certificate.as_ref().zip(doh.key.as_ref()))
     {

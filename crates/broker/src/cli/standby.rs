@@ -313,11 +313,17 @@ fn text(standing: &Standing) -> String {
     }
     for standby in standbys {
         let state = match (standby.connected, standby.act) {
-            (true, Some(sent)) => format!("follows, {} acts behind", act.saturating_sub(sent)),
+            (true, Some(sent)) => {
+                let has = standby.has.map_or_else(String::new, |has| format!(", and has said that it has act {has}"));
+                format!("was sent all but {} acts{has}", act.saturating_sub(sent))
+            }
             (true, None) => "gets a copy".to_owned(),
             (false, _) => "IS NOT CONNECTED".to_owned(),
         };
         text.push_str(&format!("standby {} ({}) {state}\n", standby.id, standby.name));
+        if let Some(why) = &standby.unready {
+            text.push_str(&format!("  and is NOT READY: {why}\n"));
+        }
     }
     notes.iter().for_each(|note| text.push_str(&format!("note: {note}\n")));
     text

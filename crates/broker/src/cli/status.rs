@@ -53,6 +53,9 @@ fn text(status: &Status) -> String {
     for Expiry { name, not_after } in &status.overdue {
         text.push_str(&format!("NOT RENEWED: the certificate of {name}, until {not_after}\n"));
     }
+    for notice in &status.notices {
+        text.push_str(&format!("notice: {notice}\n"));
+    }
     for SourceTrouble { netid, member, state, reason } in &status.sources {
         text.push_str(&format!("SOURCE {netid} of {member} is {state}: {reason}\n"));
     }

@@ -15,9 +15,11 @@ use dnsbroker_store::{HistoryError, View};
 use dnsbroker_zone::transfer::outgoing::{Changes, Extent, Outgoing};
 use dnsbroker_zone::wire::message::Message;
 use dnsbroker_zone::wire::{RecordType, Section};
+use serde_json::json;
 
 use super::envelope::Envelope;
 use crate::committer::now;
+use crate::events::Audience;
 use crate::listen::Place;
 use crate::metrics::{Direction, TransferKind};
 use crate::shared::Shared;
@@ -197,6 +199,13 @@ impl Sending {
             seconds,
             failure: failure.map(str::to_owned),
         });
+        if let Some(reason) = failure
+            && shared.transfers.is_news(replica.id.as_str(), now())
+        {
+            let audience = replica.holder.as_ref().map_or(Audience::Administrators, Audience::member);
+            let detail = json!({ "zone": zone, "kind": kind, "records": records, "reason": reason });
+            shared.events.notice("transfer.failed", replica.id.as_str(), audience, detail);
+        }
         if failure.is_none() {
             let (zone, kind, at) = (zone.to_owned(), kind.to_owned(), Timestamp(now()));
             shared.transfers.fetched(replica.id.as_str(), Fetched { zone, serial, kind, at });

@@ -12,6 +12,7 @@ use dnsbroker_ca::{
 use dnsbroker_federation::DomainName;
 
 use super::files::{new_passphrase, read_certificate};
+use super::place::{Office, Place};
 use super::{PkiError, private_dir};
 use crate::key::{SoftwareKey, entropy, read_secret, write_secret, write_whole};
 
@@ -45,11 +46,11 @@ impl RootKey<'_> {
     }
 
     /// Signs the request (PEM or DER) of an issuing CA: its certificate, DER.
-    pub fn sign(self, request: &[u8], federation: &DomainName, days: i64, now: i64) -> Result<Vec<u8>, PkiError> {
+    pub fn sign(self, request: &[u8], issuing: &Issuing<'_>, now: i64) -> Result<Vec<u8>, PkiError> {
         let csr = VerifiedCsr::new(request, &KeyPolicy::default())
             .map_err(|error| PkiError::Request { reason: error.to_string() })?;
         let (root, pointers) = self.open()?;
-        let request = issuing_request(federation, csr.public_key(), pointers, now, days)?;
+        let request = issuing_request(issuing, csr.public_key(), pointers, now)?;
         // An issuing CA ends with its root at the latest.
         let request = CaRequest { not_after: request.not_after.min(root.facts().not_after), ..request };
         Ok(create_issuing(&root, &request, csr.public_key())?)
@@ -82,31 +83,49 @@ impl RootKey<'_> {
     }
 }
 
+/// What is decided of an issuing CA where it is signed.
+pub struct Issuing<'a> {
+    /// The federation's name.
+    pub federation: &'a DomainName,
+    /// For one for network servers alone: the domain of the names that it may certify.
+    pub permitted: Option<&'a DomainName>,
+    /// How long it lasts; it ends with the root at the latest.
+    pub days: i64,
+}
+
 fn issuing_request(
-    federation: &DomainName,
+    issuing: &Issuing<'_>,
     key: &PublicKey,
     pointers: Option<Pointers>,
     now: i64,
-    days: i64,
 ) -> Result<CaRequest, PkiError> {
+    let Issuing { federation, permitted, days } = *issuing;
+    let role = if permitted.is_some() { "LNS issuing" } else { "issuing" };
     Ok(CaRequest {
-        name: CaName::of(federation, &format!("issuing {}", ca_id(key)))?,
+        name: CaName::of(federation, &format!("{role} {}", ca_id(key)))?,
         serial: SerialNumber::from_entropy(entropy()?),
         not_before: now - BACKDATE,
         not_after: now - BACKDATE + days * DAY,
         pointers,
+        permitted: permitted.cloned(),
     })
 }
 
-/// Makes root and issuing CA. The root's key and its passphrase go to `root_key_dir`, apart from all else.
-pub fn create(
-    ca_dir: &Path,
-    root_key_dir: &Path,
-    federation: &DomainName,
-    passphrase: &[u8],
-    base: Option<&str>,
-    now: i64,
-) -> Result<(), PkiError> {
+/// A CA that is to be made.
+pub struct Plan<'a> {
+    /// The federation's name.
+    pub federation: &'a DomainName,
+    /// The domain of the names of network servers, if they are to have an issuing CA of their own.
+    pub lns: Option<&'a DomainName>,
+    /// The passphrase of the issuing keys.
+    pub passphrase: &'a [u8],
+    /// Below which lists and OCSP are published, if they are.
+    pub base: Option<&'a str>,
+}
+
+/// Makes root and issuing CAs. The root's key and its passphrase go to `root_key_dir`, apart from all else.
+pub fn create(ca_dir: &Path, root_key_dir: &Path, plan: &Plan<'_>, now: i64) -> Result<(), PkiError> {
+    let Plan { federation, lns, passphrase, base } = *plan;
     private_dir(ca_dir)?;
     private_dir(root_key_dir)?;
     let root_key = SoftwareKey::generate()?;
@@ -116,6 +135,7 @@ pub fn create(
         not_before: now - BACKDATE,
         not_after: now - BACKDATE + ROOT_DAYS * DAY,
         pointers: None,
+        permitted: None,
     };
     let certificate = create_root(&request, &root_key)?;
     let root_passphrase = new_passphrase()?;
@@ -124,14 +144,19 @@ pub fn create(
     let pem = chain::to_pem([&certificate[..]]);
     // Beside its key too, so that a ceremony needs nothing else.
     write_whole(&root_key_dir.join("root.pem"), pem.as_bytes(), 0o644)?;
-    let issuing_key = SoftwareKey::generate()?;
     let root = || RootKey { dir: root_key_dir, certificate: certificate.clone(), base };
-    let request = dnsbroker_ca::request_issuing(&issuing_key, federation)?;
-    let issuing = root().sign(&request, federation, ISSUING_DAYS, now)?;
+    // What an earlier attempt has left is of another root.
+    Place::of(Office::Lns, ca_dir).clear()?;
+    let offices = [(Office::General, None), (Office::Lns, lns)];
+    for (office, permitted) in offices.into_iter().filter(|(office, lns)| *office == Office::General || lns.is_some()) {
+        let (key, place) = (SoftwareKey::generate()?, Place::of(office, ca_dir));
+        let request = dnsbroker_ca::request_issuing(&key, federation)?;
+        let issuing = root().sign(&request, &Issuing { federation, permitted, days: ISSUING_DAYS }, now)?;
+        key.write_encrypted(&place.key, passphrase)?;
+        write_whole(&place.certificate, chain::to_pem([&issuing[..]]).as_bytes(), 0o644)?;
+    }
     let list = root().sign_list(None, &[], RevocationReason::Unspecified, ROOT_CRL_DAYS, now)?;
-    issuing_key.write_encrypted(&ca_dir.join("issuing.key"), passphrase)?;
     write_whole(&ca_dir.join("root.crl"), &list, 0o644)?;
-    write_whole(&ca_dir.join("issuing.pem"), chain::to_pem([&issuing[..]]).as_bytes(), 0o644)?;
     write_whole(&ca_dir.join("root.pem"), pem.as_bytes(), 0o644)?;
     Ok(())
 }
@@ -154,7 +179,9 @@ mod tests {
         let dir = tempfile::tempdir().expect("temporary directory");
         let (ca, key) = (dir.path().join("ca"), dir.path().join("root-key"));
         let federation: DomainName = "fed.example".parse().expect("valid");
-        create(&ca, &key, &federation, b"passphrase", Some("http://pki.fed.example"), NOW).expect("made");
+        let base = Some("http://pki.fed.example");
+        let plan = Plan { federation: &federation, lns: None, passphrase: b"passphrase", base };
+        create(&ca, &key, &plan, NOW).expect("made");
         let certificate = root_certificate(&key).expect("there");
         let root = || RootKey { dir: &key, certificate: certificate.clone(), base: Some("http://pki.fed.example") };
         let first = std::fs::read(ca.join("root.crl")).expect("there");
@@ -174,12 +201,15 @@ mod tests {
         let dir = tempfile::tempdir().expect("temporary directory");
         let (ca, key) = (dir.path().join("ca"), dir.path().join("root-key"));
         let federation: DomainName = "fed.example".parse().expect("valid");
-        create(&ca, &key, &federation, b"passphrase", None, NOW).expect("made");
+        let plan = Plan { federation: &federation, lns: None, passphrase: b"passphrase", base: None };
+        create(&ca, &key, &plan, NOW).expect("made");
         let certificate = root_certificate(&key).expect("there");
         let next = SoftwareKey::generate().expect("made");
         let request = dnsbroker_ca::request_issuing(&next, &federation).expect("made");
         let root = RootKey { dir: &key, certificate: certificate.clone(), base: None };
-        let issuing = root.sign(&request, &federation, 9_999, NOW).expect("signed");
+        let issuing = root
+            .sign(&request, &Issuing { federation: &federation, permitted: None, days: 9_999 }, NOW)
+            .expect("signed");
         let facts = dnsbroker_ca::check_issuing(&issuing, &certificate, next.public_key()).expect("good");
         assert_eq!(facts.not_after, Facts::of(&certificate).expect("reads").not_after, "no longer than the root");
         let other = SoftwareKey::generate().expect("made");

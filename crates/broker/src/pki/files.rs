@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use super::{PASSPHRASE_CREDENTIAL, PASSPHRASE_VARIABLE, PkiError};
 use crate::config::Config;
-use crate::key::{KeyError, entropy, read_credential, read_secret};
+use crate::key::{KeyError, new_secret, read_credential, read_secret};
 
 pub(super) fn read(path: &Path) -> Result<Vec<u8>, PkiError> {
     std::fs::read(path).map_err(|source| PkiError::Read { path: path.display().to_string(), source })
@@ -53,8 +53,8 @@ pub(super) fn passphrase(config: &Config) -> Result<Zeroizing<Vec<u8>>, PkiError
 /// A passphrase of 192 random bits, with a line end.
 pub fn new_passphrase() -> Result<Zeroizing<String>, PkiError> {
     use base64::Engine;
-    let octets = Zeroizing::new(entropy::<24>()?);
-    let mut text = Zeroizing::new(base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(*octets));
+    let octets = new_secret(24)?;
+    let mut text = Zeroizing::new(base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(&*octets));
     text.push('\n');
     Ok(text)
 }

@@ -8,22 +8,26 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::PoisonError;
 
-use dnsbroker_ca::check_issuing;
+use dnsbroker_ca::{chain, check_issuing, constrained_to};
 
 use super::files::{passphrase, read, read_certificate};
-use super::{Pki, PkiError, finish_rotation, private_dir};
+use super::place::{Office, Place};
+use super::{Pki, PkiError, check_constraint, private_dir};
 use crate::config::Config;
 use crate::key::{SoftwareKey, read_secret, write_secret, write_whole};
 
 /// Where files are put until they were looked at.
 const STAGE: &str = "handed.new";
+/// Below which those of before are.
+const PREVIOUS: &str = "previous/";
+const ROOT_LIST: &str = "root.crl";
 
 impl Pki {
     /// The files of the issuing CAs, by name below the CA's directory.
     pub fn files(&self) -> Result<BTreeMap<String, Vec<u8>>, PkiError> {
         let _one = self.files.lock().unwrap_or_else(PoisonError::into_inner);
         let mut files = BTreeMap::new();
-        for name in ["issuing.pem", "issuing.key", "next.key", "root.crl"] {
+        for name in Office::ALL.into_iter().flat_map(Office::files).chain([ROOT_LIST]) {
             let path = self.dir.join(name);
             if path.exists() {
                 files.insert(name.to_owned(), read(&path)?);
@@ -43,48 +47,56 @@ impl Pki {
         let ours = self.files()?;
         // CAs of before that have ended there may still be here.
         let same = files.iter().all(|(name, octets)| ours.get(name) == Some(octets));
-        if same && ours.contains_key("next.key") == files.contains_key("next.key") {
+        if same && ours.keys().all(|name| files.contains_key(name) || name.starts_with(PREVIOUS) || name == ROOT_LIST) {
             return Ok(false);
         }
         let wrong = |reason: String| PkiError::Request { reason };
         if let Some(name) = files.keys().find(|name| !is_ours(name)) {
             return Err(wrong(format!("the primary has sent a file {name:?}, which is none of the CA's")));
         }
-        let before = self.issuer();
+        let before = self.authorities();
         let _one = self.files.lock().unwrap_or_else(PoisonError::into_inner);
         let stage = self.dir.join(STAGE);
         self.stage(config, &stage, files)?;
-        let rotated = check_issuing(&read_certificate(&stage.join("issuing.pem"))?, &self.root, before.public_key());
-        let rotated = rotated.is_err();
         // From here on a change that is cut off is finished by the next start, or the next connection.
         private_dir(&self.dir.join("previous"))?;
-        for name in files.keys().filter(|name| name.starts_with("previous/")) {
+        for name in files.keys().filter(|name| name.starts_with(PREVIOUS)) {
             place(&stage, &self.dir, name, files)?;
         }
-        if rotated {
-            write_secret(&self.dir.join("next.key"), &read_secret(&stage.join("issuing.key"))?)?;
+        let mut rotated = false;
+        for office in Office::ALL {
+            // What was in office is kept among those of before. Where this broker was the primary it may be one that nobody
+            // else has, and what it has issued is to be revoked by it.
+            let ([certificate, key, next], at) = (office.files(), Place::of(office, &self.dir));
+            if files.contains_key(certificate) {
+                let there = read_certificate(&stage.join(certificate))?;
+                let known = before.of(office).map(|issuer| check_issuing(&there, &self.root, issuer.public_key()));
+                let another = !matches!(known, Some(Ok(_)));
+                if another {
+                    before.of(office).map_or(Ok(()), |issuer| at.set_aside(issuer))?;
+                    write_secret(&at.next, &read_secret(&stage.join(key))?)?;
+                }
+                at.install(&there, !another)?;
+                place(&stage, &self.dir, key, files)?;
+                rotated |= another && office == Office::General;
+            } else {
+                before.of(office).map_or(Ok(()), |issuer| at.set_aside(issuer))?;
+                at.clear()?;
+            }
+            if !files.contains_key(next) && at.next.exists() {
+                // Made here and never signed, or signed and in use by now.
+                let path = at.next.display().to_string();
+                std::fs::remove_file(&at.next).map_err(|source| PkiError::Read { path, source })?;
+            }
+            place(&stage, &self.dir, next, files)?;
         }
-        place(&stage, &self.dir, "issuing.pem", files)?;
-        if rotated {
-            finish_rotation(&self.dir)?;
-        }
-        place(&stage, &self.dir, "issuing.key", files)?;
-        place(&stage, &self.dir, "root.crl", files)?;
-        place(&stage, &self.dir, "next.key", files)?;
-        if !files.contains_key("next.key") && self.dir.join("next.key").exists() {
-            // Made here and never signed, or signed and in use by now.
-            let path = self.dir.join("next.key");
-            std::fs::remove_file(&path)
-                .map_err(|source| PkiError::Read { path: path.display().to_string(), source })?;
-        }
+        place(&stage, &self.dir, ROOT_LIST, files)?;
         let _ = std::fs::remove_dir_all(&stage);
-        let opened = Self::open(config, self.base.clone())?;
-        self.authorities.store(opened.authorities.load_full());
-        self.changed.send_replace(());
+        self.read_again(config)?;
         Ok(rotated)
     }
 
-    /// Puts the files aside and opens each as a start would.
+    /// Puts the files aside and opens them as a start would.
     fn stage(&self, config: &Config, stage: &Path, files: &BTreeMap<String, Vec<u8>>) -> Result<(), PkiError> {
         let wrong = |reason: String| PkiError::Request { reason };
         if stage.exists() {
@@ -97,7 +109,8 @@ impl Pki {
         }
         let passphrase = passphrase(config)?;
         let names: BTreeSet<&str> = files.keys().map(String::as_str).collect();
-        for required in ["issuing.pem", "issuing.key"] {
+        let [certificate, key, _] = Office::General.files();
+        for required in [certificate, key] {
             if !names.contains(required) {
                 return Err(wrong(format!("the primary has sent no {required}")));
             }
@@ -111,13 +124,23 @@ impl Pki {
             })?;
             check_issuing(&read_certificate(&path)?, &self.root, dnsbroker_ca::Signer::public_key(&key))?;
         }
-        if names.contains("next.key") {
-            SoftwareKey::read_encrypted(&stage.join("next.key"), &passphrase)?;
+        for office in Office::ALL {
+            let [certificate, _, next] = office.files();
+            if names.contains(certificate) {
+                let permitted = constrained_to(&read_certificate(&stage.join(certificate))?)?;
+                check_constraint(office, permitted.as_ref(), &self.netids)?;
+            }
+            if names.contains(next) {
+                SoftwareKey::read_encrypted(&stage.join(next), &passphrase)?;
+            }
         }
-        match files.get("root.crl") {
-            Some(list) => dnsbroker_ca::read_crl(list, &self.root).map(drop).map_err(PkiError::List),
-            None => Ok(()),
+        if let Some(list) = files.get(ROOT_LIST) {
+            dnsbroker_ca::read_crl(list, &self.root)?;
         }
+        write_whole(&stage.join("root.pem"), chain::to_pem([&self.root[..]]).as_bytes(), 0o644)?;
+        let mut config = config.clone();
+        config.ca.dir.push(STAGE);
+        Self::open(&config, self.base.clone()).map(drop)
     }
 }
 
@@ -133,10 +156,10 @@ fn place(stage: &Path, dir: &Path, name: &str, files: &BTreeMap<String, Vec<u8>>
 
 /// Whether a file is one of those that go from a primary to its standbys.
 fn is_ours(name: &str) -> bool {
-    if ["issuing.pem", "issuing.key", "next.key", "root.crl"].contains(&name) {
+    if name == ROOT_LIST || Office::ALL.into_iter().any(|office| office.files().contains(&name)) {
         return true;
     }
-    let Some((id, extension)) = name.strip_prefix("previous/").and_then(|name| name.split_once('.')) else {
+    let Some((id, extension)) = name.strip_prefix(PREVIOUS).and_then(|name| name.split_once('.')) else {
         return false;
     };
     !id.is_empty() && id.bytes().all(|octet| octet.is_ascii_alphanumeric()) && ["pem", "key"].contains(&extension)
@@ -148,7 +171,9 @@ mod tests {
 
     #[test]
     fn only_the_cas_own_files_are_taken() {
-        for good in ["issuing.pem", "issuing.key", "next.key", "root.crl", "previous/00ab.pem", "previous/00ab.key"] {
+        for good in
+            ["issuing.pem", "issuing.key", "next.key", "lns.pem", "root.crl", "previous/00ab.pem", "previous/00ab.key"]
+        {
             assert!(is_ours(good), "{good}");
         }
         for wrong in [

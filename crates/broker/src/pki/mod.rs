@@ -6,6 +6,8 @@
 //! DIR/ca/issuing.pem       signed by the root, pathlen 0
 //! DIR/ca/issuing.key       its key, under the passphrase
 //! DIR/ca/next.key          the key of an issuing CA that is not signed yet
+//! DIR/ca/lns.pem .key      the issuing CA for network servers alone, where there is one
+//! DIR/ca/lns-next.key      as next.key
 //! DIR/ca/previous/         issuing CAs of before, by id, whose certificates are still good
 //! DIR/ca/server.pem .key   the broker's own, made again in time
 //! DIR/root-key/root.key    the root's key and its passphrase: to be moved offline
@@ -14,6 +16,8 @@
 pub mod ceremony;
 mod files;
 mod handed;
+mod place;
+pub mod published;
 
 use std::net::IpAddr;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
@@ -24,20 +28,23 @@ use arc_swap::ArcSwap;
 use dnsbroker_ca::authority::IssueError;
 use dnsbroker_ca::{
     Facts, Fingerprint, Issuer, Pointers, Profile, ProfileError, Profiles, SerialNumber, ServerName, Signer, Subject,
-    chain, check_issuing, request_issuing,
+    chain, check_issuing, constrained_to, request_issuing,
 };
-use dnsbroker_federation::DomainName;
+use dnsbroker_federation::{DomainName, Zone};
 use dnsbroker_store::Actor;
 use dnsbroker_store::act::Issue;
+use dnsbroker_store::record::LnsAuthority;
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 use tokio::sync::watch;
 
 use crate::committer::{CommitError, Committer};
 use crate::config::Config;
-use crate::key::{KeyError, SoftwareKey, entropy, read_secret, write_secret, write_whole};
+use crate::key::{KeyError, SoftwareKey, entropy, write_whole};
 use crate::tls::{ClientTrust, TlsMaterial};
 pub use files::{new_passphrase, read_certificate};
 use files::{passphrase, read, read_certificates, read_key, read_profiles};
+use place::Place;
+pub use place::{Office, agree};
 
 /// The environment variable with the passphrase of the issuing key.
 pub const PASSPHRASE_VARIABLE: &str = "DNSBROKER_CA_PASSPHRASE";
@@ -132,6 +139,8 @@ pub struct Pki {
     profiles: Profiles,
     dir: PathBuf,
     federation: DomainName,
+    /// The domain of the names of NetIDs.
+    netids: DomainName,
     /// Below which lists and OCSP are published, if they are.
     base: Option<String>,
     /// Wakes whoever shows certificates of the issuing CA.
@@ -144,14 +153,33 @@ pub struct Pki {
 pub struct Authorities {
     /// The one that signs certificates.
     pub issuer: Arc<Issuer>,
+    /// The one that signs those of network servers, where that is another.
+    pub lns: Option<Arc<Issuer>>,
     /// Those of before: they sign lists of what they have issued, and nothing else.
     pub previous: Vec<Arc<Issuer>>,
 }
 
 impl Authorities {
-    /// All of them, the current one first.
+    /// All of them, those that sign certificates first.
     pub fn all(&self) -> impl Iterator<Item = &Arc<Issuer>> {
-        std::iter::once(&self.issuer).chain(&self.previous)
+        self.in_use().chain(&self.previous)
+    }
+
+    /// Those that sign certificates.
+    pub fn in_use(&self) -> impl Iterator<Item = &Arc<Issuer>> {
+        std::iter::once(&self.issuer).chain(&self.lns)
+    }
+
+    /// Who signs certificates of a profile.
+    pub fn of_profile(&self, profile: &str) -> &Arc<Issuer> {
+        self.lns.as_ref().filter(|_| profile == Profile::LNS).unwrap_or(&self.issuer)
+    }
+
+    fn of(&self, office: Office) -> Option<&Arc<Issuer>> {
+        match office {
+            Office::General => Some(&self.issuer),
+            Office::Lns => self.lns.as_ref(),
+        }
     }
 
     /// The one with this id.
@@ -184,33 +212,51 @@ impl Pki {
         let root = read_certificate(&dir.join("root.pem"))?;
         let passphrase = passphrase(config)?;
         let federation = config.federation.clone();
+        let names = config.namespace().map_err(|error| PkiError::Request { reason: error.to_string() })?;
+        let netids = names.apex(Zone::NetId).clone();
         let open = |certificate: &Path, key: &Path| -> Result<Arc<Issuer>, PkiError> {
             let key = SoftwareKey::read_encrypted(key, &passphrase)?;
             let issuer = Issuer::new(read_certificate(certificate)?, Box::new(key), federation.clone())?;
             let pointers = base.as_ref().map(|base| Pointers::below(base, &issuer.id()));
             Ok(Arc::new(issuer.with_pointers(pointers)))
         };
-        let certificate = dir.join("issuing.pem");
-        let issuer = match open(&certificate, &dir.join("issuing.key")) {
-            // A rotation was cut off between certificate and key.
-            Err(PkiError::Issue(IssueError::OtherKey)) if dir.join("next.key").exists() => {
-                let issuer = open(&certificate, &dir.join("next.key"))?;
-                finish_rotation(&dir)?;
+        let in_office = |office: Office| -> Result<Arc<Issuer>, PkiError> {
+            let place = Place::of(office, &dir);
+            let opened = open(&place.certificate, &place.key);
+            let cut_off = match &opened {
+                Err(PkiError::Issue(IssueError::OtherKey)) => true,
+                Err(PkiError::Key(_)) => !place.key.exists(),
+                _ => false,
+            };
+            let issuer = if cut_off && place.next.exists() {
+                // An installation was cut off between certificate and key.
+                let issuer = open(&place.certificate, &place.next)?;
+                place.finish()?;
                 issuer
+            } else {
+                opened?
+            };
+            check_constraint(office, issuer.permitted(), &netids)?;
+            if office == Office::Lns {
+                check_issuing(issuer.certificate(), &root, issuer.public_key())?;
             }
-            other => other?,
+            Ok(issuer)
         };
+        let issuer = in_office(Office::General)?;
+        let lns = Place::of(Office::Lns, &dir).certificate.exists().then(|| in_office(Office::Lns)).transpose()?;
         let mut previous = Vec::new();
         for certificate in previous_certificates(&dir)? {
             let old = open(&certificate, &certificate.with_extension("key"))?;
             // Its last certificates ended before it did.
-            if old.facts().not_after >= crate::committer::now() && old.id() != issuer.id() {
+            let in_use = [Some(&issuer), lns.as_ref()].into_iter().flatten().any(|one| one.id() == old.id());
+            if old.facts().not_after >= crate::committer::now() && !in_use {
                 previous.push(old);
             }
         }
-        let (authorities, profiles) = (ArcSwap::from_pointee(Authorities { issuer, previous }), read_profiles(config)?);
+        let (authorities, profiles) =
+            (ArcSwap::from_pointee(Authorities { issuer, lns, previous }), read_profiles(config)?);
         let (changed, files) = (watch::Sender::new(()), Mutex::default());
-        Ok(Self { root, authorities, profiles, dir, federation, base, changed, files })
+        Ok(Self { root, authorities, profiles, dir, federation, netids, base, changed, files })
     }
 
     /// The issuing CAs as of now.
@@ -218,9 +264,21 @@ impl Pki {
         self.authorities.load_full()
     }
 
-    /// Who signs.
-    pub fn issuer(&self) -> Arc<Issuer> {
-        Arc::clone(&self.authorities.load().issuer)
+    /// Who signs certificates of a profile.
+    pub fn issuer_of(&self, profile: &Profile) -> Arc<Issuer> {
+        Arc::clone(self.authorities.load().of_profile(profile.name()))
+    }
+
+    /// What the issuing CA for network servers alone is, as the files have it.
+    pub fn lns_authority(&self) -> Option<LnsAuthority> {
+        let authorities = self.authorities.load();
+        let issuer = authorities.lns.as_ref()?;
+        Some(LnsAuthority { ca: issuer.id(), permitted: issuer.permitted()?.clone() })
+    }
+
+    /// The domain to whose names the CA of this office is constrained.
+    pub fn permitted(&self, office: Office) -> Option<&DomainName> {
+        (office == Office::Lns).then_some(&self.netids)
     }
 
     /// Tells when another CA issues, or the same under another certificate; also what happened while nobody waited.
@@ -300,9 +358,9 @@ impl Pki {
             let reason = format!("list {number} is older than list {last}, which is in place");
             return Err(PkiError::Request { reason });
         }
-        let in_use = self.issuer().facts().serial;
-        if revoked.iter().any(|entry| entry.serial == in_use) {
-            let reason = "the list revokes the issuing CA in use: have another one in its place first, with `dnsbroker ca \
+        let authorities = self.authorities();
+        if authorities.in_use().any(|issuer| revoked.iter().any(|entry| entry.serial == issuer.facts().serial)) {
+            let reason = "the list revokes an issuing CA in use: have another one in its place first, with `dnsbroker ca \
                           request` and `install`, or `rotate`";
             return Err(PkiError::Request { reason: reason.to_owned() });
         }
@@ -324,10 +382,15 @@ impl Pki {
 
     /// Makes the key of the next issuing CA, or with `renew` takes the one in use, and a request (DER) to be signed where
     /// the root's key is. Asked again it gives a request for the same key.
-    pub fn request(&self, config: &Config, renew: bool) -> Result<Vec<u8>, PkiError> {
+    pub fn request(&self, config: &Config, office: Office, renew: bool) -> Result<Vec<u8>, PkiError> {
         let _one = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        if renew && self.authorities.load().of(office).is_none() {
+            let reason = "there is no issuing CA for network servers alone that could be renewed: ask without --renew";
+            return Err(PkiError::Request { reason: reason.to_owned() });
+        }
         let passphrase = passphrase(config)?;
-        let path = self.dir.join(if renew { "issuing.key" } else { "next.key" });
+        let place = Place::of(office, &self.dir);
+        let path = if renew { place.key } else { place.next };
         let key = match path.exists() {
             true => SoftwareKey::read_encrypted(&path, &passphrase)?,
             false => {
@@ -341,44 +404,68 @@ impl Pki {
         Ok(request_issuing(&key, &self.federation)?)
     }
 
-    /// Whether a certificate (DER) can take the place of the issuing CA's: its particulars.
-    pub fn check(&self, config: &Config, certificate: &[u8]) -> Result<Facts, PkiError> {
-        let current = self.issuer();
-        if let Ok(facts) = check_issuing(certificate, &self.root, current.public_key()) {
-            return Ok(facts);
-        }
-        let next = self.dir.join("next.key");
-        if !next.exists() {
-            return Err(PkiError::NoRequest);
-        }
-        let key = SoftwareKey::read_encrypted(&next, &passphrase(config)?)?;
-        Ok(check_issuing(certificate, &self.root, key.public_key())?)
+    /// Whose place a certificate (DER) can take, and its particulars.
+    pub fn check(&self, config: &Config, certificate: &[u8]) -> Result<Candidate, PkiError> {
+        let candidate = self.candidate(config, certificate)?;
+        let permitted = constrained_to(certificate)?;
+        check_constraint(candidate.office, permitted.as_ref(), &self.netids)?;
+        Ok(candidate)
     }
 
-    /// Takes a certificate (DER) for the issuing CA: of the key in use, or of the next one, which then signs. The one of
+    fn candidate(&self, config: &Config, certificate: &[u8]) -> Result<Candidate, PkiError> {
+        let authorities = self.authorities();
+        for office in Office::ALL {
+            let Some(current) = authorities.of(office) else { continue };
+            if let Ok(facts) = check_issuing(certificate, &self.root, current.public_key()) {
+                return Ok(Candidate { office, renewed: true, facts });
+            }
+        }
+        let mut why = PkiError::NoRequest;
+        for office in Office::ALL {
+            let next = Place::of(office, &self.dir).next;
+            if !next.exists() {
+                continue;
+            }
+            let key = SoftwareKey::read_encrypted(&next, &passphrase(config)?)?;
+            match check_issuing(certificate, &self.root, key.public_key()) {
+                Ok(facts) => return Ok(Candidate { office, renewed: false, facts }),
+                Err(IssueError::OtherKey) => {}
+                Err(error) => why = error.into(),
+            }
+        }
+        Err(why)
+    }
+
+    /// Takes a certificate (DER) for an issuing CA: of the key in use, or of the next one, which then signs. The one of
     /// before goes on signing lists of what it has issued. Tells whether it is another CA.
     pub fn install(&self, config: &Config, certificate: &[u8]) -> Result<bool, PkiError> {
-        self.check(config, certificate)?;
+        let Candidate { office, renewed, .. } = self.check(config, certificate)?;
         let _one = self.files.lock().unwrap_or_else(PoisonError::into_inner);
-        let current = self.issuer();
-        let renewed = check_issuing(certificate, &self.root, current.public_key()).is_ok();
-        if !renewed {
-            let previous = self.dir.join("previous");
-            private_dir(&previous)?;
-            let old = previous.join(current.id());
-            let key = read_secret(&self.dir.join("issuing.key"))?;
-            write_secret(&old.with_extension("key"), &key)?;
-            write_whole(&old.with_extension("pem"), chain::to_pem([current.certificate()]).as_bytes(), 0o644)?;
+        let place = Place::of(office, &self.dir);
+        if let Some(current) = self.authorities().of(office).filter(|_| !renewed) {
+            place.set_aside(current)?;
         }
-        // From here on a rotation that is cut off is finished by the next start.
-        write_whole(&self.dir.join("issuing.pem"), chain::to_pem([certificate]).as_bytes(), 0o644)?;
-        if !renewed {
-            finish_rotation(&self.dir)?;
+        place.install(certificate, renewed)?;
+        self.read_again(config)?;
+        Ok(!renewed)
+    }
+
+    /// Takes the issuing CA for network servers alone out of use. It goes on signing lists of what it has issued.
+    pub fn retire(&self, config: &Config) -> Result<(), PkiError> {
+        let _one = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = Place::of(Office::Lns, &self.dir);
+        if let Some(current) = &self.authorities().lns {
+            place.set_aside(current)?;
         }
+        place.clear()?;
+        self.read_again(config)
+    }
+
+    fn read_again(&self, config: &Config) -> Result<(), PkiError> {
         let opened = Self::open(config, self.base.clone())?;
         self.authorities.store(opened.authorities.load_full());
         self.changed.send_replace(());
-        Ok(!renewed)
+        Ok(())
     }
 
     /// The broker's own certificate: the one in the files while it is good, else a new one.
@@ -391,13 +478,14 @@ impl Pki {
         if let Some((chain, key, not_after)) = self.stored_server(names, now)? {
             return Ok((TlsMaterial { chain, key, clients: self.client_trust() }, not_after));
         }
-        let (key, issuer) = (SoftwareKey::generate()?, self.issuer());
+        let profile = self.profile(Profile::BROKER_SERVER)?;
+        let (key, issuer) = (SoftwareKey::generate()?, self.issuer_of(&profile));
         let issue = Issue {
             subject: Subject::Server(names.to_vec()),
             server_of: None,
             key: key.public_key().clone(),
             issuer: Arc::clone(&issuer),
-            profile: self.profile(Profile::BROKER_SERVER)?,
+            profile,
             serial: SerialNumber::from_entropy(entropy()?),
         };
         let issued = committer.commit(Actor::Broker, issue).await?;
@@ -427,7 +515,7 @@ impl Pki {
         let [leaf, issuing] = &certificates[..] else { return Ok(None) };
         let Ok(facts) = Facts::of(leaf) else { return Ok(None) };
         let renew_at = facts.not_before + (facts.not_after - facts.not_before) * 2 / 3;
-        if issuing != self.issuer().certificate() || now >= renew_at {
+        if issuing != self.authorities.load().issuer.certificate() || now >= renew_at {
             return Ok(None);
         }
         let key = read_key(&self.dir.join("server.key"))?;
@@ -440,8 +528,9 @@ impl Pki {
         let authorities = self.authorities.load();
         let mut ends = vec![
             ("root CA".to_owned(), end(&self.root)),
-            ("issuing CA".to_owned(), authorities.issuer.facts().not_after),
+            (Office::General.name().to_owned(), authorities.issuer.facts().not_after),
         ];
+        ends.extend(authorities.lns.iter().map(|lns| (Office::Lns.name().to_owned(), lns.facts().not_after)));
         let list = self.root_crl().and_then(|list| dnsbroker_ca::crl_times(&list).ok());
         ends.extend(list.map(|(_, next)| (crate::expiry::ROOT_LIST.to_owned(), next)));
         ends.extend(authorities.previous.iter().map(|old| (format!("issuing CA {}", old.id()), old.facts().not_after)));
@@ -499,10 +588,29 @@ fn previous_certificates(dir: &Path) -> Result<Vec<PathBuf>, PkiError> {
     Ok(paths)
 }
 
-/// The last step of a rotation: the key of the CA whose certificate is in place already.
-fn finish_rotation(dir: &Path) -> Result<(), PkiError> {
-    let (next, current) = (dir.join("next.key"), dir.join("issuing.key"));
-    std::fs::rename(&next, &current).map_err(|source| {
-        KeyError::File { action: "cannot replace", path: current.display().to_string(), source }.into()
-    })
+/// A certificate that was signed for an issuing CA.
+pub struct Candidate {
+    /// Whose.
+    pub office: Office,
+    /// It is of the key in use.
+    renewed: bool,
+    /// Its particulars.
+    pub facts: Facts,
+}
+
+/// The CA for network servers is constrained to names of NetIDs, and the other one is not.
+fn check_constraint(office: Office, found: Option<&DomainName>, netids: &DomainName) -> Result<(), PkiError> {
+    let reason = match (office, found) {
+        (Office::General, None) => return Ok(()),
+        (Office::Lns, Some(found)) if found == netids => return Ok(()),
+        (Office::General, Some(found)) => format!(
+            "it is constrained to {found}, and the issuing CA certifies members too: sign its request without --for lns"
+        ),
+        (Office::Lns, found) => format!(
+            "an issuing CA for network servers is constrained to {netids}, and this one to {}: sign its request with \
+             --for lns",
+            found.map_or("nothing".to_owned(), ToString::to_string)
+        ),
+    };
+    Err(PkiError::Request { reason })
 }

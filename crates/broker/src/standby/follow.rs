@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use dnsbroker_api::endpoint::query_of;
 use dnsbroker_api::problem::chain;
-use dnsbroker_api::standby::Follow;
+use dnsbroker_api::standby::{Follow, Heard};
 use dnsbroker_ca::Facts;
 use dnsbroker_store::act::PublishedZones;
 use dnsbroker_store::engine::{Engine, Switch};
@@ -24,6 +24,7 @@ use dnsbroker_zone::zones::PublicZone;
 use http_body_util::BodyExt;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::Role;
 use super::frame::{Frame, Frames, Heartbeat};
@@ -37,6 +38,8 @@ use crate::public_zone;
 
 /// Heartbeats come each second; without one for so long the connection is given up.
 const SILENCE: Duration = Duration::from_secs(5);
+/// How often the primary is told what is here.
+const SAY: Duration = Duration::from_secs(5);
 /// Between two attempts to connect.
 const AGAIN: Duration = Duration::from_millis(500);
 /// How often the standby's own certificates are looked at.
@@ -114,6 +117,8 @@ impl Follower {
         let epoch = view.primary.as_ref().map_or(0, |primary| primary.epoch);
         let query = query_of(&Follow { after: head.number, hash: head.hash, epoch });
         let mut body = self.link.stream(&format!("/api/v1/replication{query}")).await?;
+        // Beside what is taken, which may be long: the primary shall know that there is somebody.
+        let _saying = AbortOnDropHandle::new(tokio::spawn(say(self.app.clone(), self.link.clone())));
         let (mut frames, mut clock, mut copy) = (Frames::default(), Clock::default(), None);
         tracing::info!(primary = self.link.url, act = head.number, "the standby follows");
         loop {
@@ -179,7 +184,7 @@ impl Follower {
     async fn take_authorities(&mut self, files: BTreeMap<String, Vec<u8>>) -> anyhow::Result<()> {
         let app = self.app.clone();
         let taken = tokio::task::spawn_blocking(move || app.pki.take_files(&app.config.load(), &files)).await?;
-        let issuing = self.app.pki.issuer().id();
+        let issuing = self.app.pki.authorities().issuer.id();
         let unready = taken.as_ref().err().map(|error| {
             format!(
                 "the primary's issuing CA is not here, and promoted this broker would issue under CA {issuing}: {}. Put the \
@@ -195,7 +200,10 @@ impl Follower {
         }
         self.app.shared.standing.follow(|following| following.unready = unready.clone());
         if taken.unwrap_or(false) {
-            tracing::info!(ca = self.app.pki.issuer().id(), "the primary's issuing CA is another one, and is here now");
+            tracing::info!(
+                ca = self.app.pki.authorities().issuer.id(),
+                "the primary's issuing CA is another one, and is here now"
+            );
             self.renew_certificates().await;
         }
         Ok(())
@@ -279,7 +287,7 @@ impl Follower {
     /// Has certificates renewed whose time has come, or whose CA issues no more.
     async fn renew_certificates(&self) {
         let config = self.app.config.load_full();
-        let (view, ca) = (self.app.view(), self.app.pki.issuer().id());
+        let (view, ca) = (self.app.view(), self.app.pki.authorities().issuer.id());
         let due = |path: &Path| {
             let facts = dnsbroker_ca::chain::from_pem(&std::fs::read(path).unwrap_or_default())
                 .ok()
@@ -304,6 +312,18 @@ impl Follower {
                 }
             }
         }
+    }
+}
+
+/// Says now and then what is here, for as long as the connection stands.
+async fn say(app: App, link: Link) {
+    loop {
+        let unready = app.shared.standing.following().unready;
+        let heard = Heard { act: app.view().audit.number, unready };
+        if let Err(error) = link.post::<()>("/api/v1/replication/heard", &heard).await {
+            tracing::debug!(error = format!("{error:#}"), "the primary was not told what is here");
+        }
+        tokio::time::sleep(SAY).await;
     }
 }
 
@@ -402,10 +422,10 @@ pub fn metrics(app: &App) -> String {
     } else {
         let (act, followers) = (app.view().audit.number, app.shared.outbox.followers());
         text.push_str(
-            "# HELP dnsbroker_standby_behind_acts Acts that a connected standby was not sent yet.\n\
+            "# HELP dnsbroker_standby_behind_acts Acts that a connected standby does not have yet, as it last said.\n\
              # TYPE dnsbroker_standby_behind_acts gauge\n",
         );
-        for (id, sent) in followers {
+        for (id, sent) in followers.iter().filter_map(|(id, known)| Some((id, known.has.or(known.sent)?))) {
             text.push_str(&format!("dnsbroker_standby_behind_acts{{standby=\"{id}\"}} {}\n", act.saturating_sub(sent)));
         }
     }

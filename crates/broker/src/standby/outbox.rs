@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use dnsbroker_ca::ReplicaId;
 use dnsbroker_store::Shipment;
@@ -20,8 +21,25 @@ const SHIPMENTS: usize = 50_000;
 pub struct Outbox {
     ring: Mutex<Ring>,
     wake: watch::Sender<u64>,
-    /// Standbys that are connected, and the last act each was sent.
-    followers: Mutex<BTreeMap<ReplicaId, u64>>,
+    /// Standbys that are or were connected.
+    followers: Mutex<BTreeMap<ReplicaId, Follower>>,
+}
+
+/// A standby that is connected.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Follower {
+    /// The number of its connection; one that came back has a higher one.
+    line: u64,
+    /// The last act it was sent; none while it gets a copy.
+    pub sent: Option<u64>,
+    /// The last act that it has, as it says itself.
+    pub has: Option<u64>,
+    /// Why it could not take the primary's place as it should, as it says.
+    pub unready: Option<String>,
+    /// When it last said that.
+    heard: Instant,
+    /// Whether the connection stands.
+    connected: bool,
 }
 
 struct Ring {
@@ -100,18 +118,63 @@ impl Outbox {
         self.wake.subscribe()
     }
 
-    /// A standby was sent all up to an act, or with none has gone.
-    pub fn sent(&self, standby: &ReplicaId, act: Option<u64>) {
+    /// A standby has connected: the number of its connection. One of before is given up.
+    pub fn joined(&self, standby: &ReplicaId) -> u64 {
         let mut followers = self.followers.lock().unwrap_or_else(PoisonError::into_inner);
-        match act {
-            Some(act) => drop(followers.insert(standby.clone(), act)),
-            None => drop(followers.remove(standby)),
+        let line = followers.get(standby).map_or(0, |known| known.line + 1);
+        let (sent, has, unready) = (None, None, followers.get(standby).and_then(|known| known.unready.clone()));
+        let known = Follower { line, sent, has, unready, heard: Instant::now(), connected: true };
+        followers.insert(standby.clone(), known);
+        line
+    }
+
+    /// A standby was sent all up to an act.
+    pub fn sent(&self, standby: &ReplicaId, line: u64, act: u64) {
+        let mut followers = self.followers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = followers.get_mut(standby).filter(|known| known.line == line) {
+            known.sent = Some(act);
         }
     }
 
-    /// Standbys that are connected, and the last act each was sent.
-    pub fn followers(&self) -> BTreeMap<ReplicaId, u64> {
-        self.followers.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// A standby says that it has all up to an act, and what is wrong with it. Whether that is another trouble than before.
+    pub fn heard(&self, standby: &ReplicaId, act: u64, unready: Option<String>) -> bool {
+        let mut followers = self.followers.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(known) = followers.get_mut(standby) else { return false };
+        let is_news = known.unready != unready;
+        (known.has, known.unready, known.heard) = (Some(act), unready, Instant::now());
+        is_news
+    }
+
+    /// Whether a standby is at the other end of a connection. One whose process is stopped, or whose line has gone dead,
+    /// takes what is sent for a long time: the system's buffers do.
+    pub fn alive(&self, standby: &ReplicaId, line: u64, within: Duration) -> Result<(), String> {
+        let followers = self.followers.lock().unwrap_or_else(PoisonError::into_inner);
+        match followers.get(standby) {
+            Some(known) if known.line == line && known.heard.elapsed() <= within => Ok(()),
+            Some(known) if known.line == line => Err(format!("it has said nothing for {} seconds", within.as_secs())),
+            _ => Err("it has connected again".to_owned()),
+        }
+    }
+
+    /// A connection has ended.
+    pub fn left(&self, standby: &ReplicaId, line: u64) {
+        let mut followers = self.followers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = followers.get_mut(standby).filter(|known| known.line == line) {
+            known.connected = false;
+        }
+    }
+
+    /// Whether a standby has not come back since a connection ended.
+    pub fn is_gone(&self, standby: &ReplicaId, line: u64) -> bool {
+        let followers = self.followers.lock().unwrap_or_else(PoisonError::into_inner);
+        followers.get(standby).is_some_and(|known| known.line == line && !known.connected)
+    }
+
+    /// Standbys that are connected.
+    pub fn followers(&self) -> BTreeMap<ReplicaId, Follower> {
+        let followers = self.followers.lock().unwrap_or_else(PoisonError::into_inner);
+        let connected = followers.iter().filter(|(_, known)| known.connected);
+        connected.map(|(id, known)| (id.clone(), known.clone())).collect()
     }
 }
 
@@ -142,6 +205,26 @@ mod tests {
         outbox.committed(None, &head(16));
         assert_eq!((outbox.resume(&head(15)), outbox.at(place)), (None, Err(Overrun)));
         assert_eq!(outbox.resume(&head(16)), Some(outbox.end()));
+    }
+
+    #[test]
+    fn of_two_connections_of_a_standby_the_later_counts_and_one_that_says_nothing_is_not_alive() {
+        let (outbox, id, long) = (Outbox::new(head(0)), "second".parse().expect("an id"), Duration::from_secs(60));
+        let first = outbox.joined(&id);
+        outbox.sent(&id, first, 7);
+        assert!(outbox.alive(&id, first, long).is_ok() && outbox.followers()[&id].sent == Some(7));
+        let second = outbox.joined(&id);
+        outbox.sent(&id, first, 8);
+        assert!(outbox.alive(&id, first, long).is_err() && outbox.followers()[&id].sent.is_none());
+        outbox.left(&id, first);
+        assert!(!outbox.heard(&id, 9, None) && outbox.heard(&id, 9, Some("why".to_owned())));
+        assert!(!outbox.heard(&id, 9, Some("why".to_owned())), "it is known");
+        assert!(outbox.alive(&id, second, long).is_ok() && outbox.followers()[&id].has == Some(9));
+        std::thread::sleep(Duration::from_millis(2));
+        assert!(outbox.alive(&id, second, Duration::from_millis(1)).is_err_and(|why| why.contains("said nothing")));
+        outbox.left(&id, second);
+        assert!(outbox.followers().is_empty() && outbox.is_gone(&id, second) && !outbox.is_gone(&id, first));
+        assert!(outbox.joined(&id) > second && !outbox.is_gone(&id, second), "it is back");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use base64::prelude::BASE64_STANDARD;
 use dnsbroker_api::event::Event;
 use zeroize::Zeroizing;
 
-use crate::key::{KeyError, entropy};
+use crate::key::{self, KeyError};
 
 /// What a secret begins with.
 const PREFIX: &str = "whsec_";
@@ -16,7 +16,7 @@ const LENGTH: usize = 32;
 
 /// A new secret, as it is shown, and its octets.
 pub fn new_secret() -> Result<(Zeroizing<String>, Zeroizing<Vec<u8>>), KeyError> {
-    let octets = Zeroizing::new(entropy::<LENGTH>()?.to_vec());
+    let octets = key::new_secret(LENGTH)?;
     Ok((Zeroizing::new(format!("{PREFIX}{}", BASE64_STANDARD.encode(&*octets))), octets))
 }
 

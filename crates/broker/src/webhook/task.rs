@@ -17,6 +17,8 @@ use crate::app::App;
 use crate::events::Deaf;
 use crate::key::entropy;
 
+/// Why a webhook whose secret does not open is disabled.
+const SEALED: &str = "its secret does not open: is ca/tsig-seal.key the file it was sealed with?";
 /// Between the first attempt and the second; it doubles...
 const FIRST: Duration = Duration::from_secs(1);
 /// ...up to this.
@@ -26,17 +28,9 @@ const READ_AGAIN: Duration = Duration::from_secs(5);
 
 /// Runs until the webhook is changed, disabled or removed, or the daemon stops.
 pub(super) async fn run(app: App, webhook: Arc<Webhook>, desk: Arc<Mutex<Status>>, stop: CancellationToken) {
-    let secret = match app.sealer.unseal_for(PURPOSE, &webhook.secret.0) {
-        Some(secret) => secret,
-        None => {
-            return disable(
-                &app,
-                &webhook,
-                "its secret does not open: is ca/tsig-seal.key the file it was sealed with?",
-            )
-            .await;
-        }
-    };
+    if app.sealer.unseal_for(PURPOSE, &webhook.secret.0).is_none() {
+        return disable(&app, &webhook, SEALED).await;
+    }
     let stored = webhook.delivered.as_ref().and_then(|id| id.parse().ok());
     let change = |change: &dyn Fn(&mut Status)| change(&mut desk.lock().unwrap_or_else(PoisonError::into_inner));
     let known = desk.lock().unwrap_or_else(PoisonError::into_inner).delivered;
@@ -68,7 +62,7 @@ pub(super) async fn run(app: App, webhook: Arc<Webhook>, desk: Arc<Mutex<Status>
         };
         let is_wanted = wanted(told.kind(), webhook.events.iter().map(String::as_str));
         if let Some(event) = is_wanted.then(|| told.as_seen_by(webhook.member.as_ref())).flatten()
-            && !deliver(&app, &webhook, &event, &secret, &desk, &stop).await
+            && !deliver(&app, &webhook, &event, &desk, &stop).await
         {
             return;
         }
@@ -78,23 +72,22 @@ pub(super) async fn run(app: App, webhook: Arc<Webhook>, desk: Arc<Mutex<Status>
 }
 
 /// Posts an event until it is taken; tells whether it was.
-async fn deliver(
-    app: &App,
-    webhook: &Webhook,
-    event: &Event,
-    secret: &[u8],
-    desk: &Mutex<Status>,
-    stop: &CancellationToken,
-) -> bool {
+async fn deliver(app: &App, webhook: &Webhook, event: &Event, desk: &Mutex<Status>, stop: &CancellationToken) -> bool {
     let message = Message::new(webhook.id, event);
     let (begun, mut wait) = (Instant::now(), FIRST);
     loop {
         let config = app.config.load_full();
         let poster = Poster::new(&config, webhook.member.is_some());
+        // Open for as long as it is needed, and not for the life of the webhook.
+        let Some(secret) = app.sealer.unseal_for(PURPOSE, &webhook.secret.0) else {
+            disable(app, webhook, SEALED).await;
+            return false;
+        };
         let posted = tokio::select! {
             () = stop.cancelled() => return false,
-            posted = poster.post(&webhook.url, &message, secret) => posted,
+            posted = poster.post(&webhook.url, &message, &secret) => posted,
         };
+        drop(secret);
         let failure = match posted {
             Ok(()) => {
                 let mut status = desk.lock().unwrap_or_else(PoisonError::into_inner);

@@ -10,7 +10,7 @@ use rcgen::{
     SanType,
 };
 
-use super::{IssueError, Issuer, moment};
+use super::{IssueError, Issuer, constraints, moment};
 use crate::identity::Principal;
 use crate::key::{Fingerprint, PublicKey};
 use crate::profile::{ExtendedKeyUsage, NameKind, Profile};
@@ -75,6 +75,9 @@ impl Issuer {
     /// Issues a certificate for `request`. Its life lies within the issuer's: it is cut at both ends.
     pub fn issue(&self, request: &Request<'_>) -> Result<Issued, IssueError> {
         let profile = request.profile;
+        if let Some(permitted) = &self.permitted {
+            constraints::check(permitted, request.subject)?;
+        }
         profile.key_policy().check(request.public_key)?;
         let (not_before, not_after) = self.life(profile, request.now)?;
         let mut parameters = CertificateParams::default();

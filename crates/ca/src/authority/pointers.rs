@@ -4,6 +4,9 @@
 //! would cost octets in each handshake.
 
 use rcgen::{CrlDistributionPoint, CustomExtension};
+use x509_parser::certificate::X509Certificate;
+use x509_parser::extensions::{DistributionPointName, GeneralName, ParsedExtension};
+use x509_parser::prelude::FromDer;
 use yasna::Tag;
 
 /// URLs of what one CA publishes, on plain HTTP (RFC 5280, section 8: TLS there would have to be verified first).
@@ -45,6 +48,22 @@ impl Pointers {
         });
         Some(CustomExtension::from_oid_content(&[1, 3, 6, 1, 5, 5, 7, 1, 1], content))
     }
+}
+
+/// Below which a certificate (DER) says that its CA publishes; none where it does not say so.
+pub fn published_below(certificate: &[u8]) -> Option<String> {
+    let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
+    let points = parsed.extensions().iter().find_map(|extension| match extension.parsed_extension() {
+        ParsedExtension::CRLDistributionPoints(points) => Some(points),
+        _ => None,
+    })?;
+    points.iter().find_map(|point| match &point.distribution_point {
+        Some(DistributionPointName::FullName(names)) => names.iter().find_map(|name| match name {
+            GeneralName::URI(url) => url.rsplit_once("/crl/").map(|(base, _)| base.to_owned()),
+            _ => None,
+        }),
+        _ => None,
+    })
 }
 
 const OCSP: &[u64] = &[1, 3, 6, 1, 5, 5, 7, 48, 1];

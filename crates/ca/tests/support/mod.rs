@@ -105,6 +105,7 @@ pub fn ca_request(role: &str, serial: u8, now: i64, days: i64) -> CaRequest {
         not_before: now - 3_600,
         not_after: now - 3_600 + days * DAY,
         pointers: None,
+        permitted: None,
     }
 }
 

@@ -138,6 +138,9 @@ impl Act for ApproveName {
         if self.approved && names.owner(self.name.wire()) != Owner::Outside {
             return Err(Refusal::FederationName(self.name));
         }
+        if let Some(authority) = transaction.view.lns_authority.as_ref().filter(|_| self.approved) {
+            return Err(Refusal::NamesConstrained { name: self.name, permitted: authority.permitted.clone() });
+        }
         let other =
             transaction.view.members.values().find(|other| other.id != self.id && other.names.contains(&self.name));
         if let Some(other) = other.filter(|_| self.approved) {

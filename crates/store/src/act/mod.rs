@@ -6,6 +6,7 @@
 mod administrator;
 mod anchor;
 mod api_token;
+mod authority;
 mod certificate;
 mod changes;
 mod claim;
@@ -30,6 +31,7 @@ mod witness;
 pub use administrator::{AddAdministrator, ChangeAdministrator, MAX_ADMINISTRATORS, RemoveAdministrator, UseTotp};
 pub use anchor::SetAnchors;
 pub use api_token::{CreateApiToken, MAX_API_TOKEN_DAYS, MAX_API_TOKENS, RevokeApiToken};
+pub use authority::{PublishAt, RetireLnsAuthority, SetLnsAuthority};
 pub use certificate::{Enrol, Enrolled, Issue, NumberCrl, Renew, Renewer, Revoke, RevokeAll, Which};
 pub use changes::DeviceChanges;
 pub(crate) use claim::ClaimsOpened;

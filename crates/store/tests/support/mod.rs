@@ -151,6 +151,7 @@ pub fn issuer() -> Arc<Issuer> {
         not_before: NOW - 3_600,
         not_after: NOW + 365 * DAY,
         pointers: None,
+        permitted: None,
     };
     let (root_key, key) = (MemorySigner::new(), MemorySigner::new());
     let root = create_root(&request("root", 1), &root_key).expect("a root");
@@ -175,7 +176,7 @@ pub fn verified(csr: &[u8]) -> VerifiedCsr {
 }
 
 pub fn secret(seed: u8) -> TokenSecret {
-    TokenSecret::from_entropy(TokenKind::Enrolment, [seed; 32])
+    TokenSecret::from_entropy(TokenKind::Enrolment, &[seed; 32])
 }
 
 pub fn serial(seed: u8) -> SerialNumber {
