@@ -224,6 +224,16 @@ fn an_operator_enrols_with_a_token_openssl_and_curl() -> anyhow::Result<()> {
         ensure!(problem["code"].as_str().is_some_and(|found| found.starts_with(code)), "{problem}");
         ensure!(token == "nonsense" || !problem.to_string().contains(token), "the token is echoed: {problem}");
     }
+    // A token of the other kind is told what it is, whichever way round.
+    let api = std::fs::read_to_string(broker.path().join("secrets/admin-token"))?;
+    let (status, problem) = enrol(&broker, dir.path(), api.trim(), csr.as_str())?.context("curl went away")?;
+    ensure!(status == 403 && problem.to_string().contains("this is an API token"), "{status} {problem}");
+    let (url, bearer) = (format!("https://{}/api/v1/status", broker.api()?), format!("Authorization: Bearer {token}"));
+    let ca = broker.path().join("ca/root.pem").to_string_lossy().into_owned();
+    let told = peer("curl", &["-s", "--cacert", &ca, "-H", &bearer, &url])?;
+    if let Some(told) = told {
+        ensure!(told.stdout.contains("api-token-refused") && told.stdout.contains("to enrol with"), "{told:?}");
+    }
     ensure!(!broker.log().contains(&token), "the token is in the log");
     Ok(())
 }

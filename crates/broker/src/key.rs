@@ -11,7 +11,7 @@ use std::path::Path;
 use aws_lc_rs::encoding::AsDer;
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair};
-use dnsbroker_ca::{PublicKey, SignError, Signer, TokenSecret};
+use dnsbroker_ca::{PublicKey, SignError, Signer, TokenKind, TokenSecret};
 use pkcs8::der::pem::PemLabel;
 use pkcs8::{EncryptedPrivateKeyInfoRef, LineEnding, PrivateKeyInfoRef, SecretDocument};
 use zeroize::Zeroizing;
@@ -157,10 +157,10 @@ pub fn new_secret(octets: usize) -> Result<Zeroizing<Vec<u8>>, KeyError> {
 }
 
 /// A new one-time or API token.
-pub fn new_token() -> Result<TokenSecret, KeyError> {
+pub fn new_token(kind: TokenKind) -> Result<TokenSecret, KeyError> {
     let mut octets = Zeroizing::new([0; 32]);
     SystemRandom::new().fill(&mut octets[..]).map_err(|_| KeyError::Provider)?;
-    Ok(TokenSecret::from_entropy(&octets))
+    Ok(TokenSecret::from_entropy(kind, &octets))
 }
 
 /// Writes a new file that only its owner can read, whole or not at all: beside it first, synced, then renamed.

@@ -47,7 +47,7 @@ pub use profile::{Profile, ProfileError, Profiles};
 pub use serial::SerialNumber;
 pub use signature::AlgorithmError;
 pub use signer::{SignError, Signer};
-pub use token::{TokenHash, TokenSecret};
+pub use token::{TokenHash, TokenKind, TokenSecret};
 
 /// Implements `Serialize` as the `Display` text and `Deserialize` through `FromStr`, so that a wrong value in a row
 /// or a message is refused with the same words as one typed by a person.

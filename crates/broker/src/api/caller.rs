@@ -18,7 +18,7 @@ use axum::extract::{RawPathParams, Request, State};
 use axum::http::{Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use dnsbroker_ca::{Principal, SerialNumber, TokenSecret};
+use dnsbroker_ca::{Principal, SerialNumber, TokenKind, TokenSecret};
 use dnsbroker_federation::MemberId;
 use dnsbroker_store::record::{self, Certificate, Scope, TokenOwner};
 use dnsbroker_store::{Actor, Denial, View};
@@ -142,7 +142,7 @@ impl Who {
 
     fn by_token(view: &View, token: &str, now: i64) -> Result<Self, ApiError> {
         let refused = |why: &dyn fmt::Display| ApiError::new(StatusCode::UNAUTHORIZED, "api-token-refused", why);
-        let secret: TokenSecret = token.trim().parse().map_err(|_| refused(&"this is no API token"))?;
+        let secret = TokenSecret::read(TokenKind::Api, token).map_err(|error| refused(&error))?;
         let token = view.api_token(&secret.hash(), now).map_err(|denial| refused(&denial))?;
         let role = match &token.owner {
             TokenOwner::Member(member) => Role::Member(member.clone()),

@@ -15,8 +15,8 @@ use dnsbroker_api::message::{
 };
 use dnsbroker_api::problem::chain;
 use dnsbroker_ca::{
-    Principal, Profile, RevocationReason, SerialNumber, ServerName, Subject, TokenSecret, VerifiedCsr, ca_id,
-    certified_key, chain as pem,
+    Principal, Profile, RevocationReason, SerialNumber, ServerName, Subject, TokenKind, TokenSecret, VerifiedCsr,
+    ca_id, certified_key, chain as pem,
 };
 use dnsbroker_store::act::{self, Renewer, Which, bearer};
 use dnsbroker_store::{Refusal, View, record};
@@ -64,7 +64,7 @@ pub async fn create_token(State(app): State<App>, call: Call, body: Body<NewToke
         Some(text) => Some(text.parse().map_err(|error| ApiError::parameter("key_pin", text, error))?),
         None => None,
     };
-    let secret = new_token().map_err(unavailable)?;
+    let secret = new_token(TokenKind::Enrolment).map_err(unavailable)?;
     let profile = Profile::OPERATOR.to_owned();
     let create = act::CreateToken { hash: secret.hash(), member, profile, ttl, key_pin };
     let instructions = Enrolment { url: app.listeners.api_url.clone(), ca_pin: app.pki.pin().to_string() };
@@ -127,8 +127,8 @@ async fn renew_with(
 pub async fn enroll(State(app): State<App>, body: Body<Enroll>) -> Result<(StatusCode, Json<Issued>), ApiError> {
     let Json(Enroll { token, csr }) = body?;
     let token = Zeroizing::new(token);
-    let secret: TokenSecret =
-        token.parse().map_err(|error| ApiError::new(StatusCode::FORBIDDEN, "token-malformed", chain(&error)))?;
+    let secret = TokenSecret::read(TokenKind::Enrolment, &token)
+        .map_err(|error| ApiError::new(StatusCode::FORBIDDEN, "token-malformed", chain(&error)))?;
     let enrolled = enrolled_by_token(&app, &secret, csr.as_bytes()).await?;
     Ok((StatusCode::CREATED, Json(issued(&app, &enrolled))))
 }

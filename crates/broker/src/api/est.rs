@@ -14,7 +14,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use dnsbroker_ca::{TokenSecret, csr, pkcs7};
+use dnsbroker_ca::{TokenKind, TokenSecret, csr, pkcs7};
 use dnsbroker_federation::MemberId;
 use zeroize::Zeroizing;
 
@@ -107,7 +107,7 @@ pub async fn simpleenroll(
         challenge: true,
     };
     let member: MemberId = member.parse().map_err(|_| unknown())?;
-    let secret: TokenSecret = token.parse().map_err(|_| unknown())?;
+    let secret = TokenSecret::read(TokenKind::Enrolment, &token).map_err(|_| unknown())?;
     // Somebody else's token is as unknown as one that was never made.
     if app.view().tokens.get(&secret.hash()).is_none_or(|token| token.member != member) {
         return Err(unknown());

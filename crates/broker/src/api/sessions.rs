@@ -16,6 +16,7 @@ use dnsbroker_api::account::{
 use dnsbroker_api::listed::{ListAdministrators, ListApiTokens, SortAdministrators, SortApiTokens};
 use dnsbroker_api::message::Page;
 use dnsbroker_api::standby::StandbyLogin;
+use dnsbroker_ca::TokenKind;
 use dnsbroker_store::record::{self, Scope, TokenOwner};
 use dnsbroker_store::{AccountRefusal, Actor, Object, act};
 use zeroize::Zeroizing;
@@ -459,7 +460,7 @@ pub async fn create_api_token(
             )
         })?);
     }
-    let secret = new_token().map_err(failed)?;
+    let secret = new_token(TokenKind::Api).map_err(failed)?;
     let expires = new.ttl.map(|ttl| now().saturating_add(ttl));
     let create = act::CreateApiToken { hash: secret.hash(), name: new.name.clone(), owner, scopes, expires };
     call.create(&app, &new, create, move |token| ApiToken {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::Args;
+use dnsbroker_ca::TokenKind;
 use dnsbroker_federation::{DomainName, Zone};
 use dnsbroker_store::act::{AddAdministrator, CreateApiToken};
 use dnsbroker_store::engine::EngineKind;
@@ -280,7 +281,7 @@ fn first_administrator(mut store: Store, secrets: &Path) -> anyhow::Result<()> {
     let password = password::random()?;
     let hash = password::hash_now(password.as_bytes()).context("the password cannot be hashed")?;
     write_secret(&secrets.join(PASSWORD_FILE), format!("{}\n", *password).as_bytes())?;
-    let token = new_token()?;
+    let token = new_token(TokenKind::Api)?;
     write_secret(&secrets.join(TOKEN_FILE), format!("{}\n", *token.reveal()).as_bytes())?;
     let actor = Actor::Local(rustix::process::getuid().as_raw());
     let name = ADMINISTRATOR.to_owned();

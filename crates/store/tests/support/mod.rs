@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use dnsbroker_ca::{
     CaName, CaRequest, Issuer, Principal, Profile, Profiles, PublicKey, Root, SerialNumber, SignError, Signer, Subject,
-    TokenSecret, VerifiedCsr, create_issuing, create_root,
+    TokenKind, TokenSecret, VerifiedCsr, create_issuing, create_root,
 };
 use dnsbroker_federation::{DevEui, DomainName, MemberId, NetId, ZoneLabels};
 use dnsbroker_store::act::{AddMember, Import, Imported, Issue, Mode, SetNetwork};
@@ -176,7 +176,7 @@ pub fn verified(csr: &[u8]) -> VerifiedCsr {
 }
 
 pub fn secret(seed: u8) -> TokenSecret {
-    TokenSecret::from_entropy(&[seed; 32])
+    TokenSecret::from_entropy(TokenKind::Enrolment, &[seed; 32])
 }
 
 pub fn serial(seed: u8) -> SerialNumber {
