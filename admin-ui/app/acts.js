@@ -5,7 +5,7 @@ import { moment } from "./text.js";
 const WORDS = {
   "administrator.add": "Administrator added", "administrator.change": "Administrator changed", "administrator.remove": "Administrator removed", "administrator.login": "Logged in",
   "api-token.create": "API token made", "api-token.revoke": "API token revoked", backup: "Backup taken",
-  "ca.request": "Issuing CA requested", "ca.install": "Issuing CA installed", "certificate.enrol": "Enrolled", "certificate.issue": "Certificate issued", "certificate.renew": "Certificate renewed", "certificate.revoke": "Certificate revoked",
+  "ca.request": "Issuing CA requested", "ca.publish": "Lists published elsewhere", "ca.retire": "Issuing CA retired", "ca.install": "Issuing CA installed", "certificate.enrol": "Enrolled", "certificate.issue": "Certificate issued", "certificate.renew": "Certificate renewed", "certificate.revoke": "Certificate revoked",
   "claim.open": "Device claimed", "claim.decide": "Claim decided", "claim.withdraw": "Claim withdrawn", "crl.issue": "Revocation list issued", "crl.install": "Root's revocation list installed",
   "devices.import": "Devices imported", "devices.change": "Devices changed", "devices.update": "Devices updated by DNS", "devices.release": "Devices released", "devices.move": "Devices moved",
   "key.create": "TSIG key made", "key.revoke": "TSIG key revoked", "limits.set": "Limits set",

@@ -24,7 +24,8 @@ fn decoded(dir: &Path, base64: &str) -> anyhow::Result<Vec<u8>> {
 
 /// A token in the forms that it takes on its way: the text, and the octets of the secret in it.
 fn token(dir: &Path, name: &str, token: &str) -> anyhow::Result<[Needle; 2]> {
-    let body = token.strip_prefix("dnsbroker-token-").context("a token")?;
+    let body = ["dnsbroker-token-", "dnsbroker-api-"].iter().find_map(|prefix| token.strip_prefix(prefix));
+    let body = body.context("a token")?;
     let octets = decoded(dir, body)?;
     Ok([Needle::new(format!("text of {name}"), body), Needle::new(format!("octets of {name}"), &octets[..32])])
 }

@@ -407,7 +407,7 @@ mod tests {
     fn stores_that_are_replaced_within_one_second_are_all_kept() {
         let dir = tempfile::tempdir().expect("temporary directory");
         let data = dir.path().join("data");
-        for name in ["data.replaced-7", "data.replaced-7-2", "data.replaced-7-3"] {
+        for name in ["data.replaced-7", "data.replaced-8", "data.replaced-9"] {
             let free = aside(&data, 7);
             assert_eq!(free, dir.path().join(name));
             std::fs::create_dir(&free).expect("is free");
