@@ -240,6 +240,7 @@ fn what_happens_is_read_out() -> anyhow::Result<()> {
     browser.press("Resolve")?;
     tells("REFUSED")?;
     browser.visit("imports")?;
+    browser.choose("NetID", "600013")?;
     browser.fill("Or paste", "70b3d5a1410000ff")?;
     browser.press("Try it: what would happen?")?;
     tells("Nothing has changed yet")?;
