@@ -12,6 +12,7 @@ use tempfile::TempDir;
 
 use crate::broker::{Broker, Options};
 use crate::peers::{Finished, output};
+use crate::servers::eventually;
 use crate::tls::{Credential, Tls, client, connect, credential, http1};
 
 /// Where certificates say that the CA publishes; it stays while the ports of the tests change.
@@ -236,8 +237,13 @@ pub fn ca_id(certificate: &Path) -> anyhow::Result<String> {
 
 /// Writes the published list of a CA into a directory as `<id>.crl` and `<id>.crl.pem`, and tells its number and entries.
 pub fn fetch_list(broker: &Broker, dir: &Path, id: &str) -> anyhow::Result<(u64, String)> {
-    let (status, list) = published(broker, &format!("/crl/{id}.crl"))?;
-    ensure!(status == 200, "the list of {id} is not published: {status}");
+    let mut list = Vec::new();
+    // That of a CA that is new comes within a second.
+    eventually(&format!("the list of {id} is published"), || {
+        let (status, octets) = published(broker, &format!("/crl/{id}.crl"))?;
+        list = octets;
+        Ok(status == 200)
+    })?;
     let (file, pem) = (format!("{id}.crl"), format!("{id}.crl.pem"));
     std::fs::write(dir.join(&file), list)?;
     succeed(dir, "openssl", &["crl", "-inform", "der", "-in", &file, "-out", &pem])?;

@@ -353,10 +353,23 @@ impl Pki {
     pub fn check_root_crl(&self, list: &[u8]) -> Result<(u64, i64, i64, u64), PkiError> {
         let (number, revoked) = dnsbroker_ca::read_crl(list, &self.root)?;
         let (this_update, next_update) = dnsbroker_ca::crl_times(list)?;
-        let last = self.root_crl().map(|last| dnsbroker_ca::read_crl(&last, &self.root)).transpose()?;
-        if let Some((last, _)) = last.filter(|(last, _)| *last > number) {
-            let reason = format!("list {number} is older than list {last}, which is in place");
-            return Err(PkiError::Request { reason });
+        let refused = |reason: String| Err(PkiError::Request { reason });
+        if let Some(in_place) = self.root_crl() {
+            let (last, before) = dnsbroker_ca::read_crl(&in_place, &self.root)?;
+            if last > number {
+                return refused(format!("list {number} is older than list {last}, which is in place"));
+            }
+            if last == number && in_place != list {
+                return refused(format!("another list {number} is in place: sign it again with --last and that one"));
+            }
+            // Signed from an older list it would make a stolen CA good again.
+            if let Some(lost) = before.iter().find(|entry| !revoked.iter().any(|one| one.serial == entry.serial)) {
+                return refused(format!(
+                    "list {number} does not name the issuing CA whose certificate is {}, which list {last} revokes: sign it \
+                     again with --last and the list that is in place",
+                    lost.serial
+                ));
+            }
         }
         let authorities = self.authorities();
         if authorities.in_use().any(|issuer| revoked.iter().any(|entry| entry.serial == issuer.facts().serial)) {
