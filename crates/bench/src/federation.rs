@@ -30,7 +30,8 @@ const NETID: &str = "60002d";
 /// The NetID that a primary fills.
 const SOURCE_NETID: &str = "600013";
 /// Bounds that a load is not to meet.
-const LIMITS: &str = "\n[limits]\nnxdomain_per_minute = 0\nconnections_per_member = 4096\n";
+const LIMITS: &str = "\n[limits]\nnxdomain_per_minute = 0\nconnections_per_member = 4096\n\
+    api_requests_per_minute_anonymous = 1000000\n";
 /// How long a daemon may take until it answers.
 const PATIENCE: Duration = Duration::from_secs(300);
 /// How often it is asked meanwhile.
