@@ -55,7 +55,7 @@ fn there(federation: &Federation) -> bool {
 
 /// A name as certificates have it.
 pub fn plain(name: &DomainName) -> String {
-    name.to_string().trim_end_matches('.').to_ascii_lowercase()
+    name.dotless().to_ascii_lowercase()
 }
 
 /// The names by which others call our servers, as the directory has them.

@@ -558,15 +558,13 @@ fn cannot_listen(error: std::io::Error, what: &str, address: SocketAddr, section
 
 /// `https://<name>[:port]`, the name without its final dot, as certificates and browsers have it.
 pub fn https_url(name: &DomainName, port: u16) -> String {
-    let name = name.to_string();
-    let name = name.trim_end_matches('.');
+    let name = name.dotless();
     if port == HTTPS { format!("https://{name}") } else { format!("https://{name}:{port}") }
 }
 
 /// `http://<name>[:port]`.
 pub fn http_url(name: &DomainName, port: u16) -> String {
-    let name = name.to_string();
-    let name = name.trim_end_matches('.');
+    let name = name.dotless();
     if port == HTTP { format!("http://{name}") } else { format!("http://{name}:{port}") }
 }
 

@@ -49,6 +49,13 @@ impl DomainName {
         &self.0
     }
 
+    /// As certificates, URLs and people have it: without the final dot.
+    pub fn dotless(&self) -> String {
+        let mut text = self.to_string();
+        text.pop();
+        text
+    }
+
     /// The labels, leftmost first, without the root.
     pub fn labels(&self) -> Labels<'_> {
         Labels(&self.0)
@@ -163,6 +170,7 @@ mod tests {
     fn names_are_absolute_and_lower_case() {
         let broker = name("Broker.FED.example");
         assert_eq!(broker.to_string(), "broker.fed.example.");
+        assert_eq!(broker.dotless(), "broker.fed.example");
         assert_eq!(broker, name("broker.fed.example."));
         assert_eq!(broker.wire(), b"\x06broker\x03fed\x07example\x00");
     }

@@ -82,7 +82,7 @@ impl Enroll {
         let configuration = starter::text(home.path(), doh_urls.is_empty());
         let written = self.write_config.filter(|file| write(output, file, &configuration));
         let done = Done {
-            federation: identity.federation.to_string().trim_end_matches('.').to_owned(),
+            federation: identity.federation.dotless(),
             member: identity.member.to_string(),
             serial: identity.serial,
             not_after: Timestamp(identity.life.1),

@@ -115,7 +115,7 @@ impl Federation {
 
     /// Its name, without the final dot.
     pub fn name(&self) -> String {
-        self.namespace.load().apex(Zone::Public).to_string().trim_end_matches('.').to_owned()
+        self.namespace.load().apex(Zone::Public).dotless()
     }
 
     /// Its brokers.

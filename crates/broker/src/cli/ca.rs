@@ -164,7 +164,7 @@ impl CaCommand {
                         "{0} is to be signed where the root's key is:\n  dnsbroker ca sign {0} --root-key DIR --federation \
                          {1}{base}{constraint} --out {name}\n",
                         out.display(),
-                        status.federation.to_string().trim_end_matches('.'),
+                        status.federation.dotless(),
                     )
                 });
             }

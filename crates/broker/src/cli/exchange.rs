@@ -111,16 +111,12 @@ fn read_secret(file: &Path) -> anyhow::Result<String> {
 
 /// In the form that BIND, NSD and dig read; Knot's differs little.
 fn key_text(key: &Key) -> String {
-    let name = key.name.to_string();
+    let (name, algorithm) = (key.name.dotless(), &key.algorithm);
     let secret = Zeroizing::new(key.secret.clone().unwrap_or_default());
     format!(
-        "key \"{}\" {{\n    algorithm {};\n    secret \"{}\";\n}};\n\
-         # The secret is not shown again. For dig and nsupdate: -y {}:{}:SECRET\n",
-        name.trim_end_matches('.'),
-        key.algorithm,
-        &*secret,
-        key.algorithm,
-        name.trim_end_matches('.'),
+        "key \"{name}\" {{\n    algorithm {algorithm};\n    secret \"{}\";\n}};\n\
+         # The secret is not shown again. For dig and nsupdate: -y {algorithm}:{name}:SECRET\n",
+        *secret
     )
 }
 
@@ -434,7 +430,7 @@ fn source_table(sources: &[Source]) -> String {
 fn notify_text(source: &Source, listeners: &Listeners) -> String {
     let Some(at) = listeners.dns.first() else { return String::new() };
     let address = if at.ip().is_unspecified() { "ADDRESS-OF-THE-BROKER".to_owned() } else { at.ip().to_string() };
-    let key = source.settings.key.as_ref().map(|key| format!(" key {:?}", key.to_string().trim_end_matches('.')));
+    let key = source.settings.key.as_ref().map(|key| format!(" key {:?}", key.dotless()));
     format!(
         "BIND tells of changes with this in its zone:\n    also-notify {{ {address} port {}{}; }};\nfrom the address {}; \
          without it the primary is asked as often as its SOA says\n",

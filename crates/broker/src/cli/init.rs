@@ -205,13 +205,12 @@ impl Init {
             format!("listen = [{}]", sockets.join(", "))
         };
         let mut text = String::new();
-        let dotless = |name: &DomainName| name.to_string().trim_end_matches('.').to_owned();
         writeln!(text, "# dnsbroker: the broker of one federation. Paths are relative to this file.")?;
         writeln!(text, "# `dnsbroker config check --config FILE` says what a change would do.\n")?;
-        writeln!(text, "federation = \"{}\"", dotless(&self.federation))?;
+        writeln!(text, "federation = \"{}\"", self.federation.dotless())?;
         match &self.broker_name {
-            Some(name) => writeln!(text, "broker_name = \"{}\"", dotless(name))?,
-            None => writeln!(text, "# broker_name = \"broker.{}\"", dotless(&self.federation))?,
+            Some(name) => writeln!(text, "broker_name = \"{}\"", name.dotless())?,
+            None => writeln!(text, "# broker_name = \"broker.{}\"", self.federation.dotless())?,
         }
         let published: Vec<String> = self.address.iter().map(|address| format!("\"{address}\"")).collect();
         writeln!(text, "# Addresses under which members reach the broker; published in the public zone.")?;
@@ -238,7 +237,7 @@ impl Init {
         };
         match (&self.pki_url, ports.pki) {
             (Some(url), _) => writeln!(text, "url = {url:?}  # it stands in each certificate\n")?,
-            (None, 0) => writeln!(text, "# url = \"http://{}\"  # it stands in each certificate\n", dotless(&broker))?,
+            (None, 0) => writeln!(text, "# url = \"http://{}\"  # it stands in each certificate\n", broker.dotless())?,
             (None, port) => writeln!(text, "url = \"{}\"  # it stands in each certificate\n", http_url(&broker, port))?,
         }
         let metrics = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), ports.metrics);
@@ -261,7 +260,7 @@ fn ui_url(config: &Config) -> anyhow::Result<String> {
         None => config.federation.child("broker").context("the federation's name is too long for its broker's")?,
     };
     let port = config.api.as_ref().and_then(|api| api.listen.first()).map_or(0, SocketAddr::port);
-    let host = broker.to_string().trim_end_matches('.').to_owned();
+    let host = broker.dotless();
     Ok(match port {
         0 => format!("https://{host}{} (with the port that `dnsbroker status` tells)", crate::ui::PATH),
         443 => format!("https://{host}{}", crate::ui::PATH),

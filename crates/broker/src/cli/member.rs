@@ -174,9 +174,8 @@ impl MemberCommand {
 async fn good_for(client: &Client, id: &MemberId, name: &DomainName) -> anyhow::Result<Vec<Certificate>> {
     let query = ListCertificates { member: Some(id.clone()), state: Some("valid".to_owned()), ..Default::default() };
     let certificates = all(async |query| client.certificate_list(query).await, query).await?;
-    // Certificates have names without the final dot.
-    let (name, mut found) = (name.to_string(), certificates.items);
-    found.retain(|known| known.names.iter().any(|known| known == name.trim_end_matches('.')));
+    let (name, mut found) = (name.dotless(), certificates.items);
+    found.retain(|known| known.names.contains(&name));
     Ok(found)
 }
 

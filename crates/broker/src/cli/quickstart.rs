@@ -239,11 +239,10 @@ fn summary(dir: &Path, daemon: &Daemon) -> anyhow::Result<Summary> {
             .copied()
             .with_context(|| format!("this federation's configuration has no [{section}] listener"))
     };
-    let dotless = |name: String| name.trim_end_matches('.').to_owned();
     let device: DevEui = SAMPLE.parse()?;
     Ok(Summary {
-        federation: dotless(names.apex(dnsbroker_federation::Zone::Public).to_string()),
-        broker_name: dotless(names.broker().to_string()),
+        federation: names.apex(dnsbroker_federation::Zone::Public).dotless(),
+        broker_name: names.broker().dotless(),
         dns: first(&listeners.dns, "dns")?,
         doh_url: format!("https://{}/dns-query", doh_address(daemon)?),
         xot: listeners.xot.first().copied(),
@@ -263,7 +262,7 @@ fn summary(dir: &Path, daemon: &Daemon) -> anyhow::Result<Summary> {
             })
             .collect(),
         sample_deveui: device.to_string(),
-        sample_name: dotless(names.nibble_name(device)),
+        sample_name: names.nibble_name(device).trim_end_matches('.').to_owned(),
         admin_token_file: Some(dir.join("secrets/admin-token")).filter(|file| file.exists()),
         admin_password_file: Some(dir.join("secrets/admin-password")).filter(|file| file.exists()),
     })

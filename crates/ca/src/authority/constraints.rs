@@ -18,7 +18,7 @@ const ADDRESSES: [&[u8]; 2] = [&[0; 8], &[0; 32]];
 /// Those of a CA for servers within `permitted`.
 pub(super) fn within(permitted: &DomainName) -> NameConstraints {
     // Without the final dot, and without one at the beginning: the domain itself and all below it.
-    let permitted = permitted.to_string().trim_end_matches('.').to_owned();
+    let permitted = permitted.dotless();
     NameConstraints {
         permitted_subtrees: vec![GeneralSubtree::DnsName(permitted)],
         excluded_subtrees: vec![

@@ -456,7 +456,7 @@ impl Transaction<'_> {
                 names = all
                     .iter()
                     .map(|name| match name {
-                        ServerName::Dns(name) => name.to_string().trim_end_matches('.').to_owned(),
+                        ServerName::Dns(name) => name.dotless(),
                         ServerName::Ip(address) => address.to_string(),
                     })
                     .collect();

@@ -133,9 +133,7 @@ impl Transaction<'_> {
     /// Revokes what members would take a standby's server for a broker by. It names no replica, but the standby's name;
     /// the primary's own may have that name too, after a standby took its place.
     fn revoke_server_of(&mut self, at: &StandbyAt) -> Result<Vec<Arc<Certificate>>, Refusal> {
-        // Certificates have names without the final dot.
-        let plain = |name: &DomainName| name.to_string().trim_end_matches('.').to_owned();
-        let (name, primary) = (plain(&at.name), self.view.primary.as_ref().map(|primary| plain(&primary.name)));
+        let (name, primary) = (at.name.dotless(), self.view.primary.as_ref().map(|primary| primary.name.dotless()));
         self.revoke_where(RevocationReason::CessationOfOperation, |known| {
             known.member.is_none()
                 && known.names.contains(&name)
