@@ -112,7 +112,7 @@ impl Announcer {
 
     fn notice(&self, kind: &str, id: &ReplicaId, detail: Value) {
         let holder = self.shared.view.load().replicas.get(id).and_then(|replica| replica.holder.clone());
-        let audience = holder.as_ref().map_or(Audience::Administrators, Audience::member);
+        let audience = Audience::of(holder.as_ref());
         self.shared.events.notice(kind, id.as_str(), audience, detail);
     }
 

@@ -50,6 +50,11 @@ impl Audience {
         Self::Members([member.clone()].into())
     }
 
+    /// The member whose it is, if it is one's.
+    pub fn of(member: Option<&MemberId>) -> Self {
+        member.map_or(Self::Administrators, Self::member)
+    }
+
     fn has(&self, member: &MemberId) -> bool {
         match self {
             Self::Administrators => false,

@@ -120,7 +120,7 @@ pub fn warn(app: &App) {
             }
             _ => tracing::warn!(holder, "its certificate has ended and was not renewed"),
         }
-        let audience = certificate.member.as_ref().map_or(Audience::Administrators, Audience::member);
+        let audience = Audience::of(certificate.member.as_ref());
         tell("certificate.overdue", &holder, not_after, audience);
     }
 }

@@ -202,7 +202,7 @@ impl Sending {
         if let Some(reason) = failure
             && shared.transfers.is_news(replica.id.as_str(), now())
         {
-            let audience = replica.holder.as_ref().map_or(Audience::Administrators, Audience::member);
+            let audience = Audience::of(replica.holder.as_ref());
             let detail = json!({ "zone": zone, "kind": kind, "records": records, "reason": reason });
             shared.events.notice("transfer.failed", replica.id.as_str(), audience, detail);
         }
