@@ -25,7 +25,6 @@ use crate::account::session::Sessions;
 use crate::announce::Announcer;
 use crate::api::quota::Quotas;
 use crate::app::{App, Parts};
-use crate::cli::backup::BESIDE as RESTORING;
 use crate::committer::{Committer, now};
 use crate::config::{Config, PkiConfig};
 use crate::control::Control;
@@ -470,6 +469,9 @@ struct Opened {
     shared: Arc<Shared>,
     engine: Arc<Switch>,
 }
+
+/// Where `restore` fills a store before that takes the place of the old one.
+pub const RESTORING: &str = "data.restoring";
 
 fn open_store(config: &Config) -> anyhow::Result<Opened> {
     let dir = config.path(&config.store.dir);

@@ -25,12 +25,10 @@ use super::Context;
 use super::output::Output;
 use crate::committer::now;
 use crate::config::Config;
-use crate::daemon::settings;
+use crate::daemon::{RESTORING, settings};
 use crate::key::write_whole;
 use crate::pki::{private_dir, read_certificate};
 
-/// Where the store is filled before it takes the place of the old one.
-pub const BESIDE: &str = "data.restoring";
 /// What a store that was replaced is called from then on, before the time of that.
 const ASIDE: &str = ".replaced-";
 
@@ -132,7 +130,7 @@ impl Restore {
             .with_context(|| format!("cannot restore {}", self.file.display()))?;
         let mut notes = place_files(&dir, &files)?;
         let config = Config::read(&dir.join("dnsbroker.toml"))?;
-        let (data, beside) = (config.path(&config.store.dir), dir.join(BESIDE));
+        let (data, beside) = (config.path(&config.store.dir), dir.join(RESTORING));
         put_back(&data, &beside, &mut notes)?;
         let known = known(&config, &data, &mut notes)?;
         if beside.exists() {

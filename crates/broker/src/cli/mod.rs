@@ -5,7 +5,7 @@
 
 mod admin;
 mod audit;
-pub mod backup;
+mod backup;
 mod ca;
 mod certificate;
 mod device;
