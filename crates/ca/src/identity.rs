@@ -153,7 +153,17 @@ pub fn principal(certificate: &[u8], federation: &DomainName) -> Result<Principa
     Principal::from_uri(only_uri(names.value)?, federation)
 }
 
+/// When a certificate is to be renewed: at two thirds of its life.
+pub fn renew_at(not_before: i64, not_after: i64) -> i64 {
+    not_before + (not_after - not_before) / 3 * 2
+}
+
 impl Facts {
+    /// When it is to be renewed.
+    pub fn renew_at(&self) -> i64 {
+        renew_at(self.not_before, self.not_after)
+    }
+
     /// Of a certificate in DER.
     pub fn of(certificate: &[u8]) -> Result<Self, FactsError> {
         if certificate.len() > MAX_CERTIFICATE_OCTETS {

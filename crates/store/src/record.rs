@@ -158,9 +158,9 @@ impl Certificate {
         self.lineage.unwrap_or(self.serial)
     }
 
-    /// When it is to be renewed: at two thirds of its life.
+    /// When it is to be renewed.
     pub fn renew_at(&self) -> Seconds {
-        self.not_before + (self.not_after - self.not_before) / 3 * 2
+        dnsbroker_ca::identity::renew_at(self.not_before, self.not_after)
     }
 }
 

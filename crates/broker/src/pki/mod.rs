@@ -527,8 +527,7 @@ impl Pki {
         let certificates = read_certificates(&path)?;
         let [leaf, issuing] = &certificates[..] else { return Ok(None) };
         let Ok(facts) = Facts::of(leaf) else { return Ok(None) };
-        let renew_at = facts.not_before + (facts.not_after - facts.not_before) * 2 / 3;
-        if issuing != self.authorities.load().issuer.certificate() || now >= renew_at {
+        if issuing != self.authorities.load().issuer.certificate() || now >= facts.renew_at() {
             return Ok(None);
         }
         let key = read_key(&self.dir.join("server.key"))?;

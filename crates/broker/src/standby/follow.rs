@@ -295,7 +295,7 @@ impl Follower {
                 .and_then(|leaf| Facts::of(&leaf).ok());
             facts.is_none_or(|facts| {
                 let left = view.certificates.get(&facts.serial).is_some_and(|known| known.ca != ca);
-                left || now() >= facts.not_before + (facts.not_after - facts.not_before) / 3 * 2
+                left || now() >= facts.renew_at()
             })
         };
         if due(&self.link.credential.join("client.pem"))
