@@ -8,11 +8,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::PoisonError;
 
-use dnsbroker_ca::{chain, check_issuing, constrained_to};
+use dnsbroker_ca::{Issuer, chain, check_issuing};
 
 use super::files::{passphrase, read, read_certificate};
 use super::place::{Office, Place};
-use super::{Pki, PkiError, check_constraint, private_dir};
+use super::{Pki, PkiError, private_dir};
 use crate::config::Config;
 use crate::key::{SoftwareKey, read_secret, write_secret, write_whole};
 
@@ -65,23 +65,29 @@ impl Pki {
         }
         let mut rotated = false;
         for office in Office::ALL {
-            // What was in office is kept among those of before. Where this broker was the primary it may be one that nobody
-            // else has, and what it has issued is to be revoked by it.
             let ([certificate, key, next], at) = (office.files(), Place::of(office, &self.dir));
-            if files.contains_key(certificate) {
-                let there = read_certificate(&stage.join(certificate))?;
-                let known = before.of(office).map(|issuer| check_issuing(&there, &self.root, issuer.public_key()));
-                let another = !matches!(known, Some(Ok(_)));
-                if another {
-                    before.of(office).map_or(Ok(()), |issuer| at.set_aside(issuer))?;
-                    write_secret(&at.next, &read_secret(&stage.join(key))?)?;
+            let there =
+                files.contains_key(certificate).then(|| read_certificate(&stage.join(certificate))).transpose()?;
+            let stays = |issuer: &Issuer| {
+                there.as_ref().is_some_and(|there| check_issuing(there, &self.root, issuer.public_key()).is_ok())
+            };
+            let current = before.of(office);
+            let renewed = current.is_some_and(|issuer| stays(issuer));
+            if let Some(current) = current.filter(|_| !renewed) {
+                // Where this broker was the primary it may be one that nobody else has, and what it has issued is to be revoked
+                // by it.
+                at.set_aside(current)?;
+            }
+            match &there {
+                Some(there) => {
+                    if !renewed {
+                        write_secret(&at.next, &read_secret(&stage.join(key))?)?;
+                    }
+                    at.install(there, renewed)?;
+                    place(&stage, &self.dir, key, files)?;
+                    rotated |= !renewed && office == Office::General;
                 }
-                at.install(&there, !another)?;
-                place(&stage, &self.dir, key, files)?;
-                rotated |= another && office == Office::General;
-            } else {
-                before.of(office).map_or(Ok(()), |issuer| at.set_aside(issuer))?;
-                at.clear()?;
+                None => at.clear()?,
             }
             if !files.contains_key(next) && at.next.exists() {
                 // Made here and never signed, or signed and in use by now.
@@ -125,11 +131,7 @@ impl Pki {
             check_issuing(&read_certificate(&path)?, &self.root, dnsbroker_ca::Signer::public_key(&key))?;
         }
         for office in Office::ALL {
-            let [certificate, _, next] = office.files();
-            if names.contains(certificate) {
-                let permitted = constrained_to(&read_certificate(&stage.join(certificate))?)?;
-                check_constraint(office, permitted.as_ref(), &self.netids)?;
-            }
+            let [_, _, next] = office.files();
             if names.contains(next) {
                 SoftwareKey::read_encrypted(&stage.join(next), &passphrase)?;
             }
