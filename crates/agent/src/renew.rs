@@ -11,7 +11,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::Call;
 use crate::clock::now;
-use crate::files;
 use crate::hook;
 use crate::identity::{Identity, renew_at, request};
 use crate::slot::CLIENT;
@@ -120,11 +119,7 @@ impl Renewal {
     }
 
     fn share_key(&self) {
-        let Some(group) = &self.key_group else { return };
-        if let Err(error) = files::share_with(&self.federation.home.file("client.key"), group) {
-            let error = dnsbroker_api::problem::chain(&error);
-            tracing::error!(federation = self.federation.name(), error, "the network server cannot read the key");
-        }
+        CLIENT.share_key(self.federation.home.path(), self.key_group.as_deref(), &self.federation.name());
     }
 
     fn complain(&self, identity: &Identity, reason: &str, pause: i64) {

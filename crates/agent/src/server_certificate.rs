@@ -15,7 +15,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::Call;
 use crate::clock::now;
-use crate::files;
 use crate::hook;
 use crate::identity::{Facts, IdentityError, facts, renew_at, request};
 use crate::renew::{Counts, LOOK, due, pause};
@@ -190,13 +189,9 @@ impl Keeper {
     }
 
     fn share_key(&self) {
-        let (Some(group), key) = (&self.key_group, SERVER.key_in(self.federation.home.path())) else { return };
-        if !key.exists() {
-            return;
-        }
-        if let Err(error) = files::share_with(&key, group) {
-            let error = dnsbroker_api::problem::chain(&error);
-            tracing::error!(federation = self.federation.name(), error, "the network server cannot read its key");
+        let dir = self.federation.home.path();
+        if SERVER.key_in(dir).exists() {
+            SERVER.share_key(dir, self.key_group.as_deref(), &self.federation.name());
         }
     }
 }

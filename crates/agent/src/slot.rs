@@ -111,6 +111,15 @@ impl Slot {
         }
     }
 
+    /// Lets a group read the key. What hinders is told in the log: the certificate is in place all the same.
+    pub fn share_key(&self, dir: &Path, group: Option<&str>, federation: &str) {
+        let Some(group) = group else { return };
+        if let Err(error) = files::share_with(&self.key_in(dir), group) {
+            let (error, key) = (dnsbroker_api::problem::chain(&error), self.key);
+            tracing::error!(federation, key, error, "the network server cannot read the key");
+        }
+    }
+
     /// Where the key is.
     pub fn key_in(&self, dir: &Path) -> PathBuf {
         dir.join(self.key)
