@@ -28,7 +28,6 @@ mod lookup;
 mod metrics;
 mod ops;
 mod places;
-mod protection;
 mod renew;
 mod resolver;
 mod route;
@@ -46,7 +45,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 fn main() -> ExitCode {
-    protection::deny_dumps();
+    dnsbroker_api::protection::deny_dumps();
     let cli = cli::Cli::parse();
     match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime.block_on(cli::run(cli)),

@@ -15,6 +15,7 @@ pub mod message;
 pub mod operator;
 pub mod ownership;
 pub mod problem;
+pub mod protection;
 pub mod standby;
 pub mod statistics;
 mod timestamp;

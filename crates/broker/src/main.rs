@@ -28,7 +28,6 @@ mod moves;
 mod ops;
 mod peer;
 mod pki;
-mod protection;
 mod public_zone;
 mod publication;
 mod seal;
@@ -53,7 +52,7 @@ use zeroizing_alloc::ZeroAlloc;
 static ALLOCATOR: ZeroAlloc<MiMalloc> = ZeroAlloc(MiMalloc);
 
 fn main() -> ExitCode {
-    protection::deny_dumps();
+    dnsbroker_api::protection::deny_dumps();
     let cli = cli::Cli::parse();
     match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime.block_on(cli::run(cli)),

@@ -1,5 +1,6 @@
-//! Where the CA publishes; and the issuing CA for network servers alone, where there is one. That is constrained to names of NetIDs, and so it and names that
-//! members own exclude each other: what is decided here is decided by the one writer, in either order.
+//! Where the CA publishes; and the issuing CA for network servers alone, where there is one. That is constrained to names of
+//! NetIDs, and so it and names that members own exclude each other: what is decided here is decided by the one writer, in
+//! either order.
 
 use dnsbroker_federation::{DomainName, MemberId};
 use serde_json::{Value, json};
