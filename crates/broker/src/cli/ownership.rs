@@ -238,29 +238,20 @@ async fn planned(client: &Client, moved: &Moved, json: bool) -> anyhow::Result<O
 }
 
 fn moved_text(moved: &Moved, planned: Option<&Move>) -> String {
-    match moved.waits {
-        Some(id) => {
-            let (to, when) = match planned {
-                Some(planned) => (receiver(planned), planned.at.as_ref().map(ToString::to_string)),
-                None => ("their receiver".to_owned(), None),
-            };
-            let waits = match when {
-                Some(at) if planned.is_some_and(|planned| planned.state == "offered") => {
-                    format!(
-                        "until {} accepts it, and then for {at}",
-                        planned.map_or(&*to, |planned| planned.to.as_str())
-                    )
-                }
-                Some(at) => format!("for {at} and for nobody: then the devices go to {to}"),
-                None => format!("until {to} accepts it"),
-            };
-            format!("transfer {id} waits {waits}\n`dnsbroker device transfer cancel {id}` stops it until then\n")
-        }
-        None => {
-            let Moved { moved, stayed, filled, serial, .. } = moved;
-            let filled = filled.iter().map(|deveui| format!("{deveui} stays: the receiver's own name server has it\n"));
-            format!("{moved} moved, {stayed} stayed where they are; serial {serial}\n") + &filled.collect::<String>()
-        }
+    let Moved { moved, stayed, filled, serial, waits } = moved;
+    if let Some(id) = waits {
+        let waits = planned.map_or_else(|| "until their receiver accepts it".to_owned(), waits_text);
+        return format!("transfer {id} waits {waits}\n`dnsbroker device transfer cancel {id}` stops it until then\n");
+    }
+    let filled = filled.iter().map(|deveui| format!("{deveui} stays: the receiver's own name server has it\n"));
+    format!("{moved} moved, {stayed} stayed where they are; serial {serial}\n") + &filled.collect::<String>()
+}
+
+fn waits_text(planned: &Move) -> String {
+    match &planned.at {
+        Some(at) if planned.state == "offered" => format!("until {} accepts it, and then for {at}", planned.to),
+        Some(at) => format!("for {at} and for nobody: then the devices go to {}", receiver(planned)),
+        None => format!("until {} accepts it", receiver(planned)),
     }
 }
 
