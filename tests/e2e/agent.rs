@@ -13,8 +13,7 @@ const FEDERATION: &str = "[[federation]]\ndir = \"fed\"\n";
 
 fn federation() -> anyhow::Result<Broker> {
     let broker = Broker::start()?;
-    broker.member("atlantic", "60002d", "192.0.2.45")?;
-    broker.member("alpine", "600013", "198.51.100.19")?;
+    broker.two_members()?;
     broker.devices("atlantic", "60002d", &[DEVICE, "0004a30b001c0531"])?;
     Ok(broker)
 }
@@ -265,8 +264,7 @@ fn what_policy_hides_is_unknown_unless_policy_lets_the_broker_say_so() -> anyhow
         config: "[zones.timing]\nttl = 1\nnegative_ttl = 1\n".to_owned(),
         ..Options::default()
     })?;
-    broker.member("atlantic", "60002d", "192.0.2.45")?;
-    broker.member("alpine", "600013", "198.51.100.19")?;
+    broker.two_members()?;
     broker.devices("atlantic", "60002d", &[DEVICE])?;
     let agent = member(&broker)?;
     ensure!(agent.home(DEVICE)? == "60002d");

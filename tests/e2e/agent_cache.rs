@@ -13,8 +13,7 @@ const FEDERATION: &str = "[[federation]]\ndir = \"fed\"\n";
 
 fn federation(timing: &str) -> anyhow::Result<Broker> {
     let broker = Broker::with(Options { config: format!("[zones.timing]\n{timing}\n"), ..Options::default() })?;
-    broker.member("atlantic", "60002d", "192.0.2.45")?;
-    broker.member("alpine", "600013", "198.51.100.19")?;
+    broker.two_members()?;
     broker.devices("atlantic", "60002d", &[DEVICE, IDLE])?;
     Ok(broker)
 }

@@ -10,11 +10,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use dnsbroker_tests::tls::{Odd, odd};
+use dnsbroker_tests::tls::{self, Odd, odd};
 use dnsbroker_tests::{Agent, Broker, Host, Options, Relay, eventually, nibble_name, output, peer, query};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use rustls::{ServerConnection, StreamOwned};
 
 const DEVICE: &str = "0004a30b001c0530";
 const OTHER: &str = "0004a30b001c0531";
@@ -27,8 +27,7 @@ fn federation(config: &str) -> anyhow::Result<Broker> {
 
 /// Two members, and devices of one.
 fn furnish(broker: &Broker) -> anyhow::Result<()> {
-    broker.member("atlantic", "60002d", "192.0.2.45")?;
-    broker.member("alpine", "600013", "198.51.100.19")?;
+    broker.two_members()?;
     let devices: Vec<String> = (0x530..0x580).map(|low| format!("0004a30b001c0{low:x}")).collect();
     broker.devices("atlantic", "60002d", &devices.iter().map(String::as_str).collect::<Vec<_>>())?;
     Ok(())
@@ -266,15 +265,10 @@ struct Liar {
 
 impl Liar {
     fn new(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> anyhow::Result<Self> {
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let mut config = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()?
-            .with_no_client_auth()
-            .with_single_cert(chain, key)?;
-        config.alpn_protocols = vec![b"h2".to_vec()];
+        let config = tls::server(chain, key)?;
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let (address, handshakes) = (listener.local_addr()?, Arc::new(AtomicU64::new(0)));
-        let (config, count) = (Arc::new(config), Arc::clone(&handshakes));
+        let count = Arc::clone(&handshakes);
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten().take(64) {
                 let (config, count) = (Arc::clone(&config), Arc::clone(&count));

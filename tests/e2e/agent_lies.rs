@@ -173,8 +173,7 @@ fn lies() -> Vec<(&'static str, Lie, &'static str)> {
 
 fn federation() -> anyhow::Result<Broker> {
     let broker = Broker::start()?;
-    broker.member("atlantic", "60002d", "192.0.2.45")?;
-    broker.member("alpine", "600013", "198.51.100.19")?;
+    broker.two_members()?;
     let devices: Vec<String> = (0..1_000).map(device).collect();
     broker.devices("atlantic", "60002d", &devices.iter().map(String::as_str).collect::<Vec<_>>())?;
     Ok(broker)

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use dnsbroker_tests::rest::Rest;
-use dnsbroker_tests::roaming::{HomeServer, join_abroad, stanza};
+use dnsbroker_tests::roaming::{HomeServer, home_and_abroad, join_abroad, stanza};
 use dnsbroker_tests::standby::keep_ports;
 use dnsbroker_tests::tls::private_ca;
 use dnsbroker_tests::{Agent, Broker, Host, Options, eventually, output, peer};
@@ -37,12 +37,8 @@ fn agent_of(broker: &Broker, sections: &str) -> anyhow::Result<Agent> {
 fn anchors_that_a_member_publishes_become_files_and_follow_it() -> anyhow::Result<()> {
     let timing = "[zones.timing]\nttl = 1\nnegative_ttl = 1\n".to_owned();
     let broker = Broker::with(Options { config: timing, ..Options::default() })?;
-    let listener = HomeServer::bind()?;
-    let port = listener.local_addr()?.port().to_string();
-    broker.json(&["member", "add", "atlantic"])?;
-    broker.json(&["netid", "set", "60002d", "--member", "atlantic", "--address", "127.0.0.1", "--port", &port])?;
-    broker.member("alpine", "600013", "127.0.0.1")?;
-    broker.devices("atlantic", "60002d", &[DEVICE])?;
+    let listener = home_and_abroad(&broker, DEVICE)?;
+    let port = listener.local_addr()?.port();
     let agent = agent_of(&broker, "")?;
     let anchors = agent.host.path().join("fed/anchors");
     let (pem, tlsa) = (anchors.join("60002d.pem"), anchors.join("60002d.tlsa"));

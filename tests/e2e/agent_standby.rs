@@ -26,6 +26,20 @@ fn baltic(index: u64) -> String {
     format!("{:016x}", 0x70b3_d57e_d000_0000 + index)
 }
 
+/// Two federations and their members, the first with a standby that follows and lives in what it was made from; and the list
+/// that atlantic hands in.
+fn world_with_a_standby() -> anyhow::Result<(World, Kit, Broker, String)> {
+    let mut fed = Broker::start()?;
+    keep_ports(&mut fed)?;
+    let kit = Kit::new(&fed, "second", "broker2.fed.example")?;
+    let standby = kit.start(&fed, &[])?;
+    let nordic = Broker::with(Options { federation: NORDIC, ..Options::default() })?;
+    let list: String = (0..DEVICES).map(|index| atlantic(index) + "\n").collect();
+    let world = World::of(fed, nordic, [&list, ""], "refresh = 2", "")?;
+    follows(&standby, &world.fed)?;
+    Ok((world, kit, standby, list))
+}
+
 /// Joins until told to stop, each time of another device, so that no cache knows it. Gives the longest HomeNSReq.
 fn joiner(alpine: &Agent, first: u64, stop: &AtomicBool, joined: &AtomicUsize) -> anyhow::Result<Duration> {
     let mut longest = Duration::ZERO;
@@ -148,16 +162,9 @@ fn a_primary_is_killed_and_succeeded_while_devices_join_and_none_fails() -> anyh
 /// The old primary becomes the new one's standby, and the members find it again, and live on it when the new one dies.
 #[test]
 fn brokers_change_places_twice_and_members_follow_by_themselves() -> anyhow::Result<()> {
-    let mut fed = Broker::start()?;
-    keep_ports(&mut fed)?;
-    let (doh, api) = (fed.doh()?.port(), fed.api()?.port());
-    let second = Kit::new(&fed, "second", "broker2.fed.example")?;
-    let mut new = second.start(&fed, &[])?;
-    let nordic = Broker::with(Options { federation: NORDIC, ..Options::default() })?;
-    let list: String = (0..DEVICES).map(|index| atlantic(index) + "\n").collect();
-    let world = World::of(fed, nordic, [&list, ""], "refresh = 2", "")?;
+    let (world, _kit, mut new, list) = world_with_a_standby()?;
     let World { mut fed, alpine, nordic: _nordic, atlantic: home, .. } = world;
-    follows(&new, &fed)?;
+    let (doh, api) = (fed.doh()?.port(), fed.api()?.port());
     // A primary that hangs is worse than one that is gone: its connections are open.
     fed.signal(Signal::STOP)?;
     for index in 0..20 {
@@ -203,15 +210,8 @@ fn brokers_change_places_twice_and_members_follow_by_themselves() -> anyhow::Res
 /// While the new primary is away, the old one comes back and takes a list: nobody has told it yet. It is not lost.
 #[test]
 fn what_an_old_primary_took_in_its_ignorance_is_handed_in_again() -> anyhow::Result<()> {
-    let mut fed = Broker::start()?;
-    keep_ports(&mut fed)?;
-    let second = Kit::new(&fed, "second", "broker2.fed.example")?;
-    let mut new = second.start(&fed, &[])?;
-    let nordic = Broker::with(Options { federation: NORDIC, ..Options::default() })?;
-    let list: String = (0..DEVICES).map(|index| atlantic(index) + "\n").collect();
-    let world = World::of(fed, nordic, [&list, ""], "refresh = 2", "")?;
+    let (world, _kit, mut new, list) = world_with_a_standby()?;
     let World { mut fed, alpine, nordic: _nordic, atlantic: home, .. } = world;
-    follows(&new, &fed)?;
     fed.kill()?;
     new.json(&["standby", "promote"])?;
     new.kill()?;
@@ -233,8 +233,7 @@ fn what_an_old_primary_took_in_its_ignorance_is_handed_in_again() -> anyhow::Res
 fn a_standby_that_cannot_know_of_revocations_says_so_and_nothing_is_called_unknown() -> anyhow::Result<()> {
     let mut fed = Broker::start()?;
     keep_ports(&mut fed)?;
-    fed.member("atlantic", "60002d", "192.0.2.45")?;
-    fed.member("alpine", "600013", "198.51.100.19")?;
+    fed.two_members()?;
     let devices: Vec<String> = (0..500).map(atlantic).collect();
     fed.devices("atlantic", "60002d", &devices.iter().map(String::as_str).collect::<Vec<_>>())?;
     let second = Kit::new(&fed, "second", "broker2.fed.example")?;

@@ -22,8 +22,7 @@ fn devices() -> u64 {
 
 fn federation() -> anyhow::Result<Broker> {
     let broker = Broker::start()?;
-    broker.member("atlantic", "60002d", "192.0.2.45")?;
-    broker.member("alpine", "600013", "198.51.100.19")?;
+    broker.two_members()?;
     Ok(broker)
 }
 

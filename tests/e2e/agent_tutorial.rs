@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, ensure};
-use dnsbroker_tests::roaming::{HomeServer, join_abroad, server_certificate};
+use dnsbroker_tests::roaming::{HomeServer, home_and_abroad, join_abroad, server_certificate};
 use dnsbroker_tests::{Broker, Host, eventually, free_port, output, peer};
 
 const README: &str = include_str!("../../crates/agent/README.md");
@@ -65,12 +65,7 @@ fn program_in(bin: PathBuf) -> anyhow::Result<()> {
 #[test]
 fn whoever_follows_the_tutorial_sees_a_device_join_abroad() -> anyhow::Result<()> {
     let broker = Broker::start()?;
-    let listener = HomeServer::bind()?;
-    let port = listener.local_addr()?.port().to_string();
-    broker.json(&["member", "add", "atlantic"])?;
-    broker.json(&["netid", "set", "60002d", "--member", "atlantic", "--address", "127.0.0.1", "--port", &port])?;
-    broker.member("alpine", "600013", "127.0.0.1")?;
-    broker.devices("atlantic", "60002d", &[DEVICE])?;
+    let listener = home_and_abroad(&broker, DEVICE)?;
     let token = broker.json(&["token", "create", "--member", "alpine"])?;
     let text = |value: &serde_json::Value| value.as_str().map(str::to_owned).context("not a text");
     let (secret, pin) = (text(&token["token"])?, text(&token["instructions"]["ca_pin"])?);

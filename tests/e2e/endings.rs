@@ -23,8 +23,7 @@ const SCHEDULING: Duration = Duration::from_millis(500);
 
 fn federation(options: Options) -> anyhow::Result<Broker> {
     let broker = Broker::with(options)?;
-    broker.member("atlantic", "60002d", "192.0.2.45")?;
-    broker.member("alpine", "600013", "198.51.100.19")?;
+    broker.two_members()?;
     broker.devices("atlantic", "60002d", &[DEVICE])?;
     Ok(broker)
 }

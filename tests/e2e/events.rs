@@ -14,8 +14,7 @@ const DEVICE: &str = "0004a30b001c0530";
 
 fn federation() -> anyhow::Result<Broker> {
     let broker = Broker::start()?;
-    broker.member("atlantic", "60002d", "192.0.2.45")?;
-    broker.member("alpine", "600013", "198.51.100.19")?;
+    broker.two_members()?;
     broker.devices("atlantic", "60002d", &[DEVICE, "70b3d57ed0000001"])?;
     Ok(broker)
 }

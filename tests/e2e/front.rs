@@ -15,8 +15,7 @@ const DEVICE: &str = "0004a30b001c0530";
 fn federation(limits: &str) -> anyhow::Result<Broker> {
     let config = if limits.is_empty() { String::new() } else { format!("[limits]\n{limits}") };
     let broker = Broker::with(Options { config, ..Options::default() })?;
-    broker.member("atlantic", "60002d", "192.0.2.45")?;
-    broker.member("alpine", "600013", "198.51.100.19")?;
+    broker.two_members()?;
     broker.devices("atlantic", "60002d", &[DEVICE])?;
     Ok(broker)
 }

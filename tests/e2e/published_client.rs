@@ -25,8 +25,7 @@ fn base64url(octets: &[u8]) -> String {
 
 fn federation() -> anyhow::Result<Broker> {
     let broker = Broker::start()?;
-    broker.member("atlantic", "60002d", "192.0.2.45")?;
-    broker.member("alpine", "600013", "198.51.100.19")?;
+    broker.two_members()?;
     broker.devices("atlantic", "60002d", &[DEVICE])?;
     Ok(broker)
 }

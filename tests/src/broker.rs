@@ -193,6 +193,12 @@ impl Broker {
         Ok(())
     }
 
+    /// Adds the two that most tests have: atlantic, whose network server is at 192.0.2.45, and alpine, at 198.51.100.19.
+    pub fn two_members(&self) -> anyhow::Result<()> {
+        self.member("atlantic", "60002d", "192.0.2.45")?;
+        self.member("alpine", "600013", "198.51.100.19")
+    }
+
     /// Registers devices of a member.
     pub fn devices(&self, id: &str, netid: &str, devices: &[&str]) -> anyhow::Result<Value> {
         let list = self.path.join(format!("{id}.txt"));

@@ -15,11 +15,12 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, ServerConfig};
 
 use crate::broker::Broker;
+use crate::roaming::certificates;
 use crate::tls;
 
 /// What becomes of a query (its octets) and the true answer to it.
@@ -47,15 +48,9 @@ pub fn truth() -> Lie {
 impl Liar {
     /// Beside a broker, with that one's own certificate; `member` is a directory with a certificate to ask it with.
     pub fn beside(broker: &Broker, member: &Path) -> anyhow::Result<Self> {
-        let chain =
-            CertificateDer::pem_file_iter(broker.path().join("ca/server.pem"))?.collect::<Result<Vec<_>, _>>()?;
+        let chain = certificates(&broker.path().join("ca/server.pem"))?;
         let key = PrivateKeyDer::from_pem_file(broker.path().join("ca/server.key"))?;
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let mut config = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()?
-            .with_no_client_auth()
-            .with_single_cert(chain, key)?;
-        config.alpn_protocols = vec![b"h2".to_vec()];
+        let config = tls::server(chain, key)?;
         let state = Arc::new(State {
             broker: broker.doh()?,
             tls: tls::client(broker, Some(tls::credential(member)?), &["http/1.1"])?,
@@ -68,7 +63,7 @@ impl Liar {
         let address = listener.local_addr()?;
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let serving = Arc::clone(&state);
-        std::thread::spawn(move || runtime.block_on(serve(listener, Arc::new(config), serving)));
+        std::thread::spawn(move || runtime.block_on(serve(listener, config, serving)));
         Ok(Self { address, state })
     }
 

@@ -4,7 +4,7 @@
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -56,6 +56,18 @@ pub fn body(stream: &mut impl Read) -> anyhow::Result<Vec<u8>> {
     }
 }
 
+/// Atlantic with its device, and a port that its network server has on this machine; and alpine, in whose network the device is
+/// heard.
+pub fn home_and_abroad(broker: &Broker, device: &str) -> anyhow::Result<TcpListener> {
+    let listener = HomeServer::bind()?;
+    let port = listener.local_addr()?.port().to_string();
+    broker.json(&["member", "add", "atlantic"])?;
+    broker.json(&["netid", "set", "60002d", "--member", "atlantic", "--address", "127.0.0.1", "--port", &port])?;
+    broker.member("alpine", "600013", "127.0.0.1")?;
+    broker.devices("atlantic", "60002d", &[device])?;
+    Ok(listener)
+}
+
 /// A home network server, or a Join Server: answers whoever shows a certificate that it trusts, as long as the test runs.
 pub struct HomeServer {
     heard: Mutex<Receiver<Value>>,
@@ -83,30 +95,28 @@ impl HomeServer {
             for stream in listener.incoming().flatten() {
                 let (config, tell) = (Arc::clone(&config), tell.clone());
                 std::thread::spawn(move || {
-                    if let Ok(request) = start_answer(stream, config) {
-                        // Whoever does not listen any more has seen enough.
-                        let _ = tell.send(request);
-                    }
+                    // Whoever asks without being let in is told by TLS.
+                    let _ = start_answer(stream, config, &tell);
                 });
             }
         });
         Ok(Self { heard: Mutex::new(heard) })
     }
 
-    /// The requests that it has answered since it was last asked.
+    /// The requests that it has heard since it was last asked.
     pub fn heard(&self) -> Vec<Value> {
         self.heard.lock().unwrap_or_else(PoisonError::into_inner).try_iter().collect()
     }
 
-    /// The next request that it answers.
+    /// The next request that it hears.
     pub fn next(&self) -> anyhow::Result<Value> {
         let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
         heard.recv_timeout(Duration::from_secs(10)).context("nothing came to the home network server")
     }
 }
 
-/// Answers one request: a join-accept in any case.
-fn start_answer(stream: TcpStream, config: Arc<ServerConfig>) -> anyhow::Result<Value> {
+/// Answers one request: a join-accept in any case. It is told of before, so that whoever has the answer finds it told.
+fn start_answer(stream: TcpStream, config: Arc<ServerConfig>, tell: &Sender<Value>) -> anyhow::Result<()> {
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
     let mut tls = StreamOwned::new(ServerConnection::new(config)?, stream);
     let request: Value = serde_json::from_slice(&body(&mut tls)?)?;
@@ -119,13 +129,15 @@ fn start_answer(stream: TcpStream, config: Arc<ServerConfig>) -> anyhow::Result<
         "DLMetaData": { "DevEUI": request["ULMetaData"]["DevEUI"], "ClassMode": "A", "RXDelay1": 5 },
     })
     .to_string();
+    // Whoever does not listen any more has seen enough.
+    let _ = tell.send(request);
     write!(
         tls,
         "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{answer}",
         answer.len()
     )?;
     tls.flush()?;
-    Ok(request)
+    Ok(())
 }
 
 /// What a stanza of `[[roaming.servers]]` says of a NetID.

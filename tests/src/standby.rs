@@ -37,8 +37,7 @@ pub fn keep_ports(broker: &mut Broker) -> anyhow::Result<()> {
 pub fn primary() -> anyhow::Result<Broker> {
     let mut broker = Broker::start()?;
     keep_ports(&mut broker)?;
-    broker.member("atlantic", "60002d", "192.0.2.45")?;
-    broker.member("alpine", "600013", "198.51.100.19")?;
+    broker.two_members()?;
     broker.devices("atlantic", "60002d", &[DEVICE])?;
     Ok(broker)
 }
