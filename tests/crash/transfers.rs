@@ -104,30 +104,36 @@ fn exchange(broker: &Broker, layer: &Layer, primary: &Primary, key: &TsigKey) ->
             }
             copies
         });
-        let mut versions = Vec::new();
-        let begun = Instant::now();
-        let last = loop {
-            let over = begun.elapsed() > LIFE;
-            if !over {
-                primary.publish();
-            }
-            broker.json(&["source", "refresh", FETCHED])?;
-            let shown = broker.json(&["source", "show", FETCHED])?;
-            let version = shown["last"]["serial"].as_u64().unwrap_or_default() as u32;
-            versions.push((version, layer.position()));
-            // All is quiet before the log is read.
-            if over && version == primary.version() {
-                break version;
-            }
-            ensure!(begun.elapsed() < 20 * LIFE, "the source does not follow: {shown}");
-        };
+        let versions = follow(broker, layer, primary);
         going.store(false, Ordering::Relaxed);
         let copies = copies.join().map_err(|_| anyhow::anyhow!("a fetcher panicked"))?;
-        versions.dedup_by_key(|(version, _)| *version);
-        ensure!(last > 3 && versions.len() > 3, "only {versions:?} came in");
+        let versions = versions?;
+        ensure!(versions.len() > 3, "only {versions:?} came in");
         ensure!(copies.len() > 3, "only {} zones went out", copies.len());
         Ok(Seen { versions, copies })
     })
+}
+
+/// Has the primary make versions and the broker fetch them; tells which came in, each with the length of the log by then.
+fn follow(broker: &Broker, layer: &Layer, primary: &Primary) -> anyhow::Result<Vec<(u32, u64)>> {
+    let (mut versions, mut version, begun) = (vec![], 0, Instant::now());
+    loop {
+        let over = begun.elapsed() > LIFE;
+        // Who comes back to a zone with most of its devices gone is asked whether that is meant, which is not looked at here.
+        if !over && primary.version() < version + primary::UNLIKE / 2 {
+            primary.publish();
+        }
+        broker.json(&["source", "refresh", FETCHED])?;
+        let shown = broker.json(&["source", "show", FETCHED])?;
+        version = shown["last"]["serial"].as_u64().unwrap_or_default() as u32;
+        versions.push((version, layer.position()));
+        // All is quiet before the log is read.
+        if over && version == primary.version() {
+            versions.dedup_by_key(|(version, _)| *version);
+            return Ok(versions);
+        }
+        ensure!(begun.elapsed() < 20 * LIFE, "the source does not follow: {shown}");
+    }
 }
 
 /// What a broker has after a cut, against what was seen of it before.

@@ -239,12 +239,16 @@ fn killed_under_load_the_primary_is_succeeded_and_comes_back_as_a_standby() -> a
                 })
             })
             .collect();
-        let begun = Instant::now();
-        while begun.elapsed() < Duration::from_secs(2) {
-            ensure!(asker.finds(DEVICE)?, "the standby does not answer under load");
-        }
-        primary.kill()?;
+        let mut under_load = || -> anyhow::Result<()> {
+            let begun = Instant::now();
+            while begun.elapsed() < Duration::from_secs(2) {
+                ensure!(asker.finds(DEVICE)?, "the standby does not answer under load");
+            }
+            primary.kill()
+        };
+        let answered = under_load();
         stop.store(true, Ordering::Relaxed);
+        answered?;
         let mut all = Vec::new();
         for writer in writers {
             all.extend(writer.join().map_err(|_| anyhow::anyhow!("a writer has failed"))??);
