@@ -1,5 +1,5 @@
 // What stands before or beside a page: dialogs, questions, and messages with an undo.
-import { html, useState, useEffect, useRef, useId } from "./html.js";
+import { html, useState, useEffect, useLayoutEffect, useRef, useId } from "./html.js";
 import { Form, Field, Note } from "./parts.js";
 
 let opened = () => {};
@@ -16,7 +16,7 @@ export function say(text, undo) {
 function Dialog({ title, show, wide, onClose }) {
   const box = useRef(null);
   const id = useId();
-  useEffect(() => {
+  useLayoutEffect(() => {
     const before = document.activeElement;
     const dialog = box.current;
     dialog.showModal();

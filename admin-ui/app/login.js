@@ -1,15 +1,16 @@
 // The door: name, password and, where there is one, the second factor.
-import { html, useState, useEffect, useRef } from "./html.js";
+import { html, useState, useLayoutEffect, useRef } from "./html.js";
 import * as api from "./api.js";
 import { Field, Form, Note } from "./parts.js";
 
 export function Login({ enter, reason, back }) {
   const [known, keep] = useState(null);
   const card = useRef(null);
-  useEffect(() => {
+  // With the page itself, so that there is no moment when the focus is nowhere.
+  useLayoutEffect(() => {
     document.title = "Log in · dnsbroker";
   }, []);
-  useEffect(() => card.current.querySelector("input").focus(), [known]);
+  useLayoutEffect(() => card.current.querySelector("input").focus(), [known]);
   const act = async ({ name, password, code }) => {
     const given = known ?? { name, password };
     try {

@@ -1,5 +1,5 @@
 // The frame around every page: who is here, the menu, the search, what the broker is up to.
-import { html, render, useState, useEffect, useMemo, useErrorBoundary } from "./html.js";
+import { html, render, useState, useEffect, useLayoutEffect, useMemo, useErrorBoundary } from "./html.js";
 import * as api from "./api.js";
 import * as live from "./live.js";
 import { useRoute, to, go } from "./route.js";
@@ -79,7 +79,8 @@ function Shell({ logout, relogin }) {
   const [name] = route.parts;
   const address = route.parts.join("/");
   const { page, given } = find(who, route.parts);
-  useEffect(() => {
+  // Together with what is shown, so that there is no moment when the focus is nowhere.
+  useLayoutEffect(() => {
     set(false);
     if (route.hash !== Shell.first) document.querySelector("h1")?.focus();
     Shell.first = null;
@@ -90,7 +91,7 @@ function Shell({ logout, relogin }) {
     document.querySelector(".top .menu")?.focus();
   };
   // The menu of a narrow screen: the focus goes in, and back to where it came from.
-  useEffect(() => {
+  useLayoutEffect(() => {
     if (!open) return;
     document.querySelector("#menu a")?.focus();
     const escape = (event) => event.key === "Escape" && shut();

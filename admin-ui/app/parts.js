@@ -1,6 +1,6 @@
 // What pages are put together from. Names and other people's words go through <bdi>, so that no mark of direction in one
 // of them turns the words around it.
-import { html, Fragment, useState, useEffect, useRef, useId } from "./html.js";
+import { html, Fragment, useState, useEffect, useLayoutEffect, useRef, useId } from "./html.js";
 import { ago, moment, pairs } from "./text.js";
 import { Icon } from "./icons.js";
 import { Link } from "./route.js";
@@ -22,7 +22,7 @@ export function When({ at }) {
 
 export function Page({ title, lead, crumb, actions, children }) {
   const head = useRef(null);
-  useEffect(() => {
+  useLayoutEffect(() => {
     const words = typeof title === "string" ? title : "";
     document.title = words ? `${words} · dnsbroker` : "dnsbroker";
   }, [title]);

@@ -161,10 +161,10 @@ fn the_focus_goes_to_the_heading_of_the_page_that_was_chosen() -> anyhow::Result
     browser.until("the heading", "return document.activeElement.matches('h1')", &[])?;
     for route in routes(&browser, false)?.iter().rev() {
         browser.visit(&address(&broker, route)?)?;
-        let script = "const now = document.activeElement; return now.matches('h1') && now.textContent";
-        let heading = browser.until(&format!("the focus on {route:?}"), script, &[])?;
-        let heading = heading.as_str().unwrap_or_default();
-        let title = browser.script("return document.title", &[])?;
+        let script =
+            "const now = document.activeElement; return now.matches('h1') && [now.textContent, document.title]";
+        let found = browser.until(&format!("the focus on {route:?}"), script, &[])?;
+        let [heading, title] = [&found[0], &found[1]].map(|words| words.as_str().unwrap_or_default());
         ensure!(title == format!("{heading} · dnsbroker"), "{route}: {title} {heading}");
     }
     Ok(())

@@ -1,5 +1,5 @@
 // The guided way in for a new operator: who it is, where its network server is, and the one command it has to run.
-import { html, useState, useEffect } from "../html.js";
+import { html, useState, useLayoutEffect } from "../html.js";
 import * as api from "../api.js";
 import { useData } from "../live.js";
 import { Page, Card, Field, Form, Note, Copy, items } from "../parts.js";
@@ -33,7 +33,7 @@ export function TokenCommand({ token }) {
 export function Enrol() {
   const [step, go] = useState(0);
   const [made, keep] = useState({});
-  useEffect(() => document.querySelector(".wizard-body input")?.focus(), [step]);
+  useLayoutEffect(() => document.querySelector(".wizard-body input")?.focus(), [step]);
   const next = (more) => {
     keep({ ...made, ...more });
     go(step + 1);
