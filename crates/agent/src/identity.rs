@@ -96,9 +96,14 @@ pub struct Identity {
     pub life: (i64, i64),
     /// Serial number, hexadecimal.
     pub serial: String,
+    /// Which CA has issued the certificate.
+    pub issuer: Option<KeyId>,
     /// For connections to brokers.
     pub tls: Arc<ClientConfig>,
 }
+
+/// The identifier of a CA's key (RFC 5280, section 4.2.1.1), hexadecimal.
+pub type KeyId = String;
 
 /// What a certificate says.
 pub struct Facts {
@@ -108,6 +113,8 @@ pub struct Facts {
     pub serial: String,
     /// SubjectPublicKeyInfo, DER.
     pub key: Vec<u8>,
+    /// Which CA has issued it.
+    pub issuer: Option<KeyId>,
     /// URIs among its names.
     pub uris: Vec<String>,
     /// DNS names among them, in lower case.
@@ -136,11 +143,16 @@ impl Facts {
             ParsedExtension::ExtendedKeyUsage(usage) => Some(usage.server_auth || usage.any),
             _ => None,
         });
+        let issuer = certificate.extensions().iter().find_map(|extension| match extension.parsed_extension() {
+            ParsedExtension::AuthorityKeyIdentifier(of) => of.key_identifier.as_ref().map(|id| hexadecimal(id.0)),
+            _ => None,
+        });
         let validity = certificate.validity();
         Ok(Self {
             life: (validity.not_before.timestamp(), validity.not_after.timestamp()),
-            serial: certificate.raw_serial().iter().map(|octet| format!("{octet:02x}")).collect(),
+            serial: serial_text(certificate.raw_serial()),
             key: certificate.public_key().raw.to_vec(),
+            issuer,
             uris: names.map_or_else(Vec::new, |names| names.general_names.iter().filter_map(uri).collect()),
             names: names.map_or_else(BTreeSet::new, |names| names.general_names.iter().filter_map(dns).collect()),
             server: server.unwrap_or(true),
@@ -153,6 +165,15 @@ impl Facts {
         let (federation, path) = uri.strip_prefix("spiffe://")?.split_once('/')?;
         Some((federation.parse().ok()?, path.strip_prefix("member/")?.parse().ok()?))
     }
+}
+
+/// As the broker writes it: without the octet that only says that the number is positive (X.690, section 8.3).
+fn serial_text(octets: &[u8]) -> String {
+    hexadecimal(octets.strip_prefix(&[0]).filter(|rest| !rest.is_empty()).unwrap_or(octets))
+}
+
+fn hexadecimal(octets: &[u8]) -> String {
+    octets.iter().map(|octet| format!("{octet:02x}")).collect()
 }
 
 /// Where we enrolled.
@@ -203,8 +224,9 @@ impl Home {
         let key = files::read_shared_secret(&key_path)?;
         let key = PrivateKeyDer::from_pem_slice(&key);
         let key = key.map_err(|_| IdentityError::Key { path: key_path.display().to_string() })?;
-        let tls = self.client_config(chain, key)?;
-        Ok(Identity { federation, member, life: facts.life, serial: facts.serial, tls: Arc::new(tls) })
+        let tls = Arc::new(self.client_config(chain, key)?);
+        let Facts { life, serial, issuer, .. } = facts;
+        Ok(Identity { federation, member, life, serial, issuer, tls })
     }
 
     fn client_config(
@@ -357,5 +379,10 @@ mod tests {
     #[test]
     fn renewal_comes_after_two_thirds() {
         assert_eq!(renew_at((1_000, 4_000)), 3_000);
+    }
+
+    #[test]
+    fn serial_numbers_are_written_as_the_broker_writes_them() {
+        assert_eq!([&[0, 0xc2, 0x40][..], &[0x42, 0], &[0]].map(serial_text), ["c240", "4200", "00"]);
     }
 }

@@ -1,5 +1,5 @@
 //! Renewal at two thirds of a certificate's life, with jitter so that members do not all come at once, and again until it
-//! works. A certificate that somebody else puts in place (`enroll` with a new token) is taken over without a restart.
+//! works; also when another CA has taken the place of the one that issued it. A certificate that somebody else puts in place (`enroll` with a new token) is taken over without a restart.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::api::Call;
 use crate::clock::now;
 use crate::hook;
-use crate::identity::{Identity, renew_at, request};
+use crate::identity::{Identity, KeyId, renew_at, request};
 use crate::slot::CLIENT;
 use crate::upstream::federation::Federation;
 
@@ -47,7 +47,7 @@ pub struct Renewal {
 impl Renewal {
     /// Runs.
     pub async fn run(self, stop: CancellationToken) {
-        let (mut at, mut failures, mut serial) = (i64::MAX, 0_u32, String::new());
+        let (mut at, mut failures, mut serial, mut change) = (i64::MAX, 0_u32, String::new(), Change::default());
         self.share_key();
         loop {
             tokio::select! {
@@ -59,6 +59,11 @@ impl Renewal {
             if identity.serial != serial {
                 serial.clone_from(&identity.serial);
                 (at, failures) = (due(identity.life), 0);
+            }
+            if change.calls_for_another(&self.federation.issuers(), identity.issuer.as_ref()) {
+                let federation = self.federation.name();
+                tracing::info!(federation, serial, "another CA issues now: the certificate is renewed before its time");
+                at = now();
             }
             if !self.renew || now() < at {
                 continue;
@@ -133,6 +138,23 @@ impl Renewal {
     }
 }
 
+/// Notices that another CA has taken the place of one that has issued a certificate of ours.
+#[derive(Default)]
+pub struct Change(Arc<Vec<KeyId>>);
+
+impl Change {
+    /// Tells once, for the same CAs that issue now, that a certificate is of none of them. Members look into the directory at
+    /// times of their own, so that they do not all come at once.
+    pub fn calls_for_another(&mut self, now: &Arc<Vec<KeyId>>, issuer: Option<&KeyId>) -> bool {
+        let Some(issuer) = issuer.filter(|_| !now.is_empty() && self.0 != *now) else { return false };
+        let replaced = !now.contains(issuer);
+        if replaced {
+            self.0 = Arc::clone(now);
+        }
+        replaced
+    }
+}
+
 /// When to renew: after two thirds of the life and a little more.
 pub fn due(life: (i64, i64)) -> i64 {
     let at = renew_at(life);
@@ -157,6 +179,18 @@ fn random() -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_certificate_of_a_ca_that_was_replaced_is_renewed_once() {
+        let keys = |names: &[&str]| Arc::new(names.iter().map(|&name| name.to_owned()).collect::<Vec<KeyId>>());
+        let (mine, mut change) = ("a1".to_owned(), Change::default());
+        assert!(!change.calls_for_another(&keys(&[]), Some(&mine)), "an older broker does not tell");
+        assert!(!change.calls_for_another(&keys(&["a1", "b2"]), Some(&mine)));
+        assert!(!change.calls_for_another(&keys(&["b2"]), None), "nobody knows whose it is");
+        assert!(change.calls_for_another(&keys(&["b2"]), Some(&mine)));
+        assert!(!change.calls_for_another(&keys(&["b2"]), Some(&mine)), "the same is not said over and over");
+        assert!(change.calls_for_another(&keys(&["c3"]), Some(&mine)));
+    }
 
     #[test]
     fn attempts_come_often_enough_to_succeed_before_the_end() {

@@ -17,7 +17,7 @@ use crate::api::Call;
 use crate::clock::now;
 use crate::hook;
 use crate::identity::{Facts, IdentityError, facts, renew_at, request};
-use crate::renew::{Counts, LOOK, due, pause};
+use crate::renew::{Change, Counts, LOOK, due, pause};
 use crate::slot::SERVER;
 use crate::upstream::federation::Federation;
 
@@ -88,19 +88,26 @@ async fn issue(federation: &Federation, names: Vec<DomainName>) -> Result<(), St
     SERVER.install(dir, &issued, fits).map_err(words)
 }
 
-/// One look; tells when the next is due, and whether there is a new certificate. `asked` is what was asked for last: an answer with
-/// other names is not asked for over and over.
-pub async fn pass(federation: &Federation, asked: &mut Vec<DomainName>) -> Result<(i64, bool), String> {
+/// What was asked for last: an answer that is other than that is not asked for over and over.
+#[derive(Default)]
+pub struct Asked {
+    names: Vec<DomainName>,
+    change: Change,
+}
+
+/// One look; tells when the next is due, and whether there is a new certificate.
+pub async fn pass(federation: &Federation, asked: &mut Asked) -> Result<(i64, bool), String> {
     let names = names(federation)?;
     let wanted: BTreeSet<String> = names.iter().map(plain).collect();
     if let Some(facts) = in_place(federation)
-        && (facts.names == wanted || *asked == names)
+        && (facts.names == wanted || asked.names == names)
         && now() < renew_at(facts.life)
+        && !asked.change.calls_for_another(&federation.issuers(), facts.issuer.as_ref())
     {
         return Ok((due(facts.life), false));
     }
     issue(federation, names.clone()).await?;
-    *asked = names;
+    asked.names = names;
     let life = in_place(federation).map_or((0, 0), |facts| facts.life);
     Ok((due(life), true))
 }
@@ -123,7 +130,7 @@ impl Keeper {
     /// Runs.
     pub async fn run(self, stop: CancellationToken) {
         let mut changed = self.changed.subscribe();
-        let (mut at, mut failures, mut asked) = (0, 0, vec![]);
+        let (mut at, mut failures, mut asked) = (0, 0, Asked::default());
         self.share_key();
         loop {
             // Whoever takes it away wants another one.

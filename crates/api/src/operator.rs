@@ -55,6 +55,10 @@ pub struct Directory {
     pub brokers: Vec<BrokerAddress>,
     /// NetIDs and who holds them.
     pub networks: Vec<DirectoryNetwork>,
+    /// Issuing CAs that sign now, each by its key identifier (RFC 5280, section 4.2.1.2), hexadecimal: a certificate of
+    /// another one is better renewed before that is revoked.
+    #[serde(default)]
+    pub issuers: Vec<String>,
 }
 
 /// A broker of the federation.

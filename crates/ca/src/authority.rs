@@ -211,7 +211,7 @@ pub fn request_issuing(signer: &dyn Signer, federation: &DomainName) -> Result<V
 /// The short name of a CA in URLs and lists: the last 8 hexadecimal digits of its key identifier. It stays when its
 /// certificate is renewed with the same key.
 pub fn ca_id(key: &PublicKey) -> String {
-    key.identifier()[4..].iter().map(|octet| format!("{octet:02x}")).collect()
+    key.identifier_text().split_off(8)
 }
 
 impl Root {

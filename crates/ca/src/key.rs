@@ -222,6 +222,11 @@ impl PublicKey {
         identifier[0] = 0x40 | (identifier[0] & 0x0f);
         identifier
     }
+
+    /// The same, hexadecimal.
+    pub fn identifier_text(&self) -> String {
+        self.identifier().iter().map(|octet| format!("{octet:02x}")).collect()
+    }
 }
 
 impl fmt::Debug for PublicKey {

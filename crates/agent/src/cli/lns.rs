@@ -81,7 +81,7 @@ async fn stanzas(context: &Context, keep: bool) -> anyhow::Result<Made> {
 
 /// Tells whether there is a new certificate of the network server.
 async fn certificate(context: &Context, federation: &Federation) -> bool {
-    match server_certificate::pass(federation, &mut vec![]).await {
+    match server_certificate::pass(federation, &mut server_certificate::Asked::default()).await {
         Ok((_, new)) => new,
         Err(reason) => {
             context.output.note(&format!("warning: {}: the network server's certificate: {reason}", federation.name()));

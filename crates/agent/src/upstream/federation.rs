@@ -19,7 +19,7 @@ use crate::answer::{Answer, query, question};
 use crate::broker_answer;
 use crate::clock::now;
 use crate::config::{BrokerConfig, zone_label};
-use crate::identity::{Home, Identity, IdentityError};
+use crate::identity::{Home, Identity, IdentityError, KeyId};
 use crate::limits::{HEDGE, PROBE};
 
 /// A federation that we are a member of.
@@ -30,6 +30,7 @@ pub struct Federation {
     configured: Vec<BrokerConfig>,
     namespace: ArcSwap<Namespace>,
     brokers: ArcSwap<Vec<Arc<Broker>>>,
+    issuers: ArcSwap<Vec<KeyId>>,
     identity: ArcSwapOption<Identity>,
     bootstrap: Arc<Plain>,
     /// What is counted.
@@ -82,6 +83,7 @@ impl Federation {
             configured,
             namespace: ArcSwap::from_pointee(namespace),
             brokers: ArcSwap::default(),
+            issuers: ArcSwap::from_pointee(directory.as_ref().map(|told| told.issuers.clone()).unwrap_or_default()),
             identity: ArcSwapOption::new(Some(Arc::new(identity))),
             bootstrap,
             counts: Counts::default(),
@@ -139,7 +141,13 @@ impl Federation {
             }
         }
         self.brokers.store(Arc::new(brokers));
+        self.issuers.store(Arc::new(directory.issuers.clone()));
         Ok(())
+    }
+
+    /// The issuing CAs that sign now, as the directory has them; none where it does not say.
+    pub fn issuers(&self) -> Arc<Vec<KeyId>> {
+        self.issuers.load_full()
     }
 
     /// Takes a new certificate. Connections are made anew with it.

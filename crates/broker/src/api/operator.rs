@@ -69,6 +69,7 @@ pub async fn directory(State(app): State<App>) -> Result<Json<Directory>, ApiErr
         netids: names.apex(Zone::NetId).clone(),
         brokers: brokers(&app, &view),
         networks,
+        issuers: app.pki.authorities().in_use().map(|issuer| issuer.public_key().identifier_text()).collect(),
     }))
 }
 
