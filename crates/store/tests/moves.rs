@@ -77,6 +77,9 @@ fn an_administrator_moves_devices_at_once_and_in_one_serial() {
         assert_eq!((done.moved, done.stayed, done.serial, done.waits), (2, 1, serial.next(), None));
         assert_eq!((held(store, "alpine"), held(store, "atlantic")), (8, 2));
         assert_eq!(code(act(store, order([1, 99], "60002d", None))), "move-empty");
+        assert_eq!(code(act(store, order([1, 2], "60002d", Some(NOW + 1_000)))), "move-empty");
+        let may_come = act(store, order([1, 99], "60002d", Some(NOW + 1_000))).expect("planned");
+        act(store, cancel(may_come.waits.expect("waits"), None)).expect("stopped");
         assert_eq!(code(act(store, order([3], "600099", None))), "netid-unknown");
         act(store, SuspendMember { id: member("atlantic"), reason: "x".to_owned() }).expect("suspended");
         assert_eq!(code(act(store, order([3], "60002d", None))), "member-suspended");

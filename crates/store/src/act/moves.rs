@@ -87,6 +87,11 @@ impl Act for MoveDevices {
             }
             return Ok((moved, Some(note)));
         };
+        // Of those that are nobody's yet, one can be registered until then.
+        let there = transaction.view.zones.devices();
+        if !devices.is_empty() && devices.iter().all(|device| there.get(*device) == Some(self.to)) {
+            return Err(OwnershipRefusal::NothingMoves(self.to).into());
+        }
         let planned = Move {
             id: transaction.next_number(),
             devices,
