@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand, ValueEnum};
+use dnsbroker_api::client::{Client, ClientError};
 use dnsbroker_api::exchange::{Fetched, Key, NewKey, Replica, SetReplica, SetSource, Source};
 use dnsbroker_api::listed::{ListKeys, ListReplicas, ListSources, SortKeys, SortReplicas, SortSources};
-use dnsbroker_api::message::{Listeners, Status};
 use dnsbroker_api::standby::StandbyAt;
 use dnsbroker_federation::{DomainName, MemberId, NetId};
 use zeroize::Zeroizing;
@@ -368,10 +368,9 @@ impl SourceCommand {
                 let on_expiry = on_expiry.to_owned();
                 let body = SetSource { member, primary, zone, key, tls_name, tls_ca, tls_pin, on_expiry };
                 let source: Source = client.source_set(&netid, &body).await?;
-                let status: Option<Status> = if output.is_json() { None } else { Some(client.status().await?) };
+                let notify = if output.is_json() { String::new() } else { notify_text(client, &source).await? };
                 output.print(&source, |source| {
                     let netid = source.netid;
-                    let notify = status.map(|status| notify_text(source, &status.listeners)).unwrap_or_default();
                     format!(
                         "NetID {netid} is filled from {}: see `source show {netid}`\n{notify}",
                         source.settings.zone
@@ -385,11 +384,8 @@ impl SourceCommand {
             }
             Self::Show { netid } => {
                 let source: Source = client.source_show(&netid).await?;
-                let status: Option<Status> = if output.is_json() { None } else { Some(client.status().await?) };
-                output.print(&source, |source| {
-                    let notify = status.map(|status| notify_text(source, &status.listeners)).unwrap_or_default();
-                    source_text(source) + &notify
-                });
+                let notify = if output.is_json() { String::new() } else { notify_text(client, &source).await? };
+                output.print(&source, |source| source_text(source) + &notify);
             }
             Self::Refresh { netid } => {
                 let source: Source = client.source_refresh(&netid).await?;
@@ -427,17 +423,27 @@ fn source_table(sources: &[Source]) -> String {
 }
 
 /// What the primary's own configuration needs so that changes come at once: in BIND's words, the most usual.
-fn notify_text(source: &Source, listeners: &Listeners) -> String {
-    let Some(at) = listeners.dns.first() else { return String::new() };
-    let address = if at.ip().is_unspecified() { "ADDRESS-OF-THE-BROKER".to_owned() } else { at.ip().to_string() };
+async fn notify_text(client: &Client, source: &Source) -> Result<String, ClientError> {
+    let listeners = client.status().await?.listeners;
+    let Some(at) = listeners.dns.first() else { return Ok(String::new()) };
+    let primary = source.settings.primary.ip();
+    let address = match at.ip() {
+        any if any.is_unspecified() => {
+            let brokers = client.directory().await?.brokers;
+            let own = brokers.into_iter().next().map(|broker| broker.addresses).unwrap_or_default();
+            let reached = own.into_iter().find(|own| own.is_ipv4() == primary.is_ipv4());
+            reached.map_or_else(|| "ADDRESS-OF-THE-BROKER".to_owned(), |own| own.to_string())
+        }
+        one => one.to_string(),
+    };
     let key = source.settings.key.as_ref().map(|key| format!(" key {:?}", key.dotless()));
-    format!(
+    Ok(format!(
         "BIND tells of changes with this in its zone:\n    also-notify {{ {address} port {}{}; }};\nfrom the address {}; \
          without it the primary is asked as often as its SOA says\n",
         at.port(),
         key.unwrap_or_default(),
-        source.settings.primary.ip(),
-    )
+        primary,
+    ))
 }
 
 fn source_text(source: &Source) -> String {
