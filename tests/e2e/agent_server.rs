@@ -161,6 +161,64 @@ fn members_verify_the_network_server_by_a_certificate_that_the_agent_gets_and_re
 }
 
 #[test]
+fn agents_leave_an_issuing_ca_that_was_replaced_before_the_root_revokes_it() -> anyhow::Result<()> {
+    let broker = Broker::start()?;
+    broker.member("alpine", "600013", "127.0.0.1")?;
+    broker.devices("alpine", "600013", &["0004a30b001c0530"])?;
+    let host = Host::new()?;
+    host.enroll(&broker, "alpine", "fed")?;
+    let agent = host.start("[[federation]]\ndir = \"fed\"\nrefresh = 1\n", "[lns]\nbind = \"0.0.0.0:8444\"\n")?;
+    agent.ready()?;
+    let serials = |status: &Value| {
+        let federation = &status["federations"][0];
+        ["certificate", "server_certificate"].map(|which| federation[which]["serial"].as_str().map(str::to_owned))
+    };
+    let both = |status: &Value| serials(status).iter().flatten().filter(|serial| serial.len() > 1).count() == 2;
+    let before = serials(&agent.eventually("both certificates", both)?);
+    let file = |name: &str| broker.path().join(name).display().to_string();
+    let (root_key, issuing, old, list) = (file("root-key"), file("ca/issuing.pem"), file("old.pem"), file("next.crl"));
+    std::fs::copy(&issuing, &old)?;
+    broker.json(&["ca", "rotate", "--root-key", &root_key])?;
+    let new = dnsbroker_tests::ca::ca_id(Path::new(&issuing))?;
+    let others = |status: &Value| both(status) && serials(status).iter().zip(&before).all(|(now, old)| now != old);
+    let after = serials(&agent.eventually("both certificates of another CA", others)?);
+    for serial in after.iter().flatten() {
+        ensure!(broker.json(&["cert", "show", serial])?["issuer"] == new, "{serial} is of the old CA");
+    }
+
+    // The root takes the old CA back: what ends with it is said before it ends.
+    let last = file("ca/root.crl");
+    let sign = ["ca", "sign-crl", "--root-key", &root_key, "--last", &last, "--revoke", &old, "--out", &list];
+    broker.json(&sign)?;
+    let ends = |args: &[&str]| -> anyhow::Result<Vec<Value>> {
+        Ok(broker.json(&[&["ca", "install", "--crl"], args, &[&list]].concat())?["ended"]
+            .as_array()
+            .context("ended")?
+            .clone())
+    };
+    let has =
+        |ended: &[Value], serial: &Option<String>| ended.iter().any(|one| one["serial"].as_str() == serial.as_deref());
+    let told = ends(&["--dry-run"])?;
+    ensure!(
+        before.iter().all(|serial| has(&told, serial)) && !after.iter().any(|serial| has(&told, serial)),
+        "{told:?}"
+    );
+    ensure!(told.iter().all(|one| one["state"] == "valid"), "only said, not done: {told:?}");
+    let first = before[0].as_deref().context("a serial")?;
+    ensure!(broker.json(&["cert", "show", first])?["state"] == "valid");
+    let words = broker.run(&["ca", "install", "--crl", "--dry-run", &list])?.stdout;
+    ensure!(words.contains("would end") && words.contains(first) && words.contains("alpine"), "{words}");
+    let done = ends(&[])?;
+    ensure!(done.len() == told.len() && before.iter().all(|serial| has(&done, serial)), "{done:?}");
+    ensure!(broker.json(&["cert", "show", first])?["state"] == "revoked (superseded)");
+    ensure!(ends(&[])?.is_empty(), "it is done once");
+    let found = agent.host.run(&["lookup", "0004a30b001c0530"])?;
+    ensure!(found.ok, "{found:?}");
+    ensure!(serials(&agent.now()?) == after, "and renews no more than that");
+    Ok(())
+}
+
+#[test]
 fn a_certificate_that_members_would_refuse_is_warned_of() -> anyhow::Result<()> {
     let broker = Broker::start()?;
     broker.member("alpine", "600013", "127.0.0.1")?;

@@ -359,7 +359,7 @@ impl Browser {
         self.until(&format!("{words:?}"), script, &[words.into()]).map(drop)
     }
 
-    /// The text of the first element that a selector finds, as soon as there is one.
+    /// The text of the last element that a selector finds, as soon as there is one.
     pub fn text(&self, selector: &str) -> anyhow::Result<String> {
         let script = "return [...document.querySelectorAll(arguments[0])].at(-1)?.innerText?.trim() || null";
         let text = self.until(selector, script, &[selector.into()])?;

@@ -5,7 +5,7 @@ import { useData, useGet } from "../live.js";
 import { Page, Card, Table, Badge, When, Got, Empty, Field, Copy, Note } from "../parts.js";
 import { Timeline } from "../charts.js";
 import { confirm, fill, reveal } from "../dialogs.js";
-import { count, daysLeft, moment } from "../text.js";
+import { count, daysLeft, host, moment } from "../text.js";
 import { useWho } from "../who.js";
 
 /** SHA-256 of each certificate of a PEM text. */
@@ -62,7 +62,11 @@ function rotate(installed) {
     title: "A new issuing CA", verb: "Make the request", wide: true,
     act: async ({ kind, office }) => {
       const { csr, permitted } = await api.post("/ca/request", { renew: kind === "renew", lns: office === "lns" });
-      reveal("Have it signed", html`<p>Where the root's key is, run <code>dnsbroker ca sign</code> with this request${permitted && html` and <code>--for lns --permit ${permitted}</code>`}, and bring the certificate back here.</p><${Copy} text=${csr} /><div class="actions"><button onClick=${() => install(installed)}>I have the certificate</button></div>`);
+      const { federation, listeners } = await api.get("/status");
+      const base = listeners.pki_url && ` --pki-url ${listeners.pki_url}`;
+      const constraint = permitted ? ` --for lns --permit ${permitted}` : "";
+      const sign = `dnsbroker ca sign request.pem --root-key DIR --federation ${host(federation)}${base}${constraint} --out ${permitted ? "lns.pem" : "issuing.pem"}`;
+      reveal("Have it signed", html`<p>Save this as <code>request.pem</code> where the root's key is, run the command there, and bring the certificate back here.</p><h3>The request</h3><${Copy} text=${csr} label="Copy the request" /><h3>The command</h3><${Copy} text=${sign} label="Copy the command" /><div class="actions"><button onClick=${() => install(installed)}>I have the certificate</button></div>`);
       return false;
     },
     fields: html`<p>The issuing CA's certificate is signed by the root, whose key is not on this machine.</p><${Field} label="What for" as="select" name="kind" options=${[["new", "A new key, which takes the old one's place"], ["renew", "The key in use, for longer"]]} /><${Field} label="Which" as="select" name="office" options=${[["all", "The issuing CA"], ["lns", "One for network servers alone, constrained to names of NetIDs"]]} /><p><button type="button" class="quiet" onClick=${() => install(installed)}>I have a signed certificate already</button></p>`,

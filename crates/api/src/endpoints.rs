@@ -14,7 +14,7 @@ use crate::exchange::{Key, NewKey, Replica, SetReplica, SetSource, Source};
 use crate::listed::{
     ChangeOptions, ExportOptions, ImportOptions, ListAdministrators, ListApiTokens, ListAudit, ListCertificates,
     ListClaims, ListDevices, ListKeys, ListMembers, ListMoves, ListNetids, ListReplicas, ListSources, ListTokens,
-    ListWebhooks, LookUp,
+    ListWebhooks, LookUp, RootCrlOptions,
 };
 use crate::message::*;
 use crate::operator::{Bundle, DeviceChanges, Directory, Myself, NetIdAnchors, Renew};
@@ -279,12 +279,12 @@ pub const STREAMS: &[Endpoint] = &[
         name: "root_crl_install",
         method: "PUT",
         path: "/api/v1/ca/root-crl",
-        about: "Takes the root's list of revoked issuing CAs (DER).",
+        about: "Takes the root's list of revoked issuing CAs (DER), and ends what those have signed.",
         verb: Some("ca install"),
         parameters: &[],
-        query: None,
+        query: Some(schema_of::<RootCrlOptions>),
         takes: Content::Octets(&["application/pkix-crl", "application/octet-stream"]),
-        gives: Content::Json(schema_of::<Crl>),
+        gives: Content::Json(schema_of::<RootCrl>),
         status: 200,
     },
     Endpoint {

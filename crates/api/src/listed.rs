@@ -279,6 +279,14 @@ pub struct ChangeOptions {
     pub allow_shrink: bool,
 }
 
+/// Of `PUT /api/v1/ca/root-crl`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RootCrlOptions {
+    /// Only say what would happen.
+    pub dry_run: bool,
+}
+
 /// Of `GET /api/v1/devices/{deveui}/lookup`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]

@@ -339,6 +339,16 @@ pub struct Crl {
     pub url: String,
 }
 
+/// What the root's list of revoked issuing CAs brings.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RootCrl {
+    /// The list.
+    #[serde(flatten)]
+    pub list: Crl,
+    /// The certificates that end with it, since a CA that it names has signed them: their holders need new ones.
+    pub ended: Vec<Certificate>,
+}
+
 /// A certificate with the chain to show with it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Issued {

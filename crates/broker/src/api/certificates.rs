@@ -8,10 +8,10 @@ use axum::extract::{Json, Query, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use dnsbroker_api::Timestamp;
-use dnsbroker_api::listed::{ListCertificates, ListTokens, SortCertificates, SortTokens};
+use dnsbroker_api::listed::{ListCertificates, ListTokens, RootCrlOptions, SortCertificates, SortTokens};
 use dnsbroker_api::message::{
     Ca, Certificate, Crl, Enroll, Enrolment, InstallCa, IssueCertificate, Issued, IssuingRequest, NewToken, Page,
-    Reason, RenewCertificate, RequestIssuing, RevokeCertificates, Token,
+    Reason, RenewCertificate, RequestIssuing, RevokeCertificates, RootCrl, Token,
 };
 use dnsbroker_api::problem::chain;
 use dnsbroker_ca::{
@@ -417,28 +417,46 @@ pub async fn retire_issuing(State(app): State<App>, call: Call) -> Result<Json<C
 pub async fn install_root_crl(
     State(app): State<App>,
     call: Call,
+    query: Asked<RootCrlOptions>,
     body: axum::body::Bytes,
-) -> Result<Json<Crl>, ApiError> {
+) -> Result<Json<RootCrl>, ApiError> {
+    let Query(RootCrlOptions { dry_run }) = query?;
     let parts = app.clone();
     let list = blocking(move || parts.pki.check_root_crl(&body).map(|facts| (facts, body))).await?;
     let ((number, this_update, next_update, revoked), octets) = list;
+    let id = app.pki.root_id();
+    let url = app.pki.base().map(|base| format!("{base}/crl/{id}.crl")).unwrap_or_default();
+    let (made, next) = (Timestamp(this_update), Timestamp(next_update));
+    let list = Crl { ca: id, number, this_update: made, next_update: next, revoked, url };
+    if dry_run {
+        let (view, authorities) = (app.view(), app.pki.authorities_in(&octets));
+        let ends = |known: &&Arc<record::Certificate>| known.revoked.is_none() && authorities.contains(&known.ca);
+        let ended = view.certificates.values().filter(ends);
+        return Ok(Json(RootCrl { list, ended: alive(&view, ended) }));
+    }
     let detail = serde_json::json!({ "number": number, "revoked": revoked });
     let witness = act::Witness { act: "crl.install", object: "root CA".to_owned(), detail };
     app.committer.commit(call.actor(), witness).await?;
     let parts = app.clone();
     blocking(move || parts.pki.install_root_crl(&octets)).await?;
     // What a revoked CA has signed is worth nothing any more, on connections that are open too.
+    let mut ended = Vec::new();
     for ca in app.pki.revoked_authorities() {
         let which = Which::Issuer(ca);
         match app.committer.commit(call.actor(), act::RevokeAll { which, reason: RevocationReason::Superseded }).await {
-            Ok(_) | Err(CommitError::Refused(Refusal::NothingToRevoke(_))) => {}
+            Ok(revoked) => ended.extend(revoked),
+            Err(CommitError::Refused(Refusal::NothingToRevoke(_))) => {}
             Err(error) => return Err(error.into()),
         }
     }
-    let id = app.pki.root_id();
-    let url = app.pki.base().map(|base| format!("{base}/crl/{id}.crl")).unwrap_or_default();
-    let (this_update, next_update) = (Timestamp(this_update), Timestamp(next_update));
-    Ok(Json(Crl { ca: id, number, this_update, next_update, revoked, url }))
+    Ok(Json(RootCrl { list, ended: alive(&app.view(), &ended) }))
+}
+
+/// Those that time has not ended yet.
+fn alive<'a>(view: &View, certificates: impl IntoIterator<Item = &'a Arc<record::Certificate>>) -> Vec<Certificate> {
+    let now = now();
+    let alive = certificates.into_iter().filter(|one| one.not_after >= now);
+    alive.map(|certificate| shown(view, certificate)).collect()
 }
 
 async fn blocking<T: Send + 'static>(

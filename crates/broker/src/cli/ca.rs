@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand, ValueEnum};
-use dnsbroker_api::message::{Ca, Crl, InstallCa, IssuingRequest, Page, RequestIssuing, Status};
+use dnsbroker_api::message::{Ca, Crl, InstallCa, IssuingRequest, Page, RequestIssuing, RootCrl, Status};
 use dnsbroker_ca::{RevocationReason, chain};
 use dnsbroker_federation::DomainName;
 
 use super::Context;
+use super::certificate::certificate_table;
 use super::output::{Output, table};
 use crate::committer::now;
 use crate::key::write_whole;
@@ -50,6 +51,9 @@ pub(super) enum CaCommand {
         /// The file is the root's list of revoked issuing CAs
         #[arg(long)]
         crl: bool,
+        /// With --crl: only say which certificates end with the CAs that it names
+        #[arg(long, requires = "crl")]
+        dry_run: bool,
     },
     /// Request, sign and install a new issuing CA at once, where the root's key can be reached from here
     Rotate {
@@ -170,14 +174,14 @@ impl CaCommand {
             }
             Self::Sign(sign) => sign.run(*output)?,
             Self::SignCrl(sign) => sign.run(*output)?,
-            Self::Install { file, crl: true } => {
+            Self::Install { file, crl: true, dry_run } => {
                 let list = tokio::fs::File::open(&file).await;
                 let list = list.with_context(|| format!("cannot read {}", file.display()))?;
-                let list: Crl =
-                    client.upload_by(http::Method::PUT, "/api/v1/ca/root-crl", "application/pkix-crl", list).await?;
-                output.print(&list, |list| format!("list {} of the root is published\n", list.number));
+                let path = format!("/api/v1/ca/root-crl?dry_run={dry_run}");
+                let brought: RootCrl = client.upload_by(http::Method::PUT, &path, "application/pkix-crl", list).await?;
+                output.print(&brought, |brought| root_list_text(brought, dry_run));
             }
-            Self::Install { file, crl: false } => {
+            Self::Install { file, crl: false, .. } => {
                 let pem = std::fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
                 let ca: Ca = client.ca_install(&InstallCa { pem }).await?;
                 output
@@ -254,6 +258,22 @@ impl SignCrl {
         });
         Ok(())
     }
+}
+
+fn root_list_text(brought: &RootCrl, dry_run: bool) -> String {
+    let RootCrl { list, ended } = brought;
+    let published = match dry_run {
+        true => format!("list {} of the root would be published\n", list.number),
+        false => format!("list {} of the root is published\n", list.number),
+    };
+    let ends = match (ended.len(), dry_run) {
+        (0, _) => return published,
+        (count, true) => format!("{count} certificates would end with the CAs that it names; new ones first:\n"),
+        (count, false) => {
+            format!("{count} certificates ended with the CAs that it names; who still needs one, needs a token:\n")
+        }
+    };
+    published + &ends + &certificate_table(ended)
 }
 
 fn list_table(lists: &[Crl]) -> String {

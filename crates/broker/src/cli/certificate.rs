@@ -361,7 +361,7 @@ pub(super) async fn issue_with_new_key(client: &Client, member: MemberId, out: &
     Made::new_key(out).issue("client", async |csr| client.certificate_issue(&order(csr)).await).await
 }
 
-fn certificate_table(certificates: &[Certificate]) -> String {
+pub(super) fn certificate_table(certificates: &[Certificate]) -> String {
     let row = |certificate: &Certificate| {
         let member = certificate.member.as_ref().map(ToString::to_string);
         let replica = certificate.replica.as_ref().map(|id| format!("replica {id}"));

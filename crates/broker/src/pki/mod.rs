@@ -331,8 +331,12 @@ impl Pki {
 
     /// Issuing CAs whose certificate the root has revoked, by id.
     pub fn revoked_authorities(&self) -> Vec<String> {
-        let read = self.root_crl().and_then(|list| dnsbroker_ca::read_crl(&list, &self.root).ok());
-        let (_, revoked) = read.unwrap_or_default();
+        self.root_crl().map(|list| self.authorities_in(&list)).unwrap_or_default()
+    }
+
+    /// Issuing CAs whose certificate a list of the root's names, by id.
+    pub fn authorities_in(&self, list: &[u8]) -> Vec<String> {
+        let (_, revoked) = dnsbroker_ca::read_crl(list, &self.root).unwrap_or_default();
         let authorities = self.authorities.load();
         let is_revoked = |issuer: &&Arc<Issuer>| revoked.iter().any(|entry| entry.serial == issuer.facts().serial);
         authorities.all().filter(is_revoked).map(|issuer| issuer.id()).collect()
