@@ -109,11 +109,12 @@ export function useEvents(listen) {
 
 /**
  * What a path says, asked again when an event's kind begins with one of `kinds`. `{data, error, loading, reload}`; what was
- * there before stays while it is asked again.
+ * there before stays while it is asked again, and where other `deps` ask for the same in another order: `same` tells.
  */
-export function useData(load, deps, kinds = []) {
+export function useData(load, deps, kinds = [], same = JSON.stringify(deps)) {
   const [shown, set] = useState({ loading: true });
   const turn = useRef(0);
+  const known = useRef(same);
   const again = useCallback(async () => {
     const mine = ++turn.current;
     try {
@@ -124,7 +125,9 @@ export function useData(load, deps, kinds = []) {
     }
   }, deps);
   useEffect(() => {
-    set({ loading: true });
+    const stays = known.current === same;
+    known.current = same;
+    set((before) => ({ data: stays ? before.data : undefined, loading: true }));
     again();
     return () => void (turn.current += 1);
   }, [again]);
@@ -141,7 +144,10 @@ export function useData(load, deps, kinds = []) {
 }
 
 /** A path's answer, kept up to date. */
-export const useGet = (path, values, kinds) => useData(() => api.get(path, values), [path, JSON.stringify(values ?? null)], kinds);
+export function useGet(path, values, kinds) {
+  const { sort, order, ...which } = values ?? {};
+  return useData(() => api.get(path, values), [path, JSON.stringify(values ?? null)], kinds, JSON.stringify([path, which]));
+}
 
 /** A list, page after page: `more` asks for the next one. */
 export function useList(path, values, kinds) {

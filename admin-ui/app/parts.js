@@ -71,17 +71,25 @@ export function Got({ from, children }) {
   return html`<${Fragment}>${from.error && html`<${Trouble} error=${from.error} retry=${from.reload} />`}${children(from.data)}<//>`;
 }
 
+/** The head of a column: a button where the list can be sorted by it. */
+function Head({ column: { label, num, sort }, sorted }) {
+  const words = label || html`<span class="hidden">Actions</span>`;
+  if (!sort || !sorted) return html`<th scope="col" role="columnheader" class=${num ? "num" : ""}>${words}</th>`;
+  const turned = sorted.sort === sort && (sorted.order === "desc" ? "descending" : "ascending");
+  return html`<th scope="col" role="columnheader" class=${`sorts ${num ? "num" : ""}`} aria-sort=${turned || undefined}><button type="button" onClick=${() => sorted.turn(sort)}>${words}<span class="turn" aria-hidden="true">${{ ascending: "↑", descending: "↓" }[turned] ?? "↕"}</span></button></th>`;
+}
+
 /**
- * A table. `columns`: `{label, show(row), num?, hide?}`. Rows become cards on a phone; the roles say all the same that it is
- * a table.
+ * A table. `columns`: `{label, show(row), num?, hide?, sort?}`; with `sorted` (see route.js) those that have `sort`, the API's
+ * word, sort it. Rows become cards on a phone; the roles say all the same that it is a table.
  */
-export function Table({ caption, columns, rows, keyOf, empty }) {
+export function Table({ caption, columns, rows, keyOf, empty, sorted }) {
   if (!rows.length) return empty ?? html`<${Empty} title="Nothing here">There is nothing to show.<//>`;
   const shown = columns.filter((column) => column && !column.hide);
   return html`<div class="scroll" tabindex="0" role="group" aria-label=${caption}>
-    <table class="cards" role="table">
+    <table class=${`cards ${sorted ? "sorted" : ""}`} role="table">
       <caption class="hidden">${caption}</caption>
-      <thead role="rowgroup"><tr role="row">${shown.map((column) => html`<th scope="col" role="columnheader" class=${column.num ? "num" : ""}>${column.label || html`<span class="hidden">Actions</span>`}</th>`)}</tr></thead>
+      <thead role="rowgroup"><tr role="row">${shown.map((column) => html`<${Head} column=${column} sorted=${sorted} />`)}</tr></thead>
       <tbody role="rowgroup">${rows.map((row) => html`<tr role="row" key=${keyOf(row)}>${shown.map((column) => html`<td role="cell" class=${column.num ? "num" : ""} data-label=${column.label || undefined}><div>${column.show(row)}</div></td>`)}</tr>`)}</tbody>
     </table>
   </div>`;

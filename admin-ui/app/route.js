@@ -40,4 +40,13 @@ export function requery(values) {
   dispatchEvent(new HashChangeEvent("hashchange"));
 }
 
+/**
+ * What a list is sorted by: `sort` and `order` as the address and the API have them; `turn` sorts by another column, or by the
+ * same the other way around.
+ */
+export const sorted = ({ sort, order, ...rest }, usual) => ({
+  sort, order: order ?? usual,
+  turn: (by) => requery({ ...rest, sort: by, order: by === sort && order !== "desc" ? "desc" : "asc" }),
+});
+
 export const Link = ({ parts, children, ...rest }) => html`<a href=${to(...parts)} ...${rest}>${children}</a>`;

@@ -171,6 +171,43 @@ fn the_focus_goes_to_the_heading_of_the_page_that_was_chosen() -> anyhow::Result
 }
 
 #[test]
+fn the_head_of_a_column_sorts_says_so_and_keeps_the_focus() -> anyhow::Result<()> {
+    let Some(browser) = Browser::start()? else { return Ok(()) };
+    let broker = federation()?;
+    log_in_as_admin(&browser, &broker)?;
+    browser.visit("members?text=a")?;
+    let rows = |wanted: &[&str]| {
+        let script = "const ids = [...document.querySelectorAll('main tbody a')].map((one) => one.hash)
+            .filter((hash) => hash.startsWith('#/members/')).map((hash) => hash.slice(10));
+            return ids.join(' ') === arguments[0]";
+        browser.until(&format!("{wanted:?}"), script, &[wanted.join(" ").into()]).map(drop)
+    };
+    let head = |sorted: &str| -> anyhow::Result<()> {
+        ensure!(browser.focused()? == "Devices", "the focus has gone to {:?}", browser.focused()?);
+        let heads = Tree::of(&browser)?;
+        let script = "return [...document.querySelectorAll('th[aria-sort]')].map((one) => one.ariaSort).join()";
+        let said = browser.script(script, &[])?;
+        ensure!(said == sorted, "{said}");
+        ensure!(heads.faults().is_empty(), "{:?}", heads.faults());
+        Ok(())
+    };
+    rows(&["alpine-lora", "atlantic-iot", "baltic-net"])?;
+    browser.tab_to("Devices")?;
+    browser.keys(ENTER)?;
+    rows(&["baltic-net", "alpine-lora", "atlantic-iot"])?;
+    head("ascending")?;
+    browser.keys(ENTER)?;
+    rows(&["atlantic-iot", "alpine-lora", "baltic-net"])?;
+    head("descending")?;
+    let address = browser.script("return location.hash", &[])?;
+    ensure!(address == "#/members?text=a&sort=devices&order=desc", "{address}");
+    // The address says it all: who sends it shows others the same.
+    browser.visit("netids")?;
+    browser.visit("members?sort=name&order=desc")?;
+    rows(&["atlantic-iot", "baltic-net", "alpine-lora"])
+}
+
+#[test]
 fn dialogs_take_the_focus_keep_it_and_give_it_back() -> anyhow::Result<()> {
     let Some(browser) = Browser::start()? else { return Ok(()) };
     let broker = federation()?;

@@ -6,7 +6,7 @@ import { Page, Card, Table, State, Member, When, Got, Empty, Field, More, Copy }
 import { Timeline } from "../charts.js";
 import { confirm, fill, reveal } from "../dialogs.js";
 import { moment } from "../text.js";
-import { Link, requery } from "../route.js";
+import { Link, requery, sorted } from "../route.js";
 import { useWho } from "../who.js";
 
 /** Reasons that one gives (RFC 5280, section 5.3.1). */
@@ -17,7 +17,8 @@ export const subject = (one) => one.names?.length ? one.names.join(", ") : one.g
 export function Certificates({ query }) {
   const who = useWho();
   const valid = useData(() => api.all("/certificates", { state: "valid" }, 5000), [], ["certificate."]);
-  const values = { limit: 100, order: "desc", state: query.state, profile: query.profile, member: query.member };
+  const by = sorted(query, "desc");
+  const values = { limit: 100, sort: by.sort, order: by.order, state: query.state, profile: query.profile, member: query.member };
   return html`<${Page} title="Certificates" lead=${who.member ? "Yours, your servers' and your gateways'." : "All that the federation's CA has issued, the newest first."} actions=${html`${(who.change || who.member) && html`<button class="primary" onClick=${() => issue(who)}>Issue for a request</button>`}${who.change && html`<button class="danger" onClick=${several}>Revoke several</button>`}`}>
     <div class="stack">
       <${Card} title="When they end"><${Got} from=${valid}>${(list) => (list.length ? html`<${Timeline} items=${list.map((one) => ({ label: subject(one), at: one.not_after, renew: one.renew_at }))} />` : html`<p class="soft">No certificate is valid now.</p>`)}<//><//>
@@ -26,21 +27,21 @@ export function Certificates({ query }) {
           <${Field} label="State" as="select" value=${query.state ?? ""} options=${[["", "All"], ["valid", "Valid"], ["suspended", "Suspended"], ["expired", "Expired"], ["revoked", "Revoked"]]} onChange=${(event) => requery({ ...query, state: event.currentTarget.value })} />
           <${Field} label="Kind" as="select" value=${query.profile ?? ""} options=${[["", "All"], ["operator", "Operators"], ["lns", "Servers"], ["gateway", "Gateways"], ["replica", "Replicas"]]} onChange=${(event) => requery({ ...query, profile: event.currentTarget.value })} />
         </div>
-        <${CertificateTable} values=${values} />
+        <${CertificateTable} values=${values} sorted=${by} />
       <//>
     </div>
   <//>`;
 }
 
-export function CertificateTable({ values }) {
+export function CertificateTable({ values, sorted: by }) {
   const who = useWho();
   const list = useList("/certificates", values, ["certificate.", "member.", "token."]);
-  return html`<${Got} from=${list}>${() => html`<${Table} caption="Certificates" rows=${list.items} keyOf=${(one) => one.serial} empty=${html`<${Empty} icon="certificates" title="No certificates here">${who.member ? "None fits." : "A member gets its first with an enrolment token."}<//>`} columns=${[
-    { label: "Of", show: (one) => html`<${Link} parts=${["certificates", one.serial]}><bdi>${subject(one)}</bdi><//><p class="soft small mono">${one.serial}</p>` },
+  return html`<${Got} from=${list}>${() => html`<${Table} caption="Certificates" sorted=${by} rows=${list.items} keyOf=${(one) => one.serial} empty=${html`<${Empty} icon="certificates" title="No certificates here">${who.member ? "None fits." : "A member gets its first with an enrolment token."}<//>`} columns=${[
+    { label: "Of", sort: "member", show: (one) => html`<${Link} parts=${["certificates", one.serial]}><bdi>${subject(one)}</bdi><//><p class="soft small mono">${one.serial}</p>` },
     { label: "Kind", show: (one) => one.profile },
     { label: "State", show: (one) => html`<${State} of=${one.state} />` },
-    { label: "Ends", show: (one) => html`<${When} at=${one.not_after} />` },
-    { label: "Renewal due", show: (one) => html`<${When} at=${one.renew_at} />` },
+    { label: "Ends", sort: "not_after", show: (one) => html`<${When} at=${one.not_after} />` },
+    { label: "Renewal due", sort: "renew_at", show: (one) => html`<${When} at=${one.renew_at} />` },
     { label: "", hide: !who.change && !who.member, show: (one) => html`<div class="actions">${one.state === "valid" && html`<button class="small danger" onClick=${() => revoke(one)} aria-label=${`Revoke ${one.serial}`}>Revoke</button>`}</div>` },
   ]} /><${More} list=${list} shown=${list.items.length} />`}<//>`;
 }

@@ -5,11 +5,13 @@ import { useList } from "../live.js";
 import { Page, Card, Table, Badge, Member, Eui, When, Got, Empty, Field, More, Words } from "../parts.js";
 import { fill, confirm } from "../dialogs.js";
 import { plural } from "../text.js";
+import { sorted } from "../route.js";
 import { useWho } from "../who.js";
 
-export function Claims() {
+export function Claims({ query }) {
   const who = useWho();
-  const list = useList("/claims", { limit: 200 }, ["claim.", "devices.", "move.", "source.transfer"]);
+  const by = sorted(query);
+  const list = useList("/claims", { limit: 200, sort: by.sort, order: by.order }, ["claim.", "devices.", "move.", "source.transfer"]);
   const [marked, mark] = useState(new Set());
   const name = (id) => (who.member ? html`<bdi>${id ?? "another member"}</bdi>` : id ? html`<${Member} id=${id} />` : html`<span class="soft">nobody</span>`);
   const key = (claim) => `${claim.claimant}/${claim.deveui}`;
@@ -37,12 +39,12 @@ export function Claims() {
   const withdraw = (claim) => fill({ title: `Give up ${claim.deveui}?`, verb: "Give it up", act: () => api.post("/claims/withdraw", { devices: [claim.deveui] }), done: "The claim is withdrawn. Your next list that names the device claims it again.", fields: html`<p>You no longer claim the device.</p>` });
   return html`<${Page} title="Claims" lead=${who.member ? "Devices that you and another member both list. The holder lets go, the claimant gives up, or an administrator decides." : "Devices that one member lists and another holds. Nothing changes hands until somebody decides."}
       actions=${who.change && chosen.length > 0 && one && html`<button onClick=${() => act(chosen, false)}>Reject ${chosen.length}</button><button class="primary" onClick=${() => act(chosen, true)}>Give ${chosen.length}</button>`}>
-    <${Card} flush><${Got} from=${list}>${() => html`<${Table} caption="Claims" rows=${list.items} keyOf=${key} empty=${html`<${Empty} icon="claims" title="No claims">If two members list the same device, it shows here with both names. The holder keeps it until this is settled.<//>`} columns=${[
+    <${Card} flush><${Got} from=${list}>${() => html`<${Table} caption="Claims" sorted=${by} rows=${list.items} keyOf=${key} empty=${html`<${Empty} icon="claims" title="No claims">If two members list the same device, it shows here with both names. The holder keeps it until this is settled.<//>`} columns=${[
       { label: "Choose", hide: !who.change, show: (claim) => html`<input type="checkbox" class="tick" aria-label=${`Choose ${claim.deveui} claimed by ${claim.claimant}`} checked=${marked.has(key(claim))} onChange=${() => turn(claim)} />` },
-      { label: "Device", show: (claim) => html`<${Eui} id=${claim.deveui} />` },
-      { label: "Wanted by", show: (claim) => html`${name(claim.claimant)} <span class="soft small">under ${claim.netid}</span>` },
+      { label: "Device", sort: "deveui", show: (claim) => html`<${Eui} id=${claim.deveui} />` },
+      { label: "Wanted by", sort: "claimant", show: (claim) => html`${name(claim.claimant)} <span class="soft small">under ${claim.netid}</span>` },
       { label: "Held by", show: (claim) => html`${name(claim.holder)}${claim.held && html` <span class="soft small">under ${claim.held}</span>`}` },
-      { label: "Since", show: (claim) => html`<${When} at=${claim.since} />` },
+      { label: "Since", sort: "since", show: (claim) => html`<${When} at=${claim.since} />` },
       { label: "State", show: (claim) => (claim.rejected ? html`<${Badge} tone="bad">rejected<//><p class="soft small"><${Words}>${claim.rejected}<//></p>` : html`<${Badge} tone="warn">waits<//>`) },
       { label: "", hide: !who.change && !who.member, show: (claim) => html`<div class="actions">${who.change && html`<button class="small" onClick=${() => act([claim], true)}>Give</button>${!claim.rejected && html`<button class="small" onClick=${() => act([claim], false)}>Reject</button>`}`}${who.member && claim.holder === who.member && html`<button class="small" onClick=${() => release(claim)}>Let go</button>`}${who.member && claim.claimant === who.member && html`<button class="small" onClick=${() => withdraw(claim)}>Give up</button>`}</div>` },
     ]} /><${More} list=${list} shown=${list.items.length} />`}<//><//>

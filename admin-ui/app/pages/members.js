@@ -5,7 +5,7 @@ import { useGet, useList } from "../live.js";
 import { Page, Card, Table, Badge, State, Member, NetId, When, Got, Empty, Field, More, Words, Tile, Note, items } from "../parts.js";
 import { confirm, fill, say } from "../dialogs.js";
 import { count, day, host } from "../text.js";
-import { Link, go, requery } from "../route.js";
+import { Link, go, requery, sorted } from "../route.js";
 import { useWho } from "../who.js";
 import { inWords } from "../acts.js";
 import { TokenCommand } from "./enrol.js";
@@ -13,7 +13,8 @@ import { CertificateTable } from "./certificates.js";
 
 export function Members({ query }) {
   const who = useWho();
-  const list = useList("/members", { limit: 250, text: query.text, suspended: query.suspended }, ["member.", "devices.", "netid.", "certificate.", "source.transfer", "move."]);
+  const by = sorted(query);
+  const list = useList("/members", { limit: 250, text: query.text, suspended: query.suspended, sort: by.sort, order: by.order }, ["member.", "devices.", "netid.", "certificate.", "source.transfer", "move."]);
   const add = who.change && html`<a class="button primary" href="#/members/new">Enrol a member</a>`;
   const filtered = query.text || query.suspended;
   return html`<${Page} title="Members" lead="The operators of this federation: who may resolve devices, and who registers them." actions=${add}>
@@ -22,15 +23,15 @@ export function Members({ query }) {
         <${Field} label="Find" type="search" placeholder="Id or name" value=${query.text ?? ""} onInput=${(event) => requery({ ...query, text: event.currentTarget.value })} />
         <${Field} label="Show" as="select" value=${query.suspended ?? ""} options=${[["", "All members"], ["false", "Active"], ["true", "Suspended"]]} onChange=${(event) => requery({ ...query, suspended: event.currentTarget.value })} />
       </div>
-      <${Got} from=${list}>${() => html`<${Table} caption="Members" rows=${list.items} keyOf=${(member) => member.id}
+      <${Got} from=${list}>${() => html`<${Table} caption="Members" sorted=${by} rows=${list.items} keyOf=${(member) => member.id}
         empty=${filtered ? html`<${Empty} icon="search" title="No member fits">Change the filter to see others.<//>` : html`<${Empty} icon="members" title="No members yet" action=${add}>Enrol the first operator: give it a name, its NetID and the address of its network server, and send it one command to run.<//>`}
         columns=${[
-          { label: "Member", show: (member) => html`<${Member} id=${member.id} name=${member.name} />${member.name !== member.id && html`<div class="soft small mono">${member.id}</div>`}` },
+          { label: "Member", sort: "name", show: (member) => html`<${Member} id=${member.id} name=${member.name} />${member.name !== member.id && html`<div class="soft small mono">${member.id}</div>`}` },
           { label: "State", show: (member) => html`<${Standing} member=${member} />` },
           { label: "NetIDs", show: (member) => html`<${NetIdList} ids=${member.netids} />` },
-          { label: "Devices", num: true, show: (member) => count(member.devices) },
-          { label: "Certificate until", show: (member) => (member.certified_until ? html`<${When} at=${member.certified_until} />` : html`<span class="soft">none</span>`) },
-          { label: "Since", show: (member) => day(member.since) },
+          { label: "Devices", num: true, sort: "devices", show: (member) => count(member.devices) },
+          { label: "Certificate until", sort: "certified_until", show: (member) => (member.certified_until ? html`<${When} at=${member.certified_until} />` : html`<span class="soft">none</span>`) },
+          { label: "Since", sort: "since", show: (member) => day(member.since) },
         ]} /><${More} list=${list} shown=${list.items.length} />`}<//>
     <//>
   <//>`;

@@ -5,22 +5,23 @@ import { useData, useGet, useList } from "../live.js";
 import { Page, Card, Table, Member, NetId, Got, Empty, Field, Form, More, Tile, items } from "../parts.js";
 import { confirm, fill } from "../dialogs.js";
 import { count, host } from "../text.js";
-import { go } from "../route.js";
+import { go, sorted } from "../route.js";
 import { useWho } from "../who.js";
 
 export function NetIds({ query }) {
   const who = useWho();
-  const list = useList("/netids", { limit: 250, member: who.member ?? query.member }, ["netid.", "devices.", "source.transfer", "move.", "member."]);
+  const by = sorted(query);
+  const list = useList("/netids", { limit: 250, member: who.member ?? query.member, sort: by.sort, order: by.order }, ["netid.", "devices.", "source.transfer", "move.", "member."]);
   const add = who.change && html`<a class="button primary" href="#/netids/new">Add a NetID</a>`;
   return html`<${Page} title="NetIDs" lead=${who.member ? "Your networks, and where the federation finds their servers." : "Which network is whose, and where its server is: what every answer ends with."} actions=${add}>
     <${Card} flush>
-      <${Got} from=${list}>${() => html`<${Table} caption="NetIDs" rows=${list.items} keyOf=${(network) => network.netid} empty=${html`<${Empty} icon="netids" title="No NetIDs yet" action=${add}>${who.member ? "Ask the federation's administrator to enter yours." : "Give a member its NetID with the address of its network server."}<//>`} columns=${[
-        { label: "NetID", show: (network) => html`<${NetId} id=${network.netid} />` },
-        { label: "Member", hide: who.member, show: (network) => html`<${Member} id=${network.member} />` },
+      <${Got} from=${list}>${() => html`<${Table} caption="NetIDs" sorted=${by} rows=${list.items} keyOf=${(network) => network.netid} empty=${html`<${Empty} icon="netids" title="No NetIDs yet" action=${add}>${who.member ? "Ask the federation's administrator to enter yours." : "Give a member its NetID with the address of its network server."}<//>`} columns=${[
+        { label: "NetID", sort: "netid", show: (network) => html`<${NetId} id=${network.netid} />` },
+        { label: "Member", sort: "member", hide: who.member, show: (network) => html`<${Member} id=${network.member} />` },
         { label: "Network server", show: (network) => html`<span class="mono small">${network.addresses.join(", ") || "–"}</span>` },
         { label: "Port", show: (network) => network.port ?? html`<span class="soft">–</span>` },
         { label: "Certificate's name", show: (network) => (network.target ? html`<bdi class="small">${host(network.target)}</bdi>` : html`<span class="soft">the NetID's own</span>`) },
-        { label: "Devices", num: true, show: (network) => html`<a href=${`#/devices?netid=${network.netid}`}>${count(network.devices)}</a>` },
+        { label: "Devices", num: true, sort: "devices", show: (network) => html`<a href=${`#/devices?netid=${network.netid}`}>${count(network.devices)}</a>` },
       ]} /><${More} list=${list} shown=${list.items.length} />`}<//>
     <//>
   <//>`;

@@ -5,26 +5,27 @@ import { useData, useGet, useList } from "../live.js";
 import { Page, Card, Table, State, Member, Eui, When, Got, Empty, Field, Form, More, Note, Words, Tile } from "../parts.js";
 import { confirm, say } from "../dialogs.js";
 import { count, host, plural } from "../text.js";
-import { go, Link } from "../route.js";
+import { go, sorted, Link } from "../route.js";
 import { useWho } from "../who.js";
 
 const KINDS = ["source.", "devices.", "move."];
 
 const link = (source) => html`<${Link} parts=${["sources", source.netid]}><span class="mono">${source.netid}</span><//>`;
 
-export function Sources() {
+export function Sources({ query }) {
   const who = useWho();
-  const list = useList("/sources", { limit: 500 }, KINDS);
+  const by = sorted(query);
+  const list = useList("/sources", { limit: 500, sort: by.sort, order: by.order }, KINDS);
   const add = who.change && html`<a class="button primary" href="#/sources/new">Add a source</a>`;
   return html`<${Page} title="Sources" lead="Members' primaries: name servers of their own, from which the broker fetches their devices." actions=${add}>
-    <${Card} flush><${Got} from=${list}>${() => html`<${Table} caption="Sources" rows=${list.items} keyOf=${(source) => source.netid} empty=${html`<${Empty} icon="sources" title="No sources" action=${add}>${who.member ? "If you keep your devices in a zone of your own, the broker can fetch them: ask the administrator." : "A member that keeps its devices in a zone on BIND, Knot, NSD or PowerDNS need not send lists: the broker fetches the zone and follows its changes."}<//>`} columns=${[
-      { label: "NetID", show: link },
-      { label: "Member", hide: who.member, show: (source) => html`<${Member} id=${source.member} />` },
+    <${Card} flush><${Got} from=${list}>${() => html`<${Table} caption="Sources" sorted=${by} rows=${list.items} keyOf=${(source) => source.netid} empty=${html`<${Empty} icon="sources" title="No sources" action=${add}>${who.member ? "If you keep your devices in a zone of your own, the broker can fetch them: ask the administrator." : "A member that keeps its devices in a zone on BIND, Knot, NSD or PowerDNS need not send lists: the broker fetches the zone and follows its changes."}<//>`} columns=${[
+      { label: "NetID", sort: "netid", show: link },
+      { label: "Member", sort: "member", hide: who.member, show: (source) => html`<${Member} id=${source.member} />` },
       { label: "Zone", show: (source) => html`<bdi class="small">${host(source.zone)}</bdi><p class="soft small mono">${source.primary}</p>` },
-      { label: "State", show: (source) => html`<${State} of=${source.state} />${(source.held || source.error) && html`<p class="small"><${Words}>${source.held ?? source.error}<//></p>`}` },
-      { label: "Devices", num: true, show: (source) => count(source.devices) },
+      { label: "State", sort: "state", show: (source) => html`<${State} of=${source.state} />${(source.held || source.error) && html`<p class="small"><${Words}>${source.held ?? source.error}<//></p>`}` },
+      { label: "Devices", num: true, sort: "devices", show: (source) => count(source.devices) },
       { label: "Serial", num: true, show: (source) => source.theirs ?? "–" },
-      { label: "Last good", show: (source) => html`<${When} at=${source.succeeded} />` },
+      { label: "Last good", sort: "succeeded", show: (source) => html`<${When} at=${source.succeeded} />` },
     ]} /><${More} list=${list} shown=${list.items.length} />`}<//><//>
   <//>`;
 }
