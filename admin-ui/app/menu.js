@@ -18,6 +18,7 @@ import { Authority } from "./pages/ca.js";
 import { TsigKeys, ApiTokens, EnrolmentTokens } from "./pages/keys.js";
 import { People } from "./pages/people.js";
 import { Audit } from "./pages/audit.js";
+import { Webhooks } from "./pages/webhooks.js";
 import { Settings } from "./pages/settings.js";
 import { Find } from "./pages/find.js";
 
@@ -29,12 +30,12 @@ const ALL = [
   DEVICES,
   ["Zone transfers", [["sources", "Sources", "sources"], ["replicas", "Replicas", "replicas"], ["transfers", "History", "transfers"]]],
   ["Trust", [["certificates", "Certificates", "certificates"], ["ca", "Authority", "ca"], ["keys", "Keys and tokens", "keys"]]],
-  ["Administration", [["people", "Administrators", "people"], ["audit", "Audit", "audit"], ["settings", "Settings", "settings"]]],
+  ["Administration", [["people", "Administrators", "people"], ["audit", "Audit", "audit"], ["webhooks", "Webhooks", "webhooks"], ["settings", "Settings", "settings"]]],
 ];
 
 const OWN = [
   [null, [["", "Overview", "overview"]]],
-  ["Yours", [["netids", "NetIDs", "netids"], ["policy", "Who sees you", "policy"], ["certificates", "Certificates", "certificates"], ["sources", "Sources", "sources"], ["keys", "API tokens", "keys"]]],
+  ["Yours", [["netids", "NetIDs", "netids"], ["policy", "Who sees you", "policy"], ["certificates", "Certificates", "certificates"], ["sources", "Sources", "sources"], ["keys", "API tokens", "keys"], ["webhooks", "Webhooks", "webhooks"]]],
   DEVICES,
   ["This browser", [["settings", "Settings", "settings"]]],
 ];
@@ -58,6 +59,7 @@ const COMMON = [
   { at: "sources/:source", show: SourcePage },
   { at: "certificates", show: Certificates },
   { at: "certificates/:serial", show: CertificatePage },
+  { at: "webhooks", show: Webhooks },
   { at: "settings", show: Settings },
   { at: "search", show: Find },
 ];

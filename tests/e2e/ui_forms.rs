@@ -7,7 +7,7 @@ use anyhow::{Context, ensure};
 use dnsbroker_tests::ca::{csr, key_and_request, succeed, text};
 use dnsbroker_tests::rest::Rest;
 use dnsbroker_tests::ui::{assert_page, assert_quiet, log_in_as_admin};
-use dnsbroker_tests::{Broker, Browser, Kind, Server, TsigKey, eventually, zone_of};
+use dnsbroker_tests::{Broker, Browser, Hook, Kind, Server, TsigKey, eventually, zone_of};
 use serde_json::{Value, json};
 
 const DEVICES: [&str; 3] = ["0004a30b001c0530", "0004a30b001c0531", "0004a30b001c0532"];
@@ -173,6 +173,55 @@ fn a_replica_is_told_of_changes_and_fetches_with_its_key_until_it_is_taken_out()
     browser.press("Take it out")?;
     browser.sees("No replicas")?;
     fetched("none", 0)?;
+    assert_quiet(&browser)
+}
+
+#[test]
+fn a_webhook_is_added_tested_fails_works_again_and_is_removed() -> anyhow::Result<()> {
+    let Some((browser, broker)) = set_up()? else { return Ok(()) };
+    let Some(hook) = Hook::start()? else { return Ok(()) };
+    browser.visit("webhooks")?;
+    browser.sees("No webhooks")?;
+    browser.press("Add a webhook")?;
+    browser.fill("Where to", &hook.url())?;
+    browser.fill("Events", "member., nonsense")?;
+    browser.press("Add")?;
+    browser.sees("nonsense")?;
+    browser.fill("Events", "member.")?;
+    browser.press("Add")?;
+    browser.sees("It is shown only now")?;
+    hook.knows(&json!({ "secret": browser.text("dialog .command pre")? }))?;
+    browser.press("I have kept it")?;
+    browser.sees("works")?;
+    let listed = broker.json(&["webhook", "list"])?;
+    let id = listed["items"][0]["id"].as_u64().context("no webhook")?;
+    browser.press(&format!("Test {id}"))?;
+    browser.sees("Taken, after")?;
+    ensure!(hook.of_kind("webhook.test")?.iter().all(|posted| posted["good"] == true), "signed with another secret");
+    broker.json(&["member", "rename", "alpine", "Alpine LoRa"])?;
+    eventually("the event is posted", || Ok(hook.of_kind("member.rename")?.len() == 1))?;
+    hook.answers("503")?;
+    browser.press(&format!("Test {id}"))?;
+    browser.sees("Not taken: ")?;
+    // A server that says 410 wants no more; to change it is to have it asked again.
+    hook.answers("410")?;
+    broker.json(&["member", "rename", "alpine", "Alpine"])?;
+    browser.sees("disabled")?;
+    assert_page(&browser, "webhook-disabled")?;
+    hook.answers("200")?;
+    browser.press(&format!("Change {id}"))?;
+    browser.fill("Events", "member., netid.")?;
+    browser.press("Save")?;
+    browser.sees("works")?;
+    broker.json(&["member", "rename", "alpine", "Alpine Networks"])?;
+    eventually("it is posted to again", || {
+        Ok(hook.of_kind("member.rename")?.iter().any(|posted| posted["answer"] == "200" && posted["good"] == true))
+    })?;
+    browser.press(&format!("Remove {id}"))?;
+    browser.fill("Type", &id.to_string())?;
+    browser.press("Remove")?;
+    browser.sees("No webhooks")?;
+    ensure!(broker.json(&["webhook", "list"])?["items"].as_array().is_some_and(Vec::is_empty));
     assert_quiet(&browser)
 }
 

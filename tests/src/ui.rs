@@ -117,6 +117,7 @@ pub fn federation() -> anyhow::Result<Broker> {
     let zone =
         json!({ "member": "alpine-lora", "primary": "127.0.0.1:1", "zone": "mydevices.example", "key": "op1.example" });
     send("PUT", "/sources/600014", &zone)?;
+    send("POST", "/webhooks", &json!({ "url": "https://127.0.0.1:1/hook", "events": ["source.", "claim."] }))?;
     Ok(broker)
 }
 

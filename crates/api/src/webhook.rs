@@ -59,7 +59,7 @@ pub struct Webhook {
 pub struct WebhookTest {
     /// Whether it was taken.
     pub ok: bool,
-    /// The HTTP status that was answered.
+    /// The HTTP status that was answered, where that is why not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
     /// Why not, in words.

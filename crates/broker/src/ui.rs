@@ -67,6 +67,7 @@ const FILES: &[File] = files! {
     "app/pages/settings.js"
     "app/pages/sources.js"
     "app/pages/transfers.js"
+    "app/pages/webhooks.js"
     "app/parts.js"
     "app/qr.js"
     "app/route.js"
