@@ -124,8 +124,11 @@ fn a_source_that_fails_is_told_to_its_member() -> anyhow::Result<()> {
     stream.until("event: source.set")?;
     let told = stream.until("event: source.failed")?;
     ensure!(told.contains("no connection to"), "{told}");
-    let statistics = broker.json(&["statistics"])?;
-    ensure!(statistics["sources"][0]["state"] == "failing", "{statistics}");
+    let mut statistics = Value::Null;
+    eventually("the statistics have it", || {
+        statistics = broker.json(&["statistics"])?;
+        Ok(statistics["sources"][0]["state"] == "failing")
+    })?;
     ensure!(statistics["transfers"].as_array().is_some_and(Vec::is_empty), "nothing was transferred: {statistics}");
     Ok(())
 }

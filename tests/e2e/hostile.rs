@@ -370,7 +370,10 @@ fn each_mistake_of_a_primary_is_told_and_changes_nothing() -> anyhow::Result<()>
     }))?;
     refresh()?;
     eventually("it is good again, and so is the source", || Ok(netid_devices(&broker)? == after))?;
-    ensure!(source(&broker)?["state"] == "current" && source(&broker)?["error"].is_null());
+    eventually("which says so", || {
+        let shown = source(&broker)?;
+        Ok(shown["state"] == "current" && shown["error"].is_null())
+    })?;
     ensure!(!broker.log().contains("panicked"), "{}", broker.log());
     Ok(())
 }

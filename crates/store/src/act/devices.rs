@@ -110,7 +110,10 @@ impl Act for Import {
         planner.report.repeated = (listed - devices.len()) as u64;
         match self.mode {
             Mode::Full => planner.full(&devices),
-            mode => devices.iter().for_each(|&device| planner.apply(mode, device)),
+            mode => {
+                planner.expect(devices.len());
+                devices.iter().for_each(|&device| planner.apply(mode, device));
+            }
         }
         if self.mode == Mode::Full && !self.allow_shrink {
             planner.check_rejected(self.rejected, listed as u64)?;
@@ -198,6 +201,11 @@ impl<'a> Planner<'a> {
         check_quota(self.view, self.member, gain)
     }
 
+    /// So many changes may come. At once: a vector that grows to millions is there twice while it is copied.
+    pub(super) fn expect(&mut self, changes: usize) {
+        self.changes.reserve_exact(changes);
+    }
+
     /// The changes, and what they come to.
     pub(super) fn finish(self) -> Plan {
         let Self { changes, report, disputed, withdrawn, .. } = self;
@@ -263,8 +271,7 @@ impl<'a> Planner<'a> {
     pub(super) fn full(&mut self, devices: &[DevEui]) {
         let view = self.view;
         self.whole = true;
-        // At once: a vector that grows to millions is there twice while it is copied. What is not used is not touched.
-        self.changes.reserve(devices.len());
+        self.expect(devices.len());
         let mut wanted = devices.iter().copied().peekable();
         for (device, netid) in view.zones.devices().iter() {
             while let Some(absent) = wanted.next_if(|&next| next < device) {
