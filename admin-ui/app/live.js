@@ -151,15 +151,18 @@ export function useGet(path, values, kinds) {
 
 /** A list, page after page: `more` asks for the next one. */
 export function useList(path, values, kinds) {
-  const key = JSON.stringify(values ?? null);
+  const key = JSON.stringify([path, values ?? null]);
+  const asked = useRef(key);
+  asked.current = key;
   const [rest, setRest] = useState({ items: [], next: undefined });
   // Who has gone on reading is not thrown back to the first page by what happens meanwhile.
   const first = useGet(path, values, rest.items.length ? [] : kinds);
-  useEffect(() => setRest({ items: [], next: undefined }), [path, key]);
-  const next = rest.items.length ? rest.next : first.data?.next;
+  useEffect(() => setRest({ items: [], next: undefined }), [key]);
+  // While another order is being asked for, the end of what is shown is no place in it.
+  const next = first.loading ? undefined : rest.items.length ? rest.next : first.data?.next;
   const more = async () => {
     const page = await api.get(path, { ...values, after: next });
-    setRest({ items: [...rest.items, ...page.items], next: page.next });
+    if (asked.current === key) setRest({ items: [...rest.items, ...page.items], next: page.next });
   };
   const reload = () => {
     setRest({ items: [], next: undefined });

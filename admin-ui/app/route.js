@@ -41,12 +41,12 @@ export function requery(values) {
 }
 
 /**
- * What a list is sorted by: `sort` and `order` as the address and the API have them; `turn` sorts by another column, or by the
- * same the other way around.
+ * What a list is sorted by: `sort` and `order` as the address and the API have them, or what is usual; `turn` sorts by another
+ * column, or by the same the other way around.
  */
-export const sorted = ({ sort, order, ...rest }, usual) => ({
-  sort, order: order ?? usual,
-  turn: (by) => requery({ ...rest, sort: by, order: by === sort && order !== "desc" ? "desc" : "asc" }),
-});
+export function sorted(query, usual, usually = "asc") {
+  const { sort = usual, order = usually, ...rest } = query;
+  return { sort, order, turn: (by) => requery({ ...rest, sort: by, order: by === sort && order !== "desc" ? "desc" : "asc" }) };
+}
 
 export const Link = ({ parts, children, ...rest }) => html`<a href=${to(...parts)} ...${rest}>${children}</a>`;

@@ -20,8 +20,8 @@ const IXFR: u16 = 251;
 /// Devices of each version, and how many are others in the next.
 const DEVICES: u64 = 2_000;
 const OTHERS: u64 = 150;
-/// How many versions later no device is left.
-pub const UNLIKE: u32 = (DEVICES / OTHERS) as u32;
+/// How many versions later more than half of the devices are left, with which the shrink guard lets a transfer pass.
+pub const AHEAD: u32 = (DEVICES / 2 / OTHERS) as u32;
 /// Records of a message, and the pause after it: a transfer takes some time.
 const RECORDS: usize = 250;
 const PAUSE: Duration = Duration::from_millis(3);

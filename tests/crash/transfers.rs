@@ -120,7 +120,7 @@ fn follow(broker: &Broker, layer: &Layer, primary: &Primary) -> anyhow::Result<V
     loop {
         let over = begun.elapsed() > LIFE;
         // Who comes back to a zone with most of its devices gone is asked whether that is meant, which is not looked at here.
-        if !over && primary.version() < version + primary::UNLIKE / 2 {
+        if !over && primary.version() < version + primary::AHEAD {
             primary.publish();
         }
         broker.json(&["source", "refresh", FETCHED])?;

@@ -206,17 +206,23 @@ fn a_webhook_is_added_tested_fails_works_again_and_is_removed() -> anyhow::Resul
     // A server that says 410 wants no more; to change it is to have it asked again.
     hook.answers("410")?;
     broker.json(&["member", "rename", "alpine", "Alpine"])?;
-    browser.sees("disabled")?;
+    let state = |is: &str| {
+        let script = "return document.querySelector('main tbody .badge')?.textContent === arguments[0]";
+        browser.until(&format!("the state {is:?}"), script, &[is.into()])
+    };
+    state("disabled")?;
     assert_page(&browser, "webhook-disabled")?;
     hook.answers("200")?;
     browser.press(&format!("Change {id}"))?;
     browser.fill("Events", "member., netid.")?;
     browser.press("Save")?;
-    browser.sees("works")?;
     broker.json(&["member", "rename", "alpine", "Alpine Networks"])?;
     eventually("it is posted to again", || {
-        Ok(hook.of_kind("member.rename")?.iter().any(|posted| posted["answer"] == "200" && posted["good"] == true))
+        let posted = hook.of_kind("member.rename")?;
+        let name = |posted: &Value| posted["event"]["detail"]["name"] == "Alpine Networks";
+        Ok(posted.iter().any(|posted| name(posted) && posted["answer"] == "200" && posted["good"] == true))
     })?;
+    state("works")?;
     browser.press(&format!("Remove {id}"))?;
     browser.fill("Type", &id.to_string())?;
     browser.press("Remove")?;

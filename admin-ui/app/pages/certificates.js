@@ -17,7 +17,7 @@ export const subject = (one) => one.names?.length ? one.names.join(", ") : one.g
 export function Certificates({ query }) {
   const who = useWho();
   const valid = useData(() => api.all("/certificates", { state: "valid" }, 5000), [], ["certificate."]);
-  const by = sorted(query, "desc");
+  const by = sorted(query, "issued", "desc");
   const values = { limit: 100, sort: by.sort, order: by.order, state: query.state, profile: query.profile, member: query.member };
   return html`<${Page} title="Certificates" lead=${who.member ? "Yours, your servers' and your gateways'." : "All that the federation's CA has issued, the newest first."} actions=${html`${(who.change || who.member) && html`<button class="primary" onClick=${() => issue(who)}>Issue for a request</button>`}${who.change && html`<button class="danger" onClick=${several}>Revoke several</button>`}`}>
     <div class="stack">

@@ -10,7 +10,7 @@ import { useWho } from "../who.js";
 
 export function Claims({ query }) {
   const who = useWho();
-  const by = sorted(query);
+  const by = sorted(query, "claimant");
   const list = useList("/claims", { limit: 200, sort: by.sort, order: by.order }, ["claim.", "devices.", "move.", "source.transfer"]);
   const [marked, mark] = useState(new Set());
   const name = (id) => (who.member ? html`<bdi>${id ?? "another member"}</bdi>` : id ? html`<${Member} id=${id} />` : html`<span class="soft">nobody</span>`);

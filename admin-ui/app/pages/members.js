@@ -13,7 +13,7 @@ import { CertificateTable } from "./certificates.js";
 
 export function Members({ query }) {
   const who = useWho();
-  const by = sorted(query);
+  const by = sorted(query, "name");
   const list = useList("/members", { limit: 250, text: query.text, suspended: query.suspended, sort: by.sort, order: by.order }, ["member.", "devices.", "netid.", "certificate.", "source.transfer", "move."]);
   const add = who.change && html`<a class="button primary" href="#/members/new">Enrol a member</a>`;
   const filtered = query.text || query.suspended;

@@ -12,7 +12,7 @@ import { inWords, particulars } from "../acts.js";
 
 export function Moves({ query }) {
   const who = useWho();
-  const by = sorted(query);
+  const by = sorted(query, "id");
   const list = useGet("/moves", { limit: 1000, sort: by.sort, order: by.order }, ["move."]);
   const cancel = (move) => fill({ title: `${move.to === who.member ? "Decline" : "Stop"} move ${move.id}?`, verb: move.to === who.member ? "Decline" : "Stop it", act: ({ reason }) => api.post(`/moves/${move.id}/cancel`, reason ? { reason } : {}), done: "The devices stay where they are.", fields: html`<${Field} label="Reason" name="reason" maxlength="255" />` });
   const accept = (move) =>

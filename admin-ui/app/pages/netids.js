@@ -10,7 +10,7 @@ import { useWho } from "../who.js";
 
 export function NetIds({ query }) {
   const who = useWho();
-  const by = sorted(query);
+  const by = sorted(query, "netid");
   const list = useList("/netids", { limit: 250, member: who.member ?? query.member, sort: by.sort, order: by.order }, ["netid.", "devices.", "source.transfer", "move.", "member."]);
   const add = who.change && html`<a class="button primary" href="#/netids/new">Add a NetID</a>`;
   return html`<${Page} title="NetIDs" lead=${who.member ? "Your networks, and where the federation finds their servers." : "Which network is whose, and where its server is: what every answer ends with."} actions=${add}>

@@ -14,7 +14,7 @@ const link = (source) => html`<${Link} parts=${["sources", source.netid]}><span 
 
 export function Sources({ query }) {
   const who = useWho();
-  const by = sorted(query);
+  const by = sorted(query, "netid");
   const list = useList("/sources", { limit: 500, sort: by.sort, order: by.order }, KINDS);
   const add = who.change && html`<a class="button primary" href="#/sources/new">Add a source</a>`;
   return html`<${Page} title="Sources" lead="Members' primaries: name servers of their own, from which the broker fetches their devices." actions=${add}>

@@ -1,5 +1,5 @@
 // Webhooks: where the broker posts what happens, and how that goes.
-import { html } from "../html.js";
+import { html, useEffect, useRef } from "../html.js";
 import * as api from "../api.js";
 import { useList } from "../live.js";
 import { Page, Card, Table, Badge, Member, Got, Empty, Field, More, Note, Copy, Words, items } from "../parts.js";
@@ -8,6 +8,8 @@ import { plural } from "../text.js";
 import { sorted } from "../route.js";
 import { useWho } from "../who.js";
 
+const PAGE = 100;
+
 /** What most want to hear of. */
 const USUAL = "claim., move., certificate., source.";
 
@@ -15,8 +17,15 @@ const at = (hook) => `/webhooks/${hook.id}`;
 
 export function Webhooks({ query }) {
   const who = useWho();
-  const by = sorted(query);
-  const list = useList("/webhooks", { limit: 100, sort: by.sort, order: by.order }, ["webhook."]);
+  const by = sorted(query, "url");
+  const list = useList("/webhooks", { limit: PAGE, sort: by.sort, order: by.order }, ["webhook."]);
+  // How the posting goes is told by no event. Who reads on is left alone.
+  const look = useRef(null);
+  look.current = () => list.items.length <= PAGE && list.reload();
+  useEffect(() => {
+    const timer = setInterval(() => look.current(), 5000);
+    return () => clearInterval(timer);
+  }, []);
   const acts = who.change || who.member;
   const fields = (hook) => html`<${Field} label="Where to" name="url" type="url" required value=${hook?.url ?? ""} placeholder="https://hooks.example.net/dnsbroker" />
     <${Field} label="Events" name="events" required value=${hook ? hook.events.join(", ") : USUAL} hint="Kinds, or how they begin, commas between them: “claim.” is all about claims. The stream of events and the audit have their names." />`;
@@ -31,7 +40,7 @@ export function Webhooks({ query }) {
         return false;
       },
     });
-  const change = (hook) => fill({ title: `Change webhook ${hook.id}`, verb: "Save", wide: true, fields: fields(hook), act: (values) => api.put(at(hook), body(values)), done: () => { list.reload(); return hook.disabled ? "Saved: it works again." : "Saved."; } });
+  const change = (hook) => fill({ title: `Change webhook ${hook.id}`, verb: "Save", wide: true, fields: fields(hook), act: (values) => api.put(at(hook), body(values)), done: () => { list.reload(); return hook.disabled ? "Saved: it is tried again." : "Saved."; } });
   const test = async (hook) => {
     try {
       const { ok, error, milliseconds } = await api.post(`${at(hook)}/test`);
@@ -52,9 +61,9 @@ export function Webhooks({ query }) {
       { label: "Where to", sort: "url", show: (hook) => html`<bdi class="wordy">${hook.url}</bdi><p class="soft small mono">${hook.id}</p>` },
       { label: "Events", show: (hook) => html`<ul class="inline-list">${hook.events.map((kind) => html`<li><span class="mono small">${kind}</span></li>`)}</ul>` },
       { label: "Of", hide: who.member, show: (hook) => (hook.member ? html`<${Member} id=${hook.member} />` : "all") },
-      { label: "State", sort: "failures", show: state },
+      { label: "State", show: state },
       { label: "", hide: !acts, show: (hook) => html`<div class="actions"><button class="small" onClick=${() => test(hook)} aria-label=${`Test ${hook.id}`}>Test</button><button class="small" onClick=${() => change(hook)} aria-label=${`Change ${hook.id}`}>Change</button><button class="small danger" onClick=${() => gone(hook)} aria-label=${`Remove ${hook.id}`}>Remove</button></div>` },
     ]} /><${More} list=${list} shown=${list.items.length} />`}<//><//>
-    <${Note}>What is not answered with 2xx is sent again for a day; then the webhook is disabled, and to change it makes it work again. ${who.member ? "Yours hear what concerns you, need HTTPS and reach public addresses only." : ""}<//></div>
+    <${Note}>What is not answered with 2xx is sent again for a day; then the webhook is disabled, and to change it is to have it tried again. ${who.member ? "Yours hear what concerns you, need HTTPS and reach public addresses only." : ""}<//></div>
   <//>`;
 }

@@ -21,10 +21,9 @@ const AGAIN: Duration = Duration::from_secs(20);
 pub async fn fetch(federation: &Federation) -> Result<bool, String> {
     let directory: Directory = federation.api("/api/v1/directory", &Call::Get).await?;
     let bundle: Bundle = federation.api("/api/v1/bundle", &Call::Get).await?;
-    let before = federation.home.directory().ok().flatten();
-    let mut changed = before.as_ref() != Some(&directory);
-    if changed {
-        federation.take_directory(&directory)?;
+    let mut changed = federation.take_directory(&directory)?;
+    // `enroll`, which is another process, has perhaps written it already; what was damaged is written anew.
+    if federation.home.directory().ok().flatten().as_ref() != Some(&directory) {
         let kept = federation.home.keep("directory.json", &directory);
         kept.map_err(|error| dnsbroker_api::problem::chain(&error))?;
     }

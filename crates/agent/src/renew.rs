@@ -47,7 +47,8 @@ pub struct Renewal {
 impl Renewal {
     /// Runs.
     pub async fn run(self, stop: CancellationToken) {
-        let (mut at, mut failures, mut serial, mut change) = (i64::MAX, 0_u32, String::new(), Change::default());
+        let (mut at, mut failures, mut serial) = (i64::MAX, 0_u32, String::new());
+        let (mut change, mut early) = (Change::default(), false);
         self.share_key();
         loop {
             tokio::select! {
@@ -56,20 +57,24 @@ impl Renewal {
             }
             self.take_over().await;
             let Some(identity) = self.federation.identity() else { continue };
-            if identity.serial != serial {
+            let issuers = self.federation.issuers();
+            let was_early = std::mem::replace(&mut early, change.calls_for_another(&issuers, identity.issuer.as_ref()));
+            if identity.serial != serial || early != was_early {
                 serial.clone_from(&identity.serial);
-                (at, failures) = (due(identity.life), 0);
-            }
-            if change.calls_for_another(&self.federation.issuers(), identity.issuer.as_ref()) {
-                let federation = self.federation.name();
-                tracing::info!(federation, serial, "another CA issues now: the certificate is renewed before its time");
-                at = now();
+                (at, failures) = (if early { now() } else { due(identity.life) }, 0);
             }
             if !self.renew || now() < at {
                 continue;
             }
+            if early && failures == 0 {
+                let federation = self.federation.name();
+                tracing::info!(federation, serial, "another CA issues now: the certificate is renewed before its time");
+            }
             match self.attempt(&identity).await {
-                Ok(()) => self.renewed().await,
+                Ok(()) => {
+                    change.heeded(issuers);
+                    self.renewed().await;
+                }
                 Err(reason) => {
                     self.counts.failed.fetch_add(1, Ordering::Relaxed);
                     let pause = pause(identity.life, now(), failures);
@@ -138,20 +143,21 @@ impl Renewal {
     }
 }
 
-/// Notices that another CA has taken the place of one that has issued a certificate of ours.
+/// Whether another CA has taken the place of the one that has issued a certificate of ours. Members look into the directory at
+/// times of their own, so that they do not all come at once.
 #[derive(Default)]
-pub struct Change(Arc<Vec<KeyId>>);
+pub struct Change(Vec<KeyId>);
 
 impl Change {
-    /// Tells once, for the same CAs that issue now, that a certificate is of none of them. Members look into the directory at
-    /// times of their own, so that they do not all come at once.
-    pub fn calls_for_another(&mut self, now: &Arc<Vec<KeyId>>, issuer: Option<&KeyId>) -> bool {
-        let Some(issuer) = issuer.filter(|_| !now.is_empty() && self.0 != *now) else { return false };
-        let replaced = !now.contains(issuer);
-        if replaced {
-            self.0 = Arc::clone(now);
-        }
-        replaced
+    /// Tells that the CAs that issue now have not issued this one, and that none was gotten from them yet: a broker whose words
+    /// and certificates disagree is not asked over and over.
+    pub fn calls_for_another(&self, now: &[KeyId], issuer: Option<&KeyId>) -> bool {
+        !now.is_empty() && self.0 != now && issuer.is_some_and(|issuer| !now.contains(issuer))
+    }
+
+    /// There is one from these CAs now.
+    pub fn heeded(&mut self, now: Vec<KeyId>) {
+        self.0 = now;
     }
 }
 
@@ -181,14 +187,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_certificate_of_a_ca_that_was_replaced_is_renewed_once() {
-        let keys = |names: &[&str]| Arc::new(names.iter().map(|&name| name.to_owned()).collect::<Vec<KeyId>>());
+    fn a_certificate_of_a_ca_that_was_replaced_is_renewed_until_there_is_another() {
+        let keys = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<KeyId>>();
         let (mine, mut change) = ("a1".to_owned(), Change::default());
-        assert!(!change.calls_for_another(&keys(&[]), Some(&mine)), "an older broker does not tell");
+        assert!(!change.calls_for_another(&[], Some(&mine)), "an older broker does not tell");
         assert!(!change.calls_for_another(&keys(&["a1", "b2"]), Some(&mine)));
         assert!(!change.calls_for_another(&keys(&["b2"]), None), "nobody knows whose it is");
         assert!(change.calls_for_another(&keys(&["b2"]), Some(&mine)));
-        assert!(!change.calls_for_another(&keys(&["b2"]), Some(&mine)), "the same is not said over and over");
+        assert!(change.calls_for_another(&keys(&["b2"]), Some(&mine)), "also when that has failed");
+        change.heeded(keys(&["b2"]));
+        assert!(!change.calls_for_another(&keys(&["b2"]), Some(&mine)), "whatever came of it");
         assert!(change.calls_for_another(&keys(&["c3"]), Some(&mine)));
     }
 

@@ -88,7 +88,7 @@ async fn issue(federation: &Federation, names: Vec<DomainName>) -> Result<(), St
     SERVER.install(dir, &issued, fits).map_err(words)
 }
 
-/// What was asked for last: an answer that is other than that is not asked for over and over.
+/// The names that were asked for last, and the CAs that were asked: whatever the answer was, it is not asked for again.
 #[derive(Default)]
 pub struct Asked {
     names: Vec<DomainName>,
@@ -97,17 +97,18 @@ pub struct Asked {
 
 /// One look; tells when the next is due, and whether there is a new certificate.
 pub async fn pass(federation: &Federation, asked: &mut Asked) -> Result<(i64, bool), String> {
-    let names = names(federation)?;
+    let (names, issuers) = (names(federation)?, federation.issuers());
     let wanted: BTreeSet<String> = names.iter().map(plain).collect();
     if let Some(facts) = in_place(federation)
         && (facts.names == wanted || asked.names == names)
         && now() < renew_at(facts.life)
-        && !asked.change.calls_for_another(&federation.issuers(), facts.issuer.as_ref())
+        && !asked.change.calls_for_another(&issuers, facts.issuer.as_ref())
     {
         return Ok((due(facts.life), false));
     }
     issue(federation, names.clone()).await?;
     asked.names = names;
+    asked.change.heeded(issuers);
     let life = in_place(federation).map_or((0, 0), |facts| facts.life);
     Ok((due(life), true))
 }

@@ -41,11 +41,16 @@ pub const SERVER: Slot = Slot {
     pending: "lns-pending.key",
 };
 
+/// As certificates' facts have it. It was once written with the octet that only says that the number is positive.
+fn serial_of(name: &str) -> String {
+    name.strip_prefix("00").filter(|rest| !rest.is_empty()).unwrap_or(name).to_owned()
+}
+
 impl Slot {
     /// The serial number of what is in place.
     pub fn serial(&self, dir: &Path) -> Option<String> {
         let live = std::fs::read_link(dir.join(self.live)).ok()?;
-        live.to_str()?.strip_prefix(self.issued).map(str::to_owned)
+        live.to_str()?.strip_prefix(self.issued).map(serial_of)
     }
 
     /// The key for the next certificate: the one of a request that is still open, or a new one. It is on disk before it
@@ -133,4 +138,20 @@ impl Slot {
 
 fn bad_answer(reason: String) -> IdentityError {
     IdentityError::Certificate { path: "the broker's answer".to_owned(), reason }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_in_place_is_known_however_its_number_was_once_written() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        for (name, serial) in [("issued-00c240", "c240"), ("issued-42", "42")] {
+            std::os::unix::fs::symlink(name, dir.path().join("live")).expect("a link");
+            assert_eq!(CLIENT.serial(dir.path()).as_deref(), Some(serial));
+            std::fs::remove_file(dir.path().join("live")).expect("removed");
+        }
+        assert_eq!(CLIENT.serial(dir.path()), None);
+    }
 }

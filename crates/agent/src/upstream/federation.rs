@@ -30,7 +30,7 @@ pub struct Federation {
     configured: Vec<BrokerConfig>,
     namespace: ArcSwap<Namespace>,
     brokers: ArcSwap<Vec<Arc<Broker>>>,
-    issuers: ArcSwap<Vec<KeyId>>,
+    directory: ArcSwapOption<Directory>,
     identity: ArcSwapOption<Identity>,
     bootstrap: Arc<Plain>,
     /// What is counted.
@@ -83,7 +83,7 @@ impl Federation {
             configured,
             namespace: ArcSwap::from_pointee(namespace),
             brokers: ArcSwap::default(),
-            issuers: ArcSwap::from_pointee(directory.as_ref().map(|told| told.issuers.clone()).unwrap_or_default()),
+            directory: ArcSwapOption::from_pointee(directory.clone()),
             identity: ArcSwapOption::new(Some(Arc::new(identity))),
             bootstrap,
             counts: Counts::default(),
@@ -105,9 +105,7 @@ impl Federation {
 
     /// The broker that takes changes, as the directory said last.
     pub fn primary(&self) -> Option<String> {
-        // A directory that was damaged names none until it comes anew.
-        let directory = self.home.directory().ok().flatten()?;
-        directory.brokers.first().map(|broker| broker.name.to_string())
+        self.directory.load().as_ref()?.brokers.first().map(|broker| broker.name.to_string())
     }
 
     /// Brokers that the configuration names.
@@ -125,8 +123,12 @@ impl Federation {
         self.brokers.load_full()
     }
 
-    /// Takes what the directory says: brokers and names. Brokers that stay keep their connections.
-    pub fn take_directory(&self, directory: &Directory) -> Result<(), String> {
+    /// Takes what the directory says: brokers and names. Brokers that stay keep their connections. Tells whether it says other
+    /// things than before.
+    pub fn take_directory(&self, directory: &Directory) -> Result<bool, String> {
+        if self.directory.load().as_deref() == Some(directory) {
+            return Ok(false);
+        }
         let federation = self.namespace().apex(Zone::Public).clone();
         if directory.federation != federation {
             return Err(format!("the directory is of {}, not of {federation}", directory.federation));
@@ -141,13 +143,13 @@ impl Federation {
             }
         }
         self.brokers.store(Arc::new(brokers));
-        self.issuers.store(Arc::new(directory.issuers.clone()));
-        Ok(())
+        self.directory.store(Some(Arc::new(directory.clone())));
+        Ok(true)
     }
 
     /// The issuing CAs that sign now, as the directory has them; none where it does not say.
-    pub fn issuers(&self) -> Arc<Vec<KeyId>> {
-        self.issuers.load_full()
+    pub fn issuers(&self) -> Vec<KeyId> {
+        self.directory.load().as_ref().map(|told| told.issuers.clone()).unwrap_or_default()
     }
 
     /// Takes a new certificate. Connections are made anew with it.

@@ -201,7 +201,8 @@ impl<'a> Planner<'a> {
         check_quota(self.view, self.member, gain)
     }
 
-    /// So many changes may come. At once: a vector that grows to millions is there twice while it is copied.
+    /// So many changes may come. At once: a vector that grows to millions is there twice while it is copied. What is not used
+    /// is not touched before it is given back.
     pub(super) fn expect(&mut self, changes: usize) {
         self.changes.reserve_exact(changes);
     }

@@ -87,7 +87,7 @@ impl Act for MoveDevices {
             }
             return Ok((moved, Some(note)));
         };
-        // Of those that are nobody's yet, one can be registered until then.
+        // Those that are nobody's yet can be registered until then, and sources can go.
         let there = transaction.view.zones.devices();
         if !devices.is_empty() && devices.iter().all(|device| there.get(*device) == Some(self.to)) {
             return Err(OwnershipRefusal::NothingMoves(self.to).into());
