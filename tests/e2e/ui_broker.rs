@@ -258,7 +258,7 @@ fn administrators_are_added_changed_locked_out_and_removed() -> anyhow::Result<(
 
 /// What may be pressed on the page that is shown, but for what only changes the view.
 fn buttons(browser: &Browser) -> anyhow::Result<BTreeSet<String>> {
-    let script = "const view = '.matrix *, .wrapped, .tabs *, .filters *, [role=search] *';
+    let script = "const view = '.matrix *, .sorts *, .wrapped, .tabs *, .filters *, [role=search] *';
         return [...document.querySelectorAll('main button, main a.button')].filter((one) => !one.matches(view))
             .map((one) => (one.getAttribute('aria-label') ?? one.textContent).trim())";
     let found = browser.script(script, &[])?;
