@@ -40,7 +40,7 @@ pub use journal::{History, HistoryError};
 pub use ownership::{ClaimFilter, MAX_CLAIMS, Ownership};
 pub use refusal::{AccountRefusal, OwnershipRefusal, Refusal};
 pub use replication::{ReplayError, Shipment};
-pub use revision::{IfMatch, Object, Precondition, Revision, RevisionError};
+pub use revision::{Edit, Edited, Object, Precondition, Revision, RevisionError};
 pub use store::{OpenError, Settings, Store};
 pub use transaction::{Actor, Note, Transaction};
 pub use view::{Denial, View};

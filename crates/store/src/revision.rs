@@ -131,29 +131,43 @@ pub enum Precondition {
     Absent,
 }
 
-/// An act that is done only if an object is as it was seen, which is looked at inside the transaction.
-pub struct IfMatch<A> {
+/// An act on an object that two people may edit. It is done only if the object is as it was seen, which is looked at inside the
+/// transaction.
+pub struct Edit<A> {
     /// The object.
     pub object: Object,
     /// What must hold of it.
-    pub precondition: Precondition,
+    pub precondition: Option<Precondition>,
     /// The act.
     pub act: A,
 }
 
-impl<A: Act> Act for IfMatch<A> {
-    type Done = A::Done;
+/// What an edit has done, and what the object was right after it: later it may be what another edit has made of it, which who
+/// gets this answer has not seen.
+#[derive(Debug)]
+pub struct Edited<T> {
+    /// What the act has done.
+    pub done: T,
+    /// The revision; none where the object is gone.
+    pub revision: Option<Revision>,
+}
 
-    fn apply(self, transaction: &mut Transaction<'_>) -> Result<(A::Done, Option<Note>), Refusal> {
-        let found = transaction.view.revision(&self.object);
-        let holds = match self.precondition {
-            Precondition::Is(seen) => found == Some(seen),
-            Precondition::Exists => found.is_some(),
-            Precondition::Absent => found.is_none(),
+impl<A: Act> Act for Edit<A> {
+    type Done = Edited<A::Done>;
+
+    fn apply(self, transaction: &mut Transaction<'_>) -> Result<(Self::Done, Option<Note>), Refusal> {
+        let Self { object, precondition, act } = self;
+        let found = transaction.view.revision(&object);
+        let holds = match precondition {
+            None => true,
+            Some(Precondition::Is(seen)) => found == Some(seen),
+            Some(Precondition::Exists) => found.is_some(),
+            Some(Precondition::Absent) => found.is_none(),
         };
         if !holds {
-            return Err(Refusal::Changed(self.object.to_string()));
+            return Err(Refusal::Changed(object.to_string()));
         }
-        self.act.apply(transaction)
+        let (done, note) = act.apply(transaction)?;
+        Ok((Edited { done, revision: transaction.view.revision(&object) }, note))
     }
 }

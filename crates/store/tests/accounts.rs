@@ -11,7 +11,7 @@ use dnsbroker_store::act::{
 };
 use dnsbroker_store::engine::EngineKind;
 use dnsbroker_store::record::{Role, Scope, Sealed, TokenOwner};
-use dnsbroker_store::{IfMatch, Object, Precondition, Refusal, Store, TokenDenial};
+use dnsbroker_store::{Actor, Edit, Object, Precondition, Refusal, Store, TokenDenial};
 use support::{
     DAY, NOW, act, act_at, add_member, create, engine, import, list, member, netid, network, open, secret, settle,
 };
@@ -203,7 +203,7 @@ fn of_two_who_edit_what_they_saw_the_second_is_told() {
         let edit = |address: &str, precondition| {
             let mut set = network("alpine", "600013");
             set.network.addresses = vec![address.parse().expect("an address")];
-            IfMatch { object: Object::Network(netid("600013")), precondition, act: set }
+            Edit { object: Object::Network(netid("600013")), precondition: Some(precondition), act: set }
         };
         act(store, edit("192.0.2.2", Precondition::Is(first))).expect("as it was seen");
         let serial = store.view().zones.serial();
@@ -211,9 +211,22 @@ fn of_two_who_edit_what_they_saw_the_second_is_told() {
         assert_eq!(store.view().zones.serial(), serial);
         act(store, edit("192.0.2.1", Precondition::Exists)).expect("is there");
         assert_eq!(seen(store, &object), first, "changed back it is what was seen");
-        let absent = IfMatch {
+        // Of two in one group each is told what it has made of it, and not what the other has.
+        let mut group = store.begin(NOW).expect("begins");
+        let mut run = |address| {
+            let edit = Edit { precondition: None, ..edit(address, Precondition::Exists) };
+            group.run(&Actor::Local(0), edit).expect("done").revision
+        };
+        let told = ["192.0.2.4", "192.0.2.5"].map(&mut run);
+        let finished = group.finish();
+        store.commit(finished).expect("durable");
+        assert_ne!(told[0], told[1]);
+        assert_eq!(told[1], Some(seen(store, &object)));
+        let stale = edit("192.0.2.6", Precondition::Is(told[0].expect("is there")));
+        assert_eq!(code(act(store, stale)), "changed");
+        let absent = Edit {
             object: Object::Member(member("alpine")),
-            precondition: Precondition::Absent,
+            precondition: Some(Precondition::Absent),
             act: AddMember { id: member("alpine"), name: "x".to_owned() },
         };
         assert_eq!(code(act(store, absent)), "changed");
@@ -226,9 +239,9 @@ fn of_two_who_edit_what_they_saw_the_second_is_told() {
         settle(store, "atlantic", "60002d");
         import(store, list("atlantic", "60002d", Mode::Add, [1, 2]));
         assert_eq!(seen(store, &devices), after, "another's list is another");
-        let stale = IfMatch {
+        let stale = Edit {
             object: devices,
-            precondition: Precondition::Is(before),
+            precondition: Some(Precondition::Is(before)),
             act: list("alpine", "600013", Mode::Full, [1, 2]),
         };
         assert_eq!(code(act(store, stale)), "changed");

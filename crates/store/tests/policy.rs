@@ -5,7 +5,7 @@ mod support;
 use dnsbroker_federation::MemberId;
 use dnsbroker_store::act::{ChangePolicy, Mode, PolicyChange, RemoveMember, RemoveNetwork, SetPolicy};
 use dnsbroker_store::engine::EngineKind;
-use dnsbroker_store::{HistoryError, IfMatch, Object, Precondition, Refusal, Store};
+use dnsbroker_store::{Edit, HistoryError, Object, Precondition, Refusal, Store};
 use dnsbroker_zone::policy::{Agreement, Ban, Banned, Policy, Ruling, Sharing, Stance};
 use support::{act, create, engine, import, list, member, netid, open, settle};
 
@@ -104,9 +104,9 @@ fn rules_are_about_what_is_there_and_go_with_it() {
 fn two_administrators_do_not_undo_each_others_rules() {
     with_store(|store| {
         let seen = store.view().revision(&Object::Policy).expect("is always there");
-        let edit = |policy| IfMatch {
+        let edit = |policy| Edit {
             object: Object::Policy,
-            precondition: Precondition::Is(seen),
+            precondition: Some(Precondition::Is(seen)),
             act: SetPolicy { policy },
         };
         act(store, edit(Policy { tell: true, ..Policy::default() })).expect("the first");

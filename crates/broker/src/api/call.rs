@@ -12,7 +12,7 @@ use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use dnsbroker_store::act::{Act, Once};
-use dnsbroker_store::{Actor, IfMatch, Object, Precondition};
+use dnsbroker_store::{Actor, Edit, Edited, Object, Precondition, Revision};
 use serde::Serialize;
 
 use super::{ApiError, Who};
@@ -71,14 +71,9 @@ impl Call {
     }
 
     /// Does an act on an object, if that is as the caller has seen it.
-    pub async fn change<A: Act>(&self, app: &App, object: Object, act: A) -> Result<A::Done, ApiError> {
-        match self.precondition {
-            None => Ok(app.committer.commit(self.actor(), act).await?),
-            Some(precondition) => {
-                let act = IfMatch { object, precondition, act };
-                Ok(app.committer.commit(self.actor(), act).await?)
-            }
-        }
+    pub async fn change<A: Act>(&self, app: &App, object: Object, act: A) -> Result<Edited<A::Done>, ApiError> {
+        let edit = Edit { object, precondition: self.precondition, act };
+        Ok(app.committer.commit(self.actor(), edit).await?)
     }
 
     /// Does an act that makes something, once for each idempotency key, and answers with what `show` says of it.
@@ -118,11 +113,11 @@ impl Call {
     }
 }
 
-/// An answer about an object, with its revision as the entity tag.
-pub fn tagged<T: Serialize>(app: &App, object: &Object, shown: T) -> Response {
+/// An answer about an object, with the revision of what is shown as the entity tag: a later one would be of what the caller has
+/// not seen.
+pub fn tagged<T: Serialize>(revision: Option<Revision>, shown: T) -> Response {
     let mut response = axum::Json(shown).into_response();
-    let tag = app.view().revision(object).and_then(|revision| HeaderValue::try_from(format!("\"{revision}\"")).ok());
-    if let Some(tag) = tag {
+    if let Some(tag) = revision.and_then(|revision| HeaderValue::try_from(format!("\"{revision}\"")).ok()) {
         response.headers_mut().insert(header::ETAG, tag);
     }
     response

@@ -14,8 +14,8 @@ use dnsbroker_api::listing::{self, Format, Item};
 use dnsbroker_api::message::{Device, ImportReport, Lookup, Page, Reject};
 use dnsbroker_api::problem::chain;
 use dnsbroker_federation::{DevEui, MemberId, NetId};
-use dnsbroker_store::Object;
 use dnsbroker_store::act::{Import, Imported, Mode};
+use dnsbroker_store::{Edited, Object};
 use dnsbroker_zone::wire::Rcode;
 use futures_util::TryStreamExt;
 use ruzstd::decoding::StreamingDecoder;
@@ -98,9 +98,8 @@ pub async fn import(
         listed.map_err(|_| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "reading failed"))??;
     let import =
         Import { member, netid, mode, devices: listed.devices, rejected: listed.rejected, allow_shrink, dry_run };
-    let object = Object::Devices(netid);
-    let done = call.change(&app, object.clone(), import).await?;
-    Ok(tagged(&app, &object, report(&app, done, listed.rejected, listed.rejects)))
+    let Edited { done, revision } = call.change(&app, Object::Devices(netid), import).await?;
+    Ok(tagged(revision, report(&app, done, listed.rejected, listed.rejects)))
 }
 
 /// What a list did.

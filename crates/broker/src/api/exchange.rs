@@ -17,7 +17,7 @@ use dnsbroker_api::standby::StandbyAt;
 use dnsbroker_ca::{Principal, ReplicaId};
 use dnsbroker_federation::{DomainName, NetId};
 use dnsbroker_store::record::{OnExpiry, Permission, SourceTls};
-use dnsbroker_store::{Object, Refusal, View, act, record};
+use dnsbroker_store::{Edited, Object, Refusal, View, act, record};
 use dnsbroker_zone::transfer::NameForm;
 use dnsbroker_zone::tsig::Algorithm;
 use rustls_pki_types::CertificateDer;
@@ -140,7 +140,10 @@ pub async fn replicas(State(app): State<App>, query: Asked<ListReplicas>) -> Res
 pub async fn replica(State(app): State<App>, At(id): At<ReplicaId>) -> Result<Response, ApiError> {
     let view = app.view();
     match view.replicas.get(&id) {
-        Some(known) => Ok(tagged(&app, &Object::Replica(id), shown_replica(&app, known))),
+        Some(known) => {
+            let revision = view.revision(&Object::Replica(id));
+            Ok(tagged(revision, shown_replica(&app, known)))
+        }
         None => Err(CommitError::Refused(Refusal::NoReplica(id)).into()),
     }
 }
@@ -161,10 +164,10 @@ pub async fn set_replica(
         api_port,
     });
     let set = act::SetReplica { id, holder, only, names, notify, notify_key, clear_text, standby };
-    let replica = call.change(&app, object.clone(), set).await?;
+    let Edited { done: replica, revision } = call.change(&app, object, set).await?;
     app.announcer.reconcile();
     app.take_over.brokers.notify_one();
-    Ok(tagged(&app, &object, shown_replica(&app, &replica)))
+    Ok(tagged(revision, shown_replica(&app, &replica)))
 }
 
 pub async fn remove_replica(State(app): State<App>, call: Call, At(id): At<ReplicaId>) -> Result<StatusCode, ApiError> {
@@ -227,20 +230,20 @@ pub async fn source(
     Extension(who): Extension<Who>,
     At(netid): At<NetId>,
 ) -> Result<Response, ApiError> {
-    Ok(tagged(&app, &Object::Source(netid), theirs(&app, &who, netid)?))
+    let view = app.view();
+    Ok(tagged(view.revision(&Object::Source(netid)), theirs(&app, &view, &who, netid)?))
 }
 
 /// A source that is the caller's business; another member's is as unknown as none.
-fn theirs(app: &App, who: &Who, netid: NetId) -> Result<Source, ApiError> {
-    let shown = shown(app, netid)?;
+fn theirs(app: &App, view: &View, who: &Who, netid: NetId) -> Result<Source, ApiError> {
+    let shown = shown(app, view, netid)?;
     let unknown = || CommitError::Refused(Refusal::NoSource(netid)).into();
     if who.may_see(Some(&shown.settings.member)) { Ok(shown) } else { Err(unknown()) }
 }
 
-fn shown(app: &App, netid: NetId) -> Result<Source, ApiError> {
-    let view = app.view();
+fn shown(app: &App, view: &View, netid: NetId) -> Result<Source, ApiError> {
     let known = view.sources.get(&netid).ok_or(CommitError::Refused(Refusal::NoSource(netid)))?;
-    Ok(shown_source(app, &view, known))
+    Ok(shown_source(app, view, known))
 }
 
 pub async fn set_source(
@@ -255,7 +258,8 @@ pub async fn set_source(
     let set = act::SetSource { netid, member, primary, zone, key, tls, on_expiry };
     call.change(&app, Object::Source(netid), set).await?;
     app.sources.reconcile();
-    Ok(tagged(&app, &Object::Source(netid), shown(&app, netid)?))
+    let view = app.view();
+    Ok(tagged(view.revision(&Object::Source(netid)), shown(&app, &view, netid)?))
 }
 
 fn source_tls(
@@ -294,13 +298,14 @@ pub async fn refresh_source(
     Extension(who): Extension<Who>,
     At(netid): At<NetId>,
 ) -> Result<Json<Source>, ApiError> {
-    theirs(&app, &who, netid)?;
+    let view = app.view();
+    theirs(&app, &view, &who, netid)?;
     app.sources.notified(netid);
-    shown(&app, netid).map(Json)
+    shown(&app, &view, netid).map(Json)
 }
 
 pub async fn accept_source(State(app): State<App>, call: Call, At(netid): At<NetId>) -> Result<Json<Source>, ApiError> {
-    let shown = shown(&app, netid)?;
+    let shown = shown(&app, &app.view(), netid)?;
     let Some(held) = app.sources.status(netid).and_then(|status| status.held) else {
         let detail = format!("no transfer of NetID {netid} is held back");
         return Err(ApiError::new(StatusCode::CONFLICT, "source-not-held", detail));

@@ -12,7 +12,7 @@ use dnsbroker_api::listed::{ListMembers, ListNetids, SortMembers, SortNetids};
 use dnsbroker_api::message::{ChangeMember, Grace, Member, Network, NewMember, Page, Reason, SetNetwork};
 use dnsbroker_ca::Principal;
 use dnsbroker_federation::{DomainName, MemberId, NetId};
-use dnsbroker_store::{Object, View, act, record};
+use dnsbroker_store::{Edited, Object, View, act, record};
 use dnsbroker_zone::delta;
 
 use super::call::{Call, tagged};
@@ -87,7 +87,7 @@ pub async fn add(State(app): State<App>, call: Call, body: Body<NewMember>) -> R
 pub async fn show(State(app): State<App>, At(id): At<MemberId>) -> Result<Response, ApiError> {
     let view = app.view();
     match view.members.get(&id) {
-        Some(member) => Ok(tagged(&app, &Object::Member(id), shown(&view, member))),
+        Some(member) => Ok(tagged(view.revision(&Object::Member(id)), shown(&view, member))),
         None => Err(crate::committer::CommitError::Refused(dnsbroker_store::Refusal::NoMember(id)).into()),
     }
 }
@@ -99,9 +99,9 @@ pub async fn change(
     body: Body<ChangeMember>,
 ) -> Result<Response, ApiError> {
     let Json(ChangeMember { name }) = body?;
-    let object = Object::Member(id.clone());
-    let member = call.change(&app, object.clone(), act::RenameMember { id, name }).await?;
-    Ok(tagged(&app, &object, shown(&app.view(), &member)))
+    let rename = act::RenameMember { id: id.clone(), name };
+    let Edited { done: member, revision } = call.change(&app, Object::Member(id), rename).await?;
+    Ok(tagged(revision, shown(&app.view(), &member)))
 }
 
 pub async fn remove(State(app): State<App>, call: Call, At(id): At<MemberId>) -> Result<StatusCode, ApiError> {
@@ -116,12 +116,12 @@ pub async fn suspend(
     body: Body<Reason>,
 ) -> Result<Json<Member>, ApiError> {
     let Json(Reason { reason }) = body?;
-    let member = call.change(&app, Object::Member(id.clone()), act::SuspendMember { id, reason }).await?;
+    let member = call.change(&app, Object::Member(id.clone()), act::SuspendMember { id, reason }).await?.done;
     Ok(Json(shown(&app.view(), &member)))
 }
 
 pub async fn resume(State(app): State<App>, call: Call, At(id): At<MemberId>) -> Result<Json<Member>, ApiError> {
-    let member = call.change(&app, Object::Member(id.clone()), act::ResumeMember { id }).await?;
+    let member = call.change(&app, Object::Member(id.clone()), act::ResumeMember { id }).await?.done;
     Ok(Json(shown(&app.view(), &member)))
 }
 
@@ -143,7 +143,10 @@ pub async fn networks(State(app): State<App>, query: Asked<ListNetids>) -> Resul
 pub async fn network(State(app): State<App>, At(netid): At<NetId>) -> Result<Response, ApiError> {
     let view = app.view();
     match view.zones.network(netid) {
-        Some(network) => Ok(tagged(&app, &Object::Network(netid), shown_network(&view, network))),
+        Some(network) => {
+            let revision = view.revision(&Object::Network(netid));
+            Ok(tagged(revision, shown_network(&view, network)))
+        }
         None => Err(crate::committer::CommitError::Refused(dnsbroker_store::Refusal::NoNetwork(netid)).into()),
     }
 }
@@ -156,9 +159,9 @@ pub async fn set_network(
 ) -> Result<Response, ApiError> {
     let Json(SetNetwork { member, addresses, port, target }) = body?;
     let network = delta::Network { netid, member, addresses, port, target, tlsa: vec![] };
-    let object = Object::Network(netid);
-    let network = call.change(&app, object.clone(), act::SetNetwork { network }).await?;
-    Ok(tagged(&app, &object, shown_network(&app.view(), &network)))
+    let set = act::SetNetwork { network };
+    let Edited { done: network, revision } = call.change(&app, Object::Network(netid), set).await?;
+    Ok(tagged(revision, shown_network(&app.view(), &network)))
 }
 
 pub async fn remove_network(State(app): State<App>, call: Call, At(netid): At<NetId>) -> Result<StatusCode, ApiError> {
@@ -174,7 +177,7 @@ pub async fn grace(
 ) -> Result<Json<Member>, ApiError> {
     let Json(Grace { seconds }) = body?;
     let until = (seconds != 0).then(|| now().saturating_add(seconds));
-    let member = call.change(&app, Object::Member(id.clone()), act::OpenGrace { id, until }).await?;
+    let member = call.change(&app, Object::Member(id.clone()), act::OpenGrace { id, until }).await?.done;
     Ok(Json(shown(&app.view(), &member)))
 }
 
@@ -182,13 +185,15 @@ type Named = Result<Path<(MemberId, DomainName)>, PathRejection>;
 
 pub async fn approve(State(app): State<App>, call: Call, at: Named) -> Result<Json<Member>, ApiError> {
     let Path((id, name)) = at?;
-    let member = call.change(&app, Object::Member(id.clone()), act::ApproveName { id, name, approved: true }).await?;
+    let member =
+        call.change(&app, Object::Member(id.clone()), act::ApproveName { id, name, approved: true }).await?.done;
     Ok(Json(shown(&app.view(), &member)))
 }
 
 pub async fn withdraw(State(app): State<App>, call: Call, at: Named) -> Result<Json<Member>, ApiError> {
     let Path((id, name)) = at?;
-    let member = call.change(&app, Object::Member(id.clone()), act::ApproveName { id, name, approved: false }).await?;
+    let member =
+        call.change(&app, Object::Member(id.clone()), act::ApproveName { id, name, approved: false }).await?.done;
     Ok(Json(shown(&app.view(), &member)))
 }
 

@@ -18,7 +18,7 @@ use dnsbroker_api::ownership::{
 };
 use dnsbroker_federation::{DevEui, MemberId, NetId};
 use dnsbroker_store::record::{self, OpenClaim};
-use dnsbroker_store::{ClaimFilter, Object, View, act, history};
+use dnsbroker_store::{ClaimFilter, Edited, Object, View, act, history};
 use dnsbroker_zone::policy;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -297,9 +297,9 @@ pub async fn change_devices(
     let (Path((member, netid)), Query(ChangeOptions { dry_run, allow_shrink })) = (at?, query?);
     let Json(DeviceChanges { add, remove }) = body?;
     let change = act::DeviceChanges { member, netid, add, remove, allow_shrink, dry_run };
-    let done = call.change(&app, Object::Devices(netid), change).await?;
+    let Edited { done, revision } = call.change(&app, Object::Devices(netid), change).await?;
     let report: ImportReport = report(&app, done, 0, vec![]);
-    Ok(tagged(&app, &Object::Devices(netid), report))
+    Ok(tagged(revision, report))
 }
 
 pub async fn limits(State(app): State<App>, At(id): At<MemberId>) -> Result<Response, ApiError> {
@@ -308,7 +308,7 @@ pub async fn limits(State(app): State<App>, At(id): At<MemberId>) -> Result<Resp
         return Err(ApiError::not_found("member-unknown", format!("there is no member {id}")));
     }
     let shown = view.ownership.limits.get(&id).map(|limits| shown_limits(limits)).unwrap_or_default();
-    Ok(tagged(&app, &Object::Limits(id), shown))
+    Ok(tagged(view.revision(&Object::Limits(id)), shown))
 }
 
 fn shown_limits(limits: &record::Limits) -> Limits {
@@ -325,8 +325,8 @@ pub async fn set_limits(
     let ranges = ranges.iter().map(|text| text.parse().map_err(|error| ApiError::parameter("range", text, error)));
     let ranges = ranges.collect::<Result<Vec<_>, _>>()?;
     let set = act::SetLimits { member: id.clone(), ranges, quota };
-    let limits = call.change(&app, Object::Limits(id.clone()), set).await?;
-    Ok(tagged(&app, &Object::Limits(id), shown_limits(&limits)))
+    let Edited { done: limits, revision } = call.change(&app, Object::Limits(id), set).await?;
+    Ok(tagged(revision, shown_limits(&limits)))
 }
 
 /// The same document in the words of another crate: both have the same JSON form.
@@ -339,7 +339,7 @@ fn reworded<T: DeserializeOwned>(name: &str, document: &impl Serialize) -> Resul
 pub async fn policy(State(app): State<App>, Extension(who): Extension<Who>) -> Result<Response, ApiError> {
     let view = app.view();
     let mut shown: Policy = reworded("policy", view.zones.policy())?;
-    let Some(own) = who.own() else { return Ok(tagged(&app, &Object::Policy, shown)) };
+    let Some(own) = who.own() else { return Ok(tagged(view.revision(&Object::Policy), shown)) };
     let holds = |netid: &NetId| view.zones.network(*netid).is_some_and(|network| network.member == *own);
     shown.agreements.retain(|pair| pair.contains(own));
     shown.deny.retain(|ban| ban.holder.as_ref() == Some(own) || ban.netid.as_ref().is_some_and(holds));

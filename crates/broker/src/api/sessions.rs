@@ -18,7 +18,7 @@ use dnsbroker_api::message::Page;
 use dnsbroker_api::standby::StandbyLogin;
 use dnsbroker_ca::TokenKind;
 use dnsbroker_store::record::{self, Scope, TokenOwner};
-use dnsbroker_store::{AccountRefusal, Actor, Object, act};
+use dnsbroker_store::{AccountRefusal, Actor, Edited, Object, act};
 use zeroize::Zeroizing;
 
 use super::call::{Call, tagged};
@@ -368,8 +368,8 @@ pub async fn change_administrator(
     let role = to.as_deref().map(role).transpose()?;
     let change = act::ChangeAdministrator { name: name.clone(), role, password, totp: totp.map(|_| None), disabled };
     let object = Object::Administrator(name);
-    let changed = call.change(&app, object.clone(), change).await?;
-    Ok(tagged(&app, &object, shown_administrator(&changed)))
+    let Edited { done: changed, revision } = call.change(&app, object, change).await?;
+    Ok(tagged(revision, shown_administrator(&changed)))
 }
 
 pub async fn remove_administrator(

@@ -13,7 +13,7 @@ use dnsbroker_api::listed::{ListWebhooks, SortWebhooks};
 use dnsbroker_api::message::Page;
 use dnsbroker_api::webhook::{SetWebhook, Webhook, WebhookTest};
 use dnsbroker_store::record::{self, Sealed};
-use dnsbroker_store::{AccountRefusal, Object, View, act};
+use dnsbroker_store::{AccountRefusal, Edited, Object, View, act};
 use zeroize::Zeroizing;
 
 use super::call::{Call, tagged};
@@ -109,8 +109,9 @@ pub async fn show(
     Extension(who): Extension<Who>,
     At(id): At<u64>,
 ) -> Result<Response, ApiError> {
-    let webhook = known(&app.view(), &who, id)?;
-    Ok(tagged(&app, &Object::Webhook(id), shown(&app, &webhook)))
+    let view = app.view();
+    let webhook = known(&view, &who, id)?;
+    Ok(tagged(view.revision(&Object::Webhook(id)), shown(&app, &webhook)))
 }
 
 pub async fn set(
@@ -125,8 +126,8 @@ pub async fn set(
     // Whoever changes it, it stays whose it is.
     let member = known(&app.view(), &call.who, id)?.member.clone();
     let set = act::SetWebhook { id: Some(id), url, events, secret: None, member };
-    let webhook = call.change(&app, Object::Webhook(id), set).await?;
-    Ok(tagged(&app, &Object::Webhook(id), shown(&app, &webhook)))
+    let Edited { done: webhook, revision } = call.change(&app, Object::Webhook(id), set).await?;
+    Ok(tagged(revision, shown(&app, &webhook)))
 }
 
 pub async fn remove(State(app): State<App>, call: Call, At(id): At<u64>) -> Result<StatusCode, ApiError> {
