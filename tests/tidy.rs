@@ -201,6 +201,29 @@ fn dependencies_are_at_or_above_their_floors() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The fuzz targets are a workspace of their own: nothing that is built for the rest notices.
+#[test]
+fn the_lock_file_of_the_fuzz_targets_knows_what_our_crates_depend_on() -> anyhow::Result<()> {
+    let lock: toml::Table = toml::from_str(&std::fs::read_to_string(root().join("tests/fuzz/Cargo.lock"))?)?;
+    let ours = dependencies()?;
+    let mut seen = 0;
+    for package in lock["package"].as_array().context("packages")? {
+        let name = package["name"].as_str().context("name")?;
+        let Some(wanted) = ours.get(name) else { continue };
+        seen += 1;
+        let listed = package.get("dependencies").and_then(toml::Value::as_array).into_iter().flatten();
+        // A name, with its version where there are several.
+        let listed: Vec<&str> = listed.filter_map(|one| one.as_str()?.split(' ').next()).collect();
+        let missing: Vec<&String> = wanted.iter().filter(|wanted| !listed.contains(&wanted.as_str())).collect();
+        ensure!(
+            missing.is_empty(),
+            "{name} depends on {missing:?}: `cargo metadata --manifest-path tests/fuzz/Cargo.toml` brings the lock file in step"
+        );
+    }
+    ensure!(seen >= 4, "only {seen} crates of ours are under test");
+    Ok(())
+}
+
 #[test]
 fn every_dependency_says_why_it_is_here() -> anyhow::Result<()> {
     let manifest = std::fs::read_to_string(root().join("Cargo.toml"))?;
