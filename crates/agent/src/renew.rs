@@ -1,5 +1,6 @@
 //! Renewal at two thirds of a certificate's life, with jitter so that members do not all come at once, and again until it
-//! works; also when another CA has taken the place of the one that issued it. A certificate that somebody else puts in place (`enroll` with a new token) is taken over without a restart.
+//! works; also when another CA has taken the place of the one that issued it. A certificate that somebody else puts in place
+//! (`enroll` with a new token) is taken over without a restart.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
